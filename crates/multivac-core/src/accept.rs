@@ -1,0 +1,146 @@
+//! Link 1: text in, an id out, once the queue holds the datum durably.
+//!
+//! Single data that come at the same time share one step of the queue: what arrives while a step runs is the next one.
+//! No timer: on a quiet system a datum waits for nobody.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use crate::datum::{Datum, DatumId, Timestamp};
+use crate::queue::{Acceptance, IdempotencyKey, Job, Queue, QueueError, Submission};
+
+/// Single data in one step of the queue, at most.
+const BATCH: usize = 512;
+
+/// Steps under way at once: enough to hide the way there and back, few enough that batches form.
+const STEPS: usize = 2;
+
+/// Single data that wait at most; who comes then waits to be taken, so memory stays bounded.
+const WAITING: usize = 4_096;
+
+/// Why a datum was not accepted. Nothing is on the queue then, as far as anyone can know.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AcceptError {
+    /// The queue holds as much as it may.
+    #[error("the queue is full; nothing was accepted")]
+    Full,
+    /// The queue is out of reach.
+    #[error("the queue is out of reach; nothing was accepted")]
+    Unavailable(#[source] Arc<QueueError>),
+}
+
+/// A text on its way in, with what came with it.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The text.
+    pub datum: Datum,
+    /// Where the client gave one.
+    pub key: Option<IdempotencyKey>,
+    /// The W3C `traceparent` of the request.
+    pub trace: Option<String>,
+}
+
+impl Offer {
+    fn submit(self) -> Submission {
+        let id = DatumId::generate();
+        let received_at = id.created_at().unwrap_or_else(Timestamp::now);
+        Submission { job: Job { id, datum: self.datum, received_at, trace: self.trace }, idempotency_key: self.key }
+    }
+}
+
+impl IdempotencyKey {
+    /// The key that a client gave, with the line's number where it gave it for many lines at once.
+    #[must_use]
+    pub fn new(key: &str, line: Option<u64>) -> Self {
+        let mut sha = Sha256::new();
+        sha.update(key);
+        if let Some(line) = line {
+            sha.update([0]);
+            sha.update(line.to_be_bytes());
+        }
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&sha.finalize()[..16]);
+        Self(digest)
+    }
+}
+
+type Reply = oneshot::Sender<Result<DatumId, AcceptError>>;
+
+/// Accepts data for one queue. Cheap to clone.
+#[derive(Clone)]
+pub struct Acceptor {
+    queue: Arc<dyn Queue>,
+    waiting: mpsc::Sender<(Submission, Reply)>,
+}
+
+impl Acceptor {
+    /// An acceptor, and the task that batches for it; the task ends when the last clone is gone.
+    #[must_use]
+    pub fn new(queue: Arc<dyn Queue>) -> Self {
+        let (waiting, offers) = mpsc::channel(WAITING);
+        tokio::spawn(batch(Arc::clone(&queue), offers));
+        Self { queue, waiting }
+    }
+
+    /// Accepts one.
+    ///
+    /// # Errors
+    /// See [`AcceptError`].
+    pub async fn accept(&self, offer: Offer) -> Result<DatumId, AcceptError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || {
+            let message = "the process is stopping".to_owned();
+            AcceptError::Unavailable(Arc::new(QueueError::Unavailable { message, source: None }))
+        };
+        self.waiting.send((offer.submit(), reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Accepts many in one step, and says what became of each, in their order.
+    pub async fn accept_many(&self, offers: Vec<Offer>) -> Vec<Result<DatumId, AcceptError>> {
+        let submissions: Vec<Submission> = offers.into_iter().map(Offer::submit).collect();
+        accept_step(&*self.queue, &submissions).await
+    }
+}
+
+async fn batch(queue: Arc<dyn Queue>, mut offers: mpsc::Receiver<(Submission, Reply)>) {
+    let steps = Arc::new(Semaphore::new(STEPS));
+    let mut taken = Vec::with_capacity(BATCH);
+    loop {
+        // The permit first: what arrives until there is one joins the batch.
+        let Ok(permit) = Arc::clone(&steps).acquire_owned().await else { return };
+        if offers.recv_many(&mut taken, BATCH).await == 0 {
+            return;
+        }
+        let (submissions, replies): (Vec<_>, Vec<_>) = taken.drain(..).unzip();
+        let queue = Arc::clone(&queue);
+        tokio::spawn(async move {
+            let results = accept_step(&*queue, &submissions).await;
+            drop(permit);
+            for (reply, result) in replies.into_iter().zip(results) {
+                // Who has hung up does not hear it; the datum is accepted all the same.
+                let _ = reply.send(result);
+            }
+        });
+    }
+}
+
+async fn accept_step(queue: &dyn Queue, submissions: &[Submission]) -> Vec<Result<DatumId, AcceptError>> {
+    match queue.accept(submissions).await {
+        Ok(acceptances) => submissions
+            .iter()
+            .zip(acceptances)
+            .map(|(submission, acceptance)| match acceptance {
+                Acceptance::Accepted => Ok(submission.job.id),
+                Acceptance::AcceptedBefore(id) => Ok(id),
+                Acceptance::Full => Err(AcceptError::Full),
+            })
+            .collect(),
+        Err(error) => {
+            let error = AcceptError::Unavailable(Arc::new(error));
+            submissions.iter().map(|_| Err(error.clone())).collect()
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! `impl Store`: learned data and tombstones, in the order of their last changes.
+//!
+//! One thread writes, and numbers its writes, so a follower reads the table from the last number that it has seen, and
+//! is woken by the writer after each commit that brought more. The table is the log: no position is ever lost.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
+use tokio::sync::watch;
+
+use super::writer::{Write, WriterHandle};
+use super::{Fault, IdColumn, Shared, read_batch, to_column};
+use crate::datum::{DatumId, Timestamp};
+use crate::store::{
+    Change, ChangeBatch, Changes, Position, Put, Record, Retraction, Scan, Store, StoreCounts, StoreError, StoredDatum,
+};
+
+/// How long a follower waits for a change before it says that there was none.
+const FOLLOW_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a replica counts as alive after it announced itself.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(5);
+
+/// Data that are read at once when all are read.
+const SCAN_ROWS: usize = 500;
+
+pub(super) struct EmbeddedStore {
+    shared: Arc<Shared>,
+    /// In memory: a replica of this store is a part of this process.
+    replicas: Mutex<HashMap<String, (Position, Instant)>>,
+}
+
+impl EmbeddedStore {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, replicas: Mutex::default() }
+    }
+
+    fn writer(&self) -> &WriterHandle {
+        self.shared.writer.handle()
+    }
+
+    async fn read<T, F>(&self, work: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.shared.readers.read(work).await
+    }
+}
+
+#[async_trait]
+impl Store for EmbeddedStore {
+    async fn prepare(&self) -> Result<(), StoreError> {
+        // Opening has prepared everything; whether it can be read is left to see.
+        self.position().await.map(|_| ())
+    }
+
+    async fn put(&self, data: &[StoredDatum]) -> Result<Vec<Put>, StoreError> {
+        let data = data.to_vec();
+        let size_bytes = data.iter().map(text_bytes).sum();
+        Ok(self.writer().write(size_bytes, move |write| data.iter().map(|datum| put(write, datum)).collect()).await?)
+    }
+
+    async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError> {
+        Ok(self.read(move |connection| get(connection, id)).await?)
+    }
+
+    async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {
+        Ok(self.writer().write(0, move |write| retract(write, id)).await?)
+    }
+
+    async fn position(&self) -> Result<Position, StoreError> {
+        Ok(self.read(position).await?)
+    }
+
+    fn scan(&self) -> Scan<'_> {
+        // One short read a batch: no reader keeps the log from being written back while the index digests what it has.
+        stream::try_unfold(Position(0), move |after| async move {
+            let batch = self.read(move |connection| scan(connection, after)).await?;
+            let last = batch.last().map(|(position, _)| *position);
+            let data = batch.into_iter().filter_map(|(_, record)| live(record)).collect();
+            Ok(last.map(|last| (data, last)))
+        })
+        .boxed()
+    }
+
+    async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
+        let data_changed = self.writer().watch_data();
+        Ok(Box::new(Following { shared: Arc::clone(&self.shared), data_changed, position: from }))
+    }
+
+    async fn counts(&self) -> Result<StoreCounts, StoreError> {
+        Ok(self.read(counts).await?)
+    }
+
+    async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
+        let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        match position {
+            Some(position) => replicas.insert(replica.to_owned(), (position, Instant::now())),
+            None => replicas.remove(replica),
+        };
+        Ok(())
+    }
+
+    async fn behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
+        let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        replicas.retain(|_, (_, announced)| announced.elapsed() <= ANNOUNCED_FOR);
+        Ok(replicas.iter().filter(|(_, (come, _))| *come < position).map(|(replica, _)| replica.clone()).collect())
+    }
+}
+
+/// One follower, and how far it has come.
+struct Following {
+    shared: Arc<Shared>,
+    data_changed: watch::Receiver<()>,
+    position: Position,
+}
+
+#[async_trait]
+impl Changes for Following {
+    async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError> {
+        let started = Instant::now();
+        loop {
+            // Before looking: what is committed between looking and waiting ends the waiting.
+            self.data_changed.borrow_and_update();
+            let from = self.position;
+            let batch = self.shared.readers.read(move |connection| changes(connection, from, max)).await?;
+            let left = FOLLOW_WAIT.saturating_sub(started.elapsed());
+            if !batch.changes.is_empty() || left.is_zero() {
+                self.position = batch.position;
+                return Ok(batch);
+            }
+            // Either way there may be something now.
+            let _ = tokio::time::timeout(left, self.data_changed.changed()).await;
+        }
+    }
+}
+
+const COLUMNS: &str = "seq, id, received_at, processed_at, retracted_at, digest, trace, passages, text";
+
+fn put(write: &Write<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
+    let passages = serde_json::to_string(&datum.passages)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let added = write
+        .connection
+        .prepare_cached(
+            "INSERT INTO datum (id, received_at, processed_at, digest, trace, passages, text)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            IdColumn(datum.id),
+            datum.received_at.as_millis(),
+            datum.processed_at.as_millis(),
+            datum.digest,
+            datum.trace,
+            passages,
+            datum.text,
+        ])?;
+    if added > 0 {
+        write.data_changed();
+        return Ok(Put::Stored);
+    }
+    let retracted = write
+        .connection
+        .prepare_cached("SELECT 1 FROM datum WHERE id = ?1 AND retracted_at IS NOT NULL")?
+        .exists([IdColumn(datum.id)])?;
+    Ok(if retracted { Put::Retracted } else { Put::Stored })
+}
+
+fn get(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<Record>> {
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE id = ?1"))?
+        .query_row([IdColumn(id)], read_record)
+        .optional()
+}
+
+fn retract(write: &Write<'_>, id: DatumId) -> rusqlite::Result<Retraction> {
+    let connection = write.connection;
+    let found: Option<(Option<i64>, bool)> = connection
+        .prepare_cached("SELECT received_at, retracted_at IS NOT NULL FROM datum WHERE id = ?1")?
+        .query_row([IdColumn(id)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (received_at, retraction) = match found {
+        Some((_, true)) => return Ok(Retraction::WasRetracted),
+        Some((received_at, false)) => (received_at, Retraction::WasLive),
+        None => (None, Retraction::WasAbsent),
+    };
+    // A new row rather than an update, so that it gets the next number and followers come to it.
+    connection.prepare_cached("DELETE FROM datum WHERE id = ?1")?.execute([IdColumn(id)])?;
+    connection
+        .prepare_cached("INSERT INTO datum (id, received_at, retracted_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![IdColumn(id), received_at, Timestamp::now().as_millis()])?;
+    write.data_changed();
+    Ok(retraction)
+}
+
+fn position(connection: &Connection) -> rusqlite::Result<Position> {
+    connection.prepare_cached("SELECT IFNULL(MAX(seq), 0) FROM datum")?.query_row([], read_position)
+}
+
+fn scan(connection: &Connection, after: Position) -> rusqlite::Result<Vec<(Position, Record)>> {
+    let mut select = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM datum WHERE seq > ?1 AND retracted_at IS NULL ORDER BY seq LIMIT ?2"
+    ))?;
+    read_records(select.query([to_column(after.0), to_column(SCAN_ROWS)])?)
+}
+
+fn changes(connection: &Connection, from: Position, max: usize) -> rusqlite::Result<ChangeBatch> {
+    let mut select =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
+    let records = read_records(select.query([to_column(from.0), to_column(max)])?)?;
+    let position = records.last().map_or(from, |(position, _)| *position);
+    let changes = records.into_iter().map(|(_, record)| match record {
+        Record::Live(datum) => Change::Put(Box::new(datum)),
+        Record::Tombstone { id, .. } => Change::Removed(id),
+    });
+    Ok(ChangeBatch { changes: changes.collect(), position })
+}
+
+fn counts(connection: &Connection) -> rusqlite::Result<StoreCounts> {
+    // One statement, so one snapshot; the two counts run over the small indexes.
+    connection
+        .prepare_cached(
+            "SELECT (SELECT COUNT(*) FROM datum), (SELECT COUNT(*) FROM datum WHERE retracted_at IS NOT NULL)",
+        )?
+        .query_row([], |row| {
+            let (all, retracted): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let count = |count| u64::try_from(count).unwrap_or(0);
+            Ok(StoreCounts { learned: count(all - retracted), retracted: count(retracted) })
+        })
+}
+
+fn read_records(rows: Rows<'_>) -> rusqlite::Result<Vec<(Position, Record)>> {
+    let read = |row: &Row<'_>| Ok((read_position(row)?, read_record(row)?));
+    read_batch(rows, &mut 0, read, |(_, record)| match record {
+        Record::Live(datum) => text_bytes(datum),
+        Record::Tombstone { .. } => 0,
+    })
+}
+
+/// From the first column.
+fn read_position(row: &Row<'_>) -> rusqlite::Result<Position> {
+    Ok(Position(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0)))
+}
+
+/// From [`COLUMNS`].
+fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    let IdColumn(id) = row.get(1)?;
+    if let Some(retracted_at) = row.get(4)? {
+        let received_at = row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis);
+        return Ok(Record::Tombstone { id, received_at, retracted_at: Timestamp::from_millis(retracted_at) });
+    }
+    let not_json = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(7, Type::Text, error.into());
+    Ok(Record::Live(StoredDatum {
+        id,
+        received_at: Timestamp::from_millis(row.get(2)?),
+        processed_at: Timestamp::from_millis(row.get(3)?),
+        digest: row.get(5)?,
+        trace: row.get(6)?,
+        passages: serde_json::from_str(row.get_ref(7)?.as_str()?).map_err(not_json)?,
+        text: row.get(8)?,
+    }))
+}
+
+fn live(record: Record) -> Option<StoredDatum> {
+    match record {
+        Record::Live(datum) => Some(datum),
+        Record::Tombstone { .. } => None,
+    }
+}
+
+/// About what a datum weighs: its text, and its passages, which repeat it.
+fn text_bytes(datum: &StoredDatum) -> usize {
+    datum.text.len() + datum.passages.iter().map(String::len).sum::<usize>()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(super) mod tests {
+    use super::super::Embedded;
+    use super::*;
+    use crate::queue::QueueSettings;
+
+    pub(in super::super) fn datum(id: DatumId, text: &str) -> StoredDatum {
+        StoredDatum {
+            id,
+            text: text.into(),
+            passages: vec![text.into(), "\"\u{1F320}\0".into()],
+            digest: "d".into(),
+            received_at: Timestamp::from_millis(1),
+            processed_at: Timestamp::from_millis(2),
+            trace: None,
+        }
+    }
+
+    fn store() -> (tempfile::TempDir, Arc<dyn Store>) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(dir.path(), QueueSettings::default()).unwrap().store();
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn a_datum_is_kept_once_and_a_tombstone_stays() {
+        let (_dir, store) = store();
+        let (kept, gone) = (datum(DatumId::generate(), "kept"), datum(DatumId::Original([7; 12]), "gone"));
+        let both = [kept.clone(), gone.clone()];
+        assert_eq!(store.put(&both).await.unwrap(), [Put::Stored, Put::Stored]);
+        assert_eq!(store.retract(gone.id).await.unwrap(), Retraction::WasLive);
+        assert_eq!(store.retract(gone.id).await.unwrap(), Retraction::WasRetracted);
+        assert_eq!(store.retract(DatumId::generate()).await.unwrap(), Retraction::WasAbsent);
+        assert_eq!(store.put(&both).await.unwrap(), [Put::Stored, Put::Retracted]);
+        assert_eq!(store.get(kept.id).await.unwrap(), Some(Record::Live(kept.clone())));
+        let Some(Record::Tombstone { id, received_at, .. }) = store.get(gone.id).await.unwrap() else { panic!() };
+        assert_eq!((id, received_at), (gone.id, Some(gone.received_at)));
+        assert_eq!(store.counts().await.unwrap(), StoreCounts { learned: 1, retracted: 2 });
+        let scanned: Vec<_> = store.scan().map(Result::unwrap).concat().await;
+        assert_eq!(scanned, [kept]);
+    }
+
+    #[tokio::test]
+    async fn a_scan_goes_on_past_its_batches() {
+        let (_dir, store) = store();
+        let many: Vec<_> = (0..2 * SCAN_ROWS + 1).map(|_| datum(DatumId::generate(), "x")).collect();
+        store.put(&many).await.unwrap();
+        let large: Vec<_> = (0..3).map(|_| datum(DatumId::generate(), &"y".repeat(3 << 20))).collect();
+        store.put(&large).await.unwrap();
+        let batches: Vec<_> = store.scan().map(Result::unwrap).collect().await;
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [500, 500, 2, 1, 1]);
+        assert_eq!(batches.concat().len(), many.len() + large.len());
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_each_change_in_its_order_and_then_waits() {
+        let (_dir, store) = store();
+        let data: Vec<_> = (0..3).map(|_| datum(DatumId::generate(), "x")).collect();
+        store.put(&data[..1]).await.unwrap();
+        let from = store.position().await.unwrap();
+        let mut changes = store.follow(from).await.unwrap();
+        store.put(&data).await.unwrap();
+        store.retract(data[1].id).await.unwrap();
+        let first = changes.next(1).await.unwrap();
+        assert_eq!(first.changes, [Change::Put(Box::new(data[2].clone()))]);
+        let second = changes.next(9).await.unwrap();
+        assert_eq!(second.changes, [Change::Removed(data[1].id)]);
+        assert_eq!(second.position, store.position().await.unwrap());
+        assert_eq!(changes.next(9).await.unwrap(), ChangeBatch { changes: vec![], position: second.position });
+    }
+
+    #[tokio::test]
+    async fn a_follower_that_waits_is_woken_and_one_that_is_dropped_loses_nothing() {
+        let (_dir, store) = store();
+        let mut changes = store.follow(Position(0)).await.unwrap();
+        for _ in 0..50 {
+            let new = datum(DatumId::generate(), "x");
+            let cut = tokio::time::timeout(Duration::from_micros(300), changes.next(9)).await;
+            assert!(cut.is_err(), "there is nothing yet");
+            let started = Instant::now();
+            let (batch, put) = tokio::join!(changes.next(9), store.put(std::slice::from_ref(&new)));
+            put.unwrap();
+            assert_eq!(batch.unwrap().changes, [Change::Put(Box::new(new))]);
+            assert!(started.elapsed() < FOLLOW_WAIT / 2, "it was woken, not timed out");
+        }
+    }
+
+    #[tokio::test]
+    async fn replicas_are_behind_until_they_have_come_far_enough() {
+        let (_dir, store) = store();
+        store.announce("a", Some(Position(3))).await.unwrap();
+        store.announce("b", Some(Position(5))).await.unwrap();
+        assert_eq!(store.behind(Position(5)).await.unwrap(), ["a"]);
+        store.announce("a", None).await.unwrap();
+        assert!(store.behind(Position(6)).await.unwrap() == ["b"]);
+    }
+}

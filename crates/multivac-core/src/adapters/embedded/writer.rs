@@ -1,0 +1,343 @@
+//! The one writer: a thread that owns the only writing connection, and shares each commit among all who wait.
+//!
+//! A durable commit costs an fsync, whatever is in it. So the writer takes every step that waits, runs them all in
+//! one transaction, commits once, and then answers each. There is no timer: the steps that arrive during one commit
+//! are the next group, so one step alone waits for nobody and many share.
+//!
+//! Each step runs in a savepoint of its own: one that fails is undone and answered, and the others go on.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+
+use super::Fault;
+
+/// Text that may wait for the writer, in KiB: 32 MiB. Whoever brings more waits until there is room, so memory and the
+/// size of one transaction are bounded. Each step counts 1 KiB at least, which bounds their number.
+const ROOM_KIB: u32 = 32 * 1024;
+
+/// Owns the writer's thread. Dropped, it lets the thread finish all that waits and close the database.
+pub(super) struct Writer {
+    handle: Option<WriterHandle>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Sends steps to the writer.
+#[derive(Clone)]
+pub(super) struct WriterHandle {
+    steps: mpsc::Sender<Box<dyn Step>>,
+    room: Arc<Semaphore>,
+    signals: Arc<Signals>,
+}
+
+/// Wakes whoever waits for what a commit brought; sent after the commit, and before its steps are answered.
+struct Signals {
+    jobs: watch::Sender<()>,
+    data: watch::Sender<()>,
+}
+
+/// What a step has at hand while it runs.
+pub(super) struct Write<'a> {
+    /// In the group's transaction.
+    pub(super) connection: &'a Connection,
+    started: Instant,
+    jobs_changed: Cell<bool>,
+    data_changed: Cell<bool>,
+}
+
+impl Write<'_> {
+    /// Milliseconds on the clock by which leases run out. It starts with the process, as its leases do, so that
+    /// nobody who sets the wall clock ends them.
+    pub(super) fn now_ms(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// There may be a job to lease now, or earlier than before.
+    pub(super) fn jobs_changed(&self) {
+        self.jobs_changed.set(true);
+    }
+
+    /// There is a change in the store to follow.
+    pub(super) fn data_changed(&self) {
+        self.data_changed.set(true);
+    }
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(connection: Connection) -> io::Result<Self> {
+        let (steps, waiting) = mpsc::channel();
+        let signals = Arc::new(Signals { jobs: watch::Sender::new(()), data: watch::Sender::new(()) });
+        let handle =
+            WriterHandle { steps, room: Arc::new(Semaphore::new(ROOM_KIB as usize)), signals: Arc::clone(&signals) };
+        let thread = std::thread::Builder::new()
+            .name("multivac-writer".into())
+            .spawn(move || run(connection, &waiting, &signals))?;
+        Ok(Self { handle: Some(handle), thread: Some(thread) })
+    }
+
+    /// A way to send it steps.
+    pub(super) fn handle(&self) -> &WriterHandle {
+        self.handle.as_ref().expect("taken away only when the writer is dropped")
+    }
+}
+
+impl Drop for Writer {
+    /// Waits for the thread, which has a commit and a checkpoint to finish, so that the directory is free for the next
+    /// who opens it.
+    fn drop(&mut self) {
+        self.handle = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the embedded database's writer had panicked; what it had not answered was not written");
+        }
+    }
+}
+
+impl WriterHandle {
+    /// Runs `work` in the next group and returns what it returned, when that is durable. `size_bytes` is about the
+    /// text it carries.
+    ///
+    /// A caller who goes away while the step waits does not take it back.
+    pub(super) async fn write<T, F>(&self, size_bytes: usize, work: F) -> Result<T, Fault>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Write<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let kib = u32::try_from(size_bytes / 1024).unwrap_or(u32::MAX).saturating_add(1).min(ROOM_KIB);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Fault::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        let step = Waiting { work: Some(work), outcome: None, reply, _room: Some(room) };
+        self.steps.send(Box::new(step)).map_err(|_| Fault::Stopped)?;
+        answer.await.map_err(|_| Fault::Stopped)?
+    }
+
+    /// Runs `work` in the next group; nobody waits for it.
+    pub(super) fn post<F>(&self, work: F)
+    where
+        F: FnOnce(&Write<'_>) -> rusqlite::Result<()> + Send + 'static,
+    {
+        let step = Waiting { work: Some(work), outcome: None, reply: oneshot::channel().0, _room: None };
+        // With the writer gone there is nothing left to do it to.
+        let _ = self.steps.send(Box::new(step));
+    }
+
+    /// Wakes when [`Write::jobs_changed`] was called, from now on.
+    pub(super) fn watch_jobs(&self) -> watch::Receiver<()> {
+        self.signals.jobs.subscribe()
+    }
+
+    /// Wakes when [`Write::data_changed`] was called, from now on.
+    pub(super) fn watch_data(&self) -> watch::Receiver<()> {
+        self.signals.data.subscribe()
+    }
+}
+
+/// A step of any type, on its way through a group.
+trait Step: Send {
+    /// Runs it, and keeps what came of it.
+    fn run(&mut self, write: &Write<'_>) -> Result<(), Fault>;
+    /// Tells whoever asked, now that the group is committed or lost.
+    fn answer(self: Box<Self>, committed: Result<(), Fault>);
+}
+
+struct Waiting<T, F> {
+    work: Option<F>,
+    outcome: Option<Result<T, Fault>>,
+    reply: oneshot::Sender<Result<T, Fault>>,
+    /// Held until it is answered.
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl<T, F> Step for Waiting<T, F>
+where
+    T: Send,
+    F: FnOnce(&Write<'_>) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, write: &Write<'_>) -> Result<(), Fault> {
+        let work = self.work.take().ok_or(Fault::Stopped)?;
+        let outcome = in_savepoint(write, work).map_err(Fault::from);
+        let failed = outcome.as_ref().err().cloned();
+        self.outcome = Some(outcome);
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Fault>) {
+        let Self { outcome, reply, .. } = *self;
+        // Whoever asked may have gone; what is durable stays so.
+        let _ = reply.send(committed.and_then(|()| outcome.unwrap_or(Err(Fault::Stopped))));
+    }
+}
+
+fn run(connection: Connection, waiting: &mpsc::Receiver<Box<dyn Step>>, signals: &Signals) {
+    let started = Instant::now();
+    while let Ok(first) = waiting.recv() {
+        let mut group: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
+        let write =
+            Write { connection: &connection, started, jobs_changed: Cell::new(false), data_changed: Cell::new(false) };
+        let committed = commit(&write, &mut group);
+        if committed.is_err() && !connection.is_autocommit() {
+            // It fails where SQLite has rolled back by itself, and then there is nothing to undo.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        if write.jobs_changed.get() {
+            signals.jobs.send_replace(());
+        }
+        if write.data_changed.get() {
+            signals.data.send_replace(());
+        }
+        for step in group {
+            step.answer(committed.clone());
+        }
+    }
+    // The last connection to close writes the log back into the file and removes it.
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(error = %error, "the embedded database did not close cleanly; the next start recovers it");
+    }
+}
+
+/// Runs a group in one transaction. When this fails, none of it was written.
+fn commit(write: &Write<'_>, group: &mut [Box<dyn Step>]) -> Result<(), Fault> {
+    execute(write.connection, "BEGIN IMMEDIATE")?;
+    for step in group {
+        if let Err(fault) = step.run(write)
+            // A full or failing disk makes SQLite roll the whole transaction back, not the savepoint alone.
+            && write.connection.is_autocommit()
+        {
+            return Err(fault);
+        }
+    }
+    Ok(execute(write.connection, "COMMIT")?)
+}
+
+fn in_savepoint<T>(write: &Write<'_>, work: impl FnOnce(&Write<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    execute(write.connection, "SAVEPOINT step")?;
+    let outcome = work(write);
+    if outcome.is_ok() {
+        execute(write.connection, "RELEASE step")?;
+    } else if !write.connection.is_autocommit() {
+        execute(write.connection, "ROLLBACK TO step")?;
+        execute(write.connection, "RELEASE step")?;
+    }
+    outcome
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn writer() -> Writer {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE n (n INTEGER UNIQUE)").unwrap();
+        Writer::start(connection).unwrap()
+    }
+
+    fn insert(write: &Write<'_>, n: i64) -> rusqlite::Result<()> {
+        write.connection.execute("INSERT INTO n VALUES (?1)", [n]).map(|_| ())
+    }
+
+    async fn all(writer: &Writer) -> Vec<i64> {
+        let select = |write: &Write<'_>| {
+            let mut select = write.connection.prepare("SELECT n FROM n ORDER BY n")?;
+            select.query_map([], |row| row.get(0))?.collect()
+        };
+        writer.handle().write(0, select).await.unwrap()
+    }
+
+    /// Makes the writer wait until the returned sender is dropped, so that what comes meanwhile is one group.
+    fn hold(writer: &Writer) -> mpsc::Sender<()> {
+        let (release, held) = mpsc::channel::<()>();
+        writer.handle().post(move |_| {
+            let _ = held.recv();
+            Ok(())
+        });
+        release
+    }
+
+    #[tokio::test]
+    async fn a_step_that_fails_is_undone_alone() {
+        let writer = writer();
+        let held = hold(&writer);
+        let twice = |write: &Write<'_>| insert(write, 2).and_then(|()| insert(write, 1));
+        let handle = writer.handle();
+        let (one, two, three, ()) = tokio::join!(
+            handle.write(0, |write| insert(write, 1)),
+            handle.write(0, twice),
+            handle.write(0, |write| insert(write, 3)),
+            async { drop(held) }
+        );
+        assert!(one.is_ok() && two.is_err() && three.is_ok());
+        assert_eq!(all(&writer).await, [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_lost_transaction_fails_its_whole_group_and_the_next_goes_on() {
+        let writer = writer();
+        let held = hold(&writer);
+        // What SQLite does by itself when the disk is full.
+        let lose = |write: &Write<'_>| write.connection.execute_batch("ROLLBACK; SELECT * FROM nowhere");
+        let handle = writer.handle();
+        let (one, two, three, ()) = tokio::join!(
+            handle.write(0, |write| insert(write, 1)),
+            handle.write(0, lose),
+            handle.write(0, |write| insert(write, 3)),
+            async { drop(held) }
+        );
+        assert!(one.is_err() && two.is_err() && three.is_err());
+        handle.write(0, |write| insert(write, 4)).await.unwrap();
+        assert_eq!(all(&writer).await, [4]);
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_away_harms_nobody() {
+        let writer = writer();
+        let held = hold(&writer);
+        let mut gone = Box::pin(writer.handle().write(0, |write| insert(write, 1)));
+        assert!(futures_util::poll!(&mut gone).is_pending());
+        drop(gone);
+        drop(held);
+        assert_eq!(all(&writer).await, [1]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_the_writer_is_dropped_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE n (n INTEGER UNIQUE)").unwrap();
+        let writer = Writer::start(connection).unwrap();
+        for n in 0..100 {
+            writer.handle().post(move |write| insert(write, n));
+        }
+        drop(writer);
+        let count: i64 =
+            Connection::open(&path).unwrap().query_row("SELECT COUNT(*) FROM n", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 100);
+    }
+
+    #[tokio::test]
+    async fn text_over_the_room_waits_for_its_turn() {
+        let writer = writer();
+        let held = hold(&writer);
+        let mut whole = Box::pin(writer.handle().write(usize::MAX, |write| insert(write, 1)));
+        assert!(futures_util::poll!(&mut whole).is_pending());
+        let mut next = Box::pin(writer.handle().write(0, |write| insert(write, 2)));
+        assert!(futures_util::poll!(&mut next).is_pending());
+        assert_eq!(writer.handle().room.available_permits(), 0);
+        drop(held);
+        whole.await.unwrap();
+        next.await.unwrap();
+        assert_eq!(all(&writer).await, [1, 2]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Documents of the collection `entropy`, from the domain and back.
+
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::raw::{RawBsonRef, cstr};
+use mongodb::bson::{Bson, DateTime, RawArrayBuf, RawDocument, RawDocumentBuf};
+use uuid::Uuid;
+
+use crate::datum::{DatumId, Timestamp};
+use crate::store::{Record, StoredDatum};
+
+/// The largest document that is written. MongoDB takes 16 MiB, but a change event carries the document and must not
+/// be larger either: one that is would end the stream of every follower.
+pub(super) const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
+
+/// The `_id` of a datum: ours is text, so that what the HTTP interface shows can be pasted into `mongosh`.
+pub(super) fn key(id: DatumId) -> Bson {
+    match id {
+        DatumId::Original(bytes) => ObjectId::from_bytes(bytes).into(),
+        DatumId::Uuid(uuid) => uuid.to_string().into(),
+    }
+}
+
+/// Which datum an `_id` names; `None` if it is none that we or the original application wrote.
+pub(super) fn read_key(key: RawBsonRef<'_>) -> Option<DatumId> {
+    match key {
+        RawBsonRef::ObjectId(id) => Some(DatumId::Original(id.bytes())),
+        RawBsonRef::String(text) => match text.parse() {
+            Ok(DatumId::Uuid(uuid)) => Some(DatumId::Uuid(uuid)),
+            // 24 hexadecimal digits as text are not the ObjectId that looks like them.
+            Ok(DatumId::Original(_)) | Err(_) => None,
+        },
+        _ => None,
+    }
+}
+
+/// A live datum's document.
+pub(super) fn write(datum: &StoredDatum) -> RawDocumentBuf {
+    let mut passages = RawArrayBuf::new();
+    for passage in &datum.passages {
+        passages.push(passage.as_str());
+    }
+    let mut document = RawDocumentBuf::new();
+    match datum.id {
+        DatumId::Original(bytes) => document.append(cstr!("_id"), ObjectId::from_bytes(bytes)),
+        DatumId::Uuid(uuid) => {
+            document.append(cstr!("_id"), &*uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+        }
+    }
+    document.append(cstr!("data"), datum.text.as_str());
+    document.append(cstr!("passages"), passages);
+    document.append(cstr!("digest"), datum.digest.as_str());
+    document.append(cstr!("received_at"), DateTime::from_millis(datum.received_at.as_millis()));
+    document.append(cstr!("processed_at"), DateTime::from_millis(datum.processed_at.as_millis()));
+    if let Some(trace) = &datum.trace {
+        document.append(cstr!("trace"), trace.as_str());
+    }
+    document
+}
+
+/// What a document says; `None` for one of a foreign shape.
+///
+/// An id and a text make a datum. All else that is missing or of another type is made up for, so that the documents
+/// of the original application, which have nothing else, are data like any other: `process` makes their passages.
+pub(super) fn read(document: &RawDocument, process: fn(&str) -> Vec<String>) -> Option<Record> {
+    let id = read_key(document.get("_id").ok()??)?;
+    let received_at = read_time(document, "received_at").or(match id {
+        DatumId::Original(_) => id.created_at(),
+        DatumId::Uuid(_) => None,
+    });
+    if let Some(retracted_at) = read_time(document, "retracted_at") {
+        return Some(Record::Tombstone { id, received_at, retracted_at });
+    }
+    let text = document.get_str("data").ok()?;
+    let received_at = received_at.or(id.created_at()).unwrap_or(Timestamp::from_millis(0));
+    Some(Record::Live(StoredDatum {
+        id,
+        text: text.to_owned(),
+        passages: read_passages(document).unwrap_or_else(|| process(text)),
+        digest: document.get_str("digest").unwrap_or_default().to_owned(),
+        received_at,
+        processed_at: read_time(document, "processed_at").unwrap_or(received_at),
+        trace: document.get_str("trace").ok().map(str::to_owned),
+    }))
+}
+
+fn read_time(document: &RawDocument, field: &str) -> Option<Timestamp> {
+    document.get_datetime(field).ok().map(|time| Timestamp::from_millis(time.timestamp_millis()))
+}
+
+fn read_passages(document: &RawDocument) -> Option<Vec<String>> {
+    let passages = document.get_array("passages").ok()?;
+    passages.into_iter().map(|passage| passage.ok()?.as_str().map(str::to_owned)).collect()
+}

@@ -1,0 +1,152 @@
+//! All of MongoDB: the truth, one document a datum. MongoDB 4.4 or newer, a replica set or a sharded cluster.
+//!
+//! The database is the one that the URL names, `multivac` if it names none; its collections are
+//!
+//! | collection | documents | index |
+//! | --- | --- | --- |
+//! | `entropy` | `{_id, data, passages, digest, received_at, processed_at, trace}`: a learned datum | |
+//! | | `{_id, received_at, retracted_at}`: a tombstone | `retracted_at`, on tombstones alone |
+//! | | `{_id: ObjectId, data}`: a datum that the original application wrote, read as it is | |
+//! | `replicas` | `{_id, position, seen_at}`: how far the index of an api replica has come | `seen_at`, forgets the gone |
+//!
+//! How the port's promises are kept:
+//!
+//! - **Durable**: every write waits for the majority, and the driver repeats it once if the connection breaks; every
+//!   read is of what the majority has, on the primary. So nothing that was seen is ever rolled back. A URL that asks
+//!   for less is overruled.
+//! - **Idempotent**: `_id` is unique, and a datum is inserted, never updated.
+//! - **Retracted stays retracted**: retracting replaces the document under the same `_id`, in one atomic step.
+//! - **Followed without a gap**: a [`Position`](crate::store::Position) is the cluster time of an oplog entry that the
+//!   majority has; the scan after it sees all up to it, and a change stream from it on shows all after it.
+
+mod documents;
+mod store;
+
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
+use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+
+use crate::store::StoreError;
+
+pub use store::MongoStore;
+
+/// The database, if the URL names none. As the original application had it.
+const DEFAULT_DATABASE: &str = "multivac";
+
+/// How long a call waits for a primary. The driver's own 30 s would hold a request and a shutdown up; an election
+/// takes longer than this, but whoever calls tries again.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a connection may take; the driver also gives its monitor no more, see [`HEARTBEAT`].
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often each server is looked at. A server that falls silent without closing its connections is found out after
+/// this and [`CONNECT_TIMEOUT`] (12 s by default), and the calls that wait for it fail then.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// What is said of a stand-alone server.
+const NO_REPLICA_SET: &str = "MongoDB runs as a stand-alone server, which tells nobody of changes: make it a replica \
+    set of one, by starting mongod with --replSet rs0 and running rs.initiate() in mongosh once";
+
+/// Reads the URL; neither needs the servers nor waits for them.
+async fn client(url: &str) -> Result<(Client, String), StoreError> {
+    let mut options = ClientOptions::parse(url).await.map_err(|error| match *error.kind {
+        ErrorKind::DnsResolve { .. } => {
+            StoreError::Unavailable { message: "the name in MongoDB's URL does not resolve".into(), source: None }
+        }
+        // What the driver says may quote a password: `mongodb://user:secret/` has the port `secret`.
+        _ => StoreError::Misconfigured(
+            "not a MongoDB URL: expected mongodb://[user:password@]host[:port][/database][?options], special \
+             characters in user and password percent-encoded"
+                .into(),
+        ),
+    })?;
+    options.app_name.get_or_insert_with(|| "multivac".into());
+    options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
+    options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+    options.heartbeat_freq.get_or_insert(HEARTBEAT);
+    options.retry_writes = Some(true);
+    options.write_concern = Some(WriteConcern::majority());
+    options.read_concern = Some(ReadConcern::majority());
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    let database = options.default_database.clone().unwrap_or_else(|| DEFAULT_DATABASE.into());
+    Ok((Client::with_options(options).map_err(store_error)?, database))
+}
+
+/// What the driver says, for whoever called the store.
+///
+/// The server's own words are left out, since they may quote a document; its name for the error is enough.
+fn store_error(error: Error) -> StoreError {
+    let answered = |name: &str, code: i32| StoreError::Unavailable {
+        message: format!("MongoDB answered {name} ({code})"),
+        source: None,
+    };
+    match error.kind.as_ref() {
+        ErrorKind::Authentication { .. } => {
+            StoreError::Misconfigured("MongoDB refuses the user name or the password in its URL".into())
+        }
+        ErrorKind::InvalidTlsConfig { .. } => {
+            StoreError::Misconfigured("the TLS options in MongoDB's URL cannot be used".into())
+        }
+        ErrorKind::IncompatibleServer { .. } => {
+            StoreError::Misconfigured("this version of MongoDB is not supported: 4.4 or newer is needed".into())
+        }
+        ErrorKind::Command(command) => match command.code {
+            code::UNAUTHORIZED => {
+                StoreError::Misconfigured("MongoDB does not let this user read and write the database".into())
+            }
+            code if code::POSITION_LOST.contains(&code) => StoreError::PositionLost,
+            code => answered(&command.code_name, code),
+        },
+        ErrorKind::Write(WriteFailure::WriteError(error)) => {
+            answered(error.code_name.as_deref().unwrap_or("a write error"), error.code)
+        }
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => answered(&error.code_name, error.code),
+        ErrorKind::InsertMany(failure) => match (&failure.write_concern_error, failure.write_errors.as_deref()) {
+            (Some(error), _) => answered(&error.code_name, error.code),
+            (None, Some([error, ..])) => answered(error.code_name.as_deref().unwrap_or("a write error"), error.code),
+            (None, _) => answered("a write error", 0),
+        },
+        ErrorKind::ServerSelection { .. } => StoreError::Unavailable {
+            message:
+                "no primary of MongoDB's replica set is to be found; is the set initiated, with the name in the URL?"
+                    .into(),
+            source: Some(Box::new(error)),
+        },
+        _ => StoreError::Unavailable {
+            message: "the exchange with MongoDB failed".into(),
+            source: Some(Box::new(error)),
+        },
+    }
+}
+
+/// Whether an upsert ran into another of the same id.
+fn is_duplicate(error: &Error) -> bool {
+    let code = match error.kind.as_ref() {
+        ErrorKind::Command(error) => error.code,
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.code,
+        _ => return false,
+    };
+    code == code::DUPLICATE_KEY
+}
+
+/// Whether a document was not inserted because its id is taken, and not because of another index that someone made.
+fn is_taken(error: &IndexedWriteError) -> bool {
+    error.code == code::DUPLICATE_KEY && error.message.contains(" index: _id_ ")
+}
+
+/// Error codes of the server, from its `error_codes.yml`.
+mod code {
+    pub(super) const UNAUTHORIZED: i32 = 13;
+    pub(super) const DUPLICATE_KEY: i32 = 11000;
+
+    /// `CappedPositionLost`, `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`.
+    pub(super) const POSITION_LOST: [i32; 4] = [136, 260, 280, 286];
+
+    /// The document itself is why: `BadValue`, `FailedToParse`, `TypeMismatch`, `InvalidLength`, `InvalidBSON`,
+    /// `DocumentValidationFailure`, `CannotIndexParallelArrays`, `BSONObjectTooLarge`, `DuplicateKey`, and a key too long or of the wrong
+    /// kind for an index that someone made. Any other error may pass, so it is nobody's failed attempt.
+    pub(super) const REFUSED: [i32; 11] = [2, 9, 14, 16, 22, 121, 171, 10334, 11000, 16755, 17280];
+}

@@ -1,0 +1,198 @@
+//! Connecting: pools, times, and what Redis's errors mean to the port.
+
+use std::time::Duration;
+
+use deadpool_redis::redis::aio::ConnectionLike;
+use deadpool_redis::redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+};
+use deadpool_redis::{PoolConfig, Runtime, Timeouts, cluster};
+
+use crate::queue::QueueError;
+
+/// No call takes longer than this, whatever became of Redis; one that blocks, than this and what it blocks.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Leaves time within a call to find that an old connection is dead, and to make a new one.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const RECYCLE_TIMEOUT: Duration = Duration::from_millis(500);
+/// More calls at once wait for their turn; Redis runs one at a time anyway.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Connections to Redis, made when they are needed.
+pub(super) enum Pool {
+    Single(deadpool_redis::Pool),
+    Cluster(cluster::Pool),
+}
+
+impl Pool {
+    /// Reads the URLs; connects to nothing.
+    pub(super) fn new(urls: &[String]) -> Result<Self, QueueError> {
+        let mut nodes = Vec::with_capacity(urls.len());
+        for (i, url) in urls.iter().enumerate() {
+            // Without the library's error, so that no part of the URL, and no password, can be in the message.
+            let node = url.as_str().into_connection_info().map_err(|_| {
+                QueueError::Misconfigured(format!(
+                    "Redis URL number {} cannot be read; expected redis://[user:password@]host[:port][/database], or \
+                     rediss:// for TLS",
+                    i + 1
+                ))
+            })?;
+            nodes.push(node);
+        }
+        let unusable = |_| QueueError::Misconfigured("the Redis URLs cannot be used (together)".to_owned());
+        let config = PoolConfig {
+            timeouts: Timeouts { wait: None, create: None, recycle: Some(RECYCLE_TIMEOUT) },
+            ..PoolConfig::new(MAX_CONNECTIONS)
+        };
+        let built = "a pool with timeouts is given a runtime";
+        match <[_; 1]>::try_from(nodes) {
+            Ok([node]) => {
+                let times = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                    .set_response_timeout(Some(CALL_TIMEOUT));
+                let manager = deadpool_redis::Manager::new_with_config(node, times).map_err(unusable)?;
+                let pool = deadpool_redis::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
+                Ok(Self::Single(pool.expect(built)))
+            }
+            Err(nodes) if nodes.is_empty() => Err(QueueError::Misconfigured("no Redis URL is given".to_owned())),
+            Err(nodes) => {
+                let manager = cluster::Manager::new(nodes, false).map_err(unusable)?;
+                let pool = cluster::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
+                Ok(Self::Cluster(pool.expect(built)))
+            }
+        }
+    }
+
+    /// Does `work` on a connection; `what` it is goes into the error.
+    ///
+    /// A connection on which it failed, ran out of time or was dropped half-way is closed, not used again: an answer could
+    /// still be due on it, or its Redis may have become a replica.
+    pub(super) async fn call<T>(
+        &self,
+        what: &str,
+        blocks: Duration,
+        work: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
+    ) -> Result<T, QueueError> {
+        let call = async {
+            let mut connection = self.get().await?;
+            let answer = work(&mut connection).await?;
+            connection.fit = true;
+            Ok(answer)
+        };
+        match tokio::time::timeout(CALL_TIMEOUT + blocks, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(to_queue_error(what, error)),
+            Err(_) => Err(QueueError::Unavailable {
+                message: format!("Redis did not {what} within {} s", (CALL_TIMEOUT + blocks).as_secs()),
+                source: None,
+            }),
+        }
+    }
+
+    async fn get(&self) -> Result<Connection, RedisError> {
+        fn cause(error: deadpool_redis::PoolError) -> RedisError {
+            match error {
+                deadpool_redis::PoolError::Backend(error) => error,
+                _ => (ErrorKind::Client, "no connection in time").into(),
+            }
+        }
+        let pooled = match self {
+            Self::Single(pool) => Pooled::Single(pool.get().await.map_err(cause)?),
+            Self::Cluster(pool) => Pooled::Cluster(pool.get().await.map_err(cause)?),
+        };
+        Ok(Connection { pooled: Some(pooled), fit: false })
+    }
+}
+
+enum Pooled {
+    Single(deadpool_redis::Connection),
+    Cluster(cluster::Connection),
+}
+
+/// A connection that goes back to its pool only when it is fit for it.
+pub(super) struct Connection {
+    pooled: Option<Pooled>,
+    fit: bool,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        match self.pooled.take() {
+            Some(Pooled::Single(connection)) if !self.fit => drop(deadpool_redis::Connection::take(connection)),
+            Some(Pooled::Cluster(connection)) if !self.fit => drop(cluster::Connection::take(connection)),
+            _ => {}
+        }
+    }
+}
+
+impl Connection {
+    fn as_dyn(&self) -> &dyn ConnectionLike {
+        match self.pooled.as_ref().expect("it is there until it is dropped") {
+            Pooled::Single(connection) => connection,
+            Pooled::Cluster(connection) => connection,
+        }
+    }
+
+    fn as_dyn_mut(&mut self) -> &mut (dyn ConnectionLike + Send) {
+        match self.pooled.as_mut().expect("it is there until it is dropped") {
+            Pooled::Single(connection) => connection,
+            Pooled::Cluster(connection) => connection,
+        }
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.as_dyn_mut().req_packed_command(cmd)
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        cmd: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.as_dyn_mut().req_packed_commands(cmd, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.as_dyn().get_db()
+    }
+}
+
+/// Whether the consumer group is gone: Redis came back empty, or someone deleted it.
+///
+/// The words are looked for, since Redis 6.2 wraps what goes wrong in a script into an error of its own.
+pub(super) fn is_no_group(error: &RedisError) -> bool {
+    error.to_string().contains("NOGROUP")
+}
+
+fn to_queue_error(what: &str, error: RedisError) -> QueueError {
+    let refused = matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
+    if refused || error.kind() == ErrorKind::AuthenticationFailed {
+        return QueueError::Misconfigured(format!(
+            "Redis does not let us {what}: the user or the password is wrong, or the user lacks a permission"
+        ));
+    }
+    // The library's words stay in the source; of them, only Redis's error code or the kind goes into the message.
+    let kind = error.code().unwrap_or_else(|| error.category()).to_owned();
+    QueueError::Unavailable { message: format!("Redis did not {what} ({kind})"), source: Some(Box::new(error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_url_is_refused_without_its_password() {
+        let Err(QueueError::Misconfigured(message)) = Pool::new(&["rdis://user:geheim@host".to_owned()]) else {
+            panic!("this is no Redis URL");
+        };
+        assert!(message.contains("number 1") && !message.contains("geheim"), "{message}");
+    }
+
+    #[test]
+    fn no_url_at_all_is_refused() {
+        assert!(matches!(Pool::new(&[]), Err(QueueError::Misconfigured(_))));
+    }
+}

@@ -1,0 +1,81 @@
+//! Every key in Redis: its name, its type, its lifetime.
+//!
+//! | key | type | what | lifetime |
+//! | --- | --- | --- | --- |
+//! | `{ns}:{p}:stream` | stream | the unfinished jobs; its one group is `workers` | while there is work; the empty key stays |
+//! | `{ns}:{p}:jobs` | hash | an unfinished job's id: `q` (on the stream), `r` (the same, and retracted) or `d` (dead), then its entry there | a field, as long as the job is unfinished |
+//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted`; the others are lengths | for good |
+//! | `{ns}:{p}:dead` | stream | the dead letters | until retried or retracted |
+//! | `{ns}:{p}:bell` | list | at most one element, which wakes one consumer that waits | until the next consumer waits |
+//! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for | 24 hours |
+//! | `{ns}:{p}:retracted:<id>` | string | that a retraction is in the ledger, should the call come again | 24 hours |
+//!
+//! `{ns}` is the namespace. The partition's number `p` stands in literal braces, so that in a Redis Cluster all keys of
+//! a partition lie in one slot, and a script can change them together.
+//!
+//! An entry of the stream has the fields `id`, `at` (when it was accepted, in ms), `attempts` (used up before this
+//! entry was made), `data`, and `trace` where there is one, in this order; a dead letter has `error` and `died_at` (ms)
+//! after them.
+
+use crate::datum::DatumId;
+use crate::queue::IdempotencyKey;
+
+/// The one consumer group.
+pub(super) const GROUP: &str = "workers";
+
+/// The keys of one partition.
+pub(super) struct Keys {
+    prefix: String,
+    /// In the order in which the scripts expect them; see `lua/common.lua`.
+    of_scripts: [String; 5],
+}
+
+impl Keys {
+    pub(super) fn new(namespace: &str, partition: u16) -> Self {
+        let prefix = format!("{namespace}:{{{partition}}}");
+        let of_scripts = ["stream", "jobs", "ledger", "dead", "bell"].map(|name| format!("{prefix}:{name}"));
+        Self { prefix, of_scripts }
+    }
+
+    pub(super) fn of_scripts(&self) -> &[String] {
+        &self.of_scripts
+    }
+
+    pub(super) fn stream(&self) -> &str {
+        &self.of_scripts[0]
+    }
+
+    pub(super) fn jobs(&self) -> &str {
+        &self.of_scripts[1]
+    }
+
+    pub(super) fn dead(&self) -> &str {
+        &self.of_scripts[3]
+    }
+
+    pub(super) fn bell(&self) -> &str {
+        &self.of_scripts[4]
+    }
+
+    pub(super) fn idempotency(&self, key: &IdempotencyKey) -> String {
+        format!("{}:idem:{:032x}", self.prefix, u128::from_be_bytes(key.0))
+    }
+
+    pub(super) fn retracted(&self, id: DatumId) -> String {
+        format!("{}:retracted:{id}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_a_partition_share_one_hash_tag() {
+        let keys = Keys::new("multivac", 3);
+        assert_eq!(keys.stream(), "multivac:{3}:stream");
+        assert_eq!(keys.dead(), "multivac:{3}:dead");
+        assert_eq!(keys.bell(), "multivac:{3}:bell");
+        assert_eq!(keys.idempotency(&IdempotencyKey([1; 16])), format!("multivac:{{3}}:idem:{}", "01".repeat(16)));
+    }
+}

@@ -1,0 +1,38 @@
+-- Puts jobs on the stream, in their order; a job or an idempotency key that is there already adds nothing.
+--
+-- KEYS after the partition's: the idempotency keys.
+-- ARGV: unfinished jobs at most, the keys' lifetime in seconds; then of each job: id, received at, text, trace or '',
+-- and the place of its idempotency key among them, or 0.
+-- Returns for each job '+' (accepted), '-' (full), or the id that its idempotency key stands for.
+local limit, lifetime = tonumber(ARGV[1]), ARGV[2]
+local held, accepted, results = redis.call('XLEN', stream), 0, {}
+
+for i = 3, #ARGV, 5 do
+  local id, at, data, trace = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local place = tonumber(ARGV[i + 4])
+  local idempotency_key = place > 0 and KEYS[5 + place]
+  local first = idempotency_key and redis.call('GET', idempotency_key)
+  local result = '+'
+  if first then
+    result = first
+  elseif redis.call('HEXISTS', jobs, id) == 1 then
+    -- The call is made again because its first answer was lost.
+  elseif held >= limit then
+    result = '-'
+  else
+    local fields = { 'id', id, 'at', at, 'attempts', '0', 'data', data }
+    if trace ~= '' then
+      fields[9], fields[10] = 'trace', trace
+    end
+    redis.call('HSET', jobs, id, 'q' .. redis.call('XADD', stream, '*', unpack(fields)))
+    if idempotency_key then redis.call('SET', idempotency_key, id, 'EX', lifetime) end
+    held, accepted = held + 1, accepted + 1
+  end
+  results[#results + 1] = result
+end
+
+if accepted > 0 then
+  redis.call('HINCRBY', ledger, 'accepted', accepted)
+  ring()
+end
+return results

@@ -1,0 +1,18 @@
+-- Gives up an attempt: buries the job after its last, or else lets its lease run out in good time.
+--
+-- ARGV: group, consumer, entry, delivery, id, attempt, 1 if it was the last, error,
+-- how long (ms) the entry counts as idle already, now in ms.
+-- Returns 1 when the job is dead.
+local group, consumer, entry, delivery, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local attempt, last, error, idle, now = ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10]
+
+if not holds(group, consumer, entry, delivery) then
+  -- Another has it by now, or this very call was made before.
+  return noted(id) == 'd' and 1 or 0
+end
+if last then
+  bury(group, entry, fields_of(stream, entry), attempt, error, now)
+  return 1
+end
+redis.call('XCLAIM', stream, group, consumer, 0, entry, 'IDLE', idle, 'JUSTID')
+return 0

@@ -1,0 +1,8 @@
+-- Where an unfinished job stands.
+--
+-- ARGV: group, id. Returns 'queued', 'processing', 'dead', or nothing.
+local mark, entry = noted(ARGV[2])
+if not mark then return false end
+if mark == 'd' then return 'dead' end
+local pending = redis.call('XPENDING', stream, ARGV[1], entry, entry, 1)
+return pending[1] and 'processing' or 'queued'

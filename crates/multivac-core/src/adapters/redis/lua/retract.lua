@@ -1,0 +1,23 @@
+-- Enters a retraction into the ledger, once for an id.
+--
+-- KEYS after the partition's: where it is noted that this was done.
+-- ARGV: id, 1 if a learned datum was retracted and no other partition knows the id, how long to remember it in seconds.
+-- Returns 1 when the retraction is dealt with.
+local id, was_learned, lifetime, done = ARGV[1], ARGV[2] == '1', ARGV[3], KEYS[6]
+if redis.call('EXISTS', done) == 1 then return 1 end
+
+local mark, entry = noted(id)
+if mark == 'd' then
+  redis.call('XDEL', dead, entry)
+  redis.call('HDEL', jobs, id)
+  redis.call('HINCRBY', ledger, 'retracted', 1)
+elseif mark then
+  redis.call('HSET', jobs, id, 'r' .. entry)
+elseif was_learned then
+  redis.call('HINCRBY', ledger, 'learned', -1)
+  redis.call('HINCRBY', ledger, 'retracted', 1)
+else
+  return 0
+end
+redis.call('SET', done, '', 'EX', lifetime)
+return 1

@@ -1,0 +1,13 @@
+-- Puts a dead letter back on the stream with all its attempts before it.
+--
+-- ARGV: id. Returns 1, or 0 when there is none.
+local id = ARGV[1]
+local mark, letter = noted(id)
+if mark ~= 'd' then return 0 end
+local fields = fields_of(dead, letter)
+fields[ATTEMPTS] = 0
+local entry = redis.call('XADD', stream, '*', unpack(fields, 1, #fields - 4)) -- without error and died_at
+redis.call('HSET', jobs, id, 'q' .. entry)
+redis.call('XDEL', dead, letter)
+ring()
+return 1

@@ -1,0 +1,2 @@
+-- Wakes one consumer.
+ring()

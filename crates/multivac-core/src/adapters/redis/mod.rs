@@ -1,0 +1,35 @@
+//! All of Redis: the queue that several processes share.
+//!
+//! A [`RedisQueue`] keeps its jobs in Redis streams (Redis 6.2 or newer, Valkey; a single node or a Redis Cluster; TLS with
+//! `rediss://`, an ACL user or a password in the URL). How each promise of the [port](crate::queue) is kept:
+//!
+//! - **Durable**: by Redis, if it writes an append-only file and does not evict; [`prepare`](crate::queue::Queue::prepare)
+//!   warns where it does not.
+//! - **At least once**: a stream with one consumer group. An entry stays with its consumer until it is acknowledged, and is
+//!   claimed by another when its lease has run out. The name of a consumer is new for each [`RedisQueue`].
+//! - **Counted once**: each change is one script (`lua/`), which Redis runs alone. What counts is who acknowledges an entry
+//!   first.
+//!
+//! A finished job is deleted from the stream, so memory is bounded by what is unfinished. A waiting consumer blocks on a
+//! list, the bell, and not on the stream: a blocked read that is cut off can take a job with it, a lost ring costs a second
+//! at most. When Redis comes back empty, or another node takes over, the group is made again where a command finds none.
+//!
+//! With more than one partition each has its own set of keys (`keys.rs`), and a job stays in its partition. That spreads the work
+//! over the nodes of a Cluster; the order of jobs is kept within a partition only.
+
+mod connection;
+mod keys;
+mod queue;
+
+pub use queue::RedisQueue;
+
+/// Which Redis, and what of it.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// One URL, or several nodes of a Redis Cluster. May hold passwords.
+    pub urls: Vec<String>,
+    /// The prefix of every key.
+    pub namespace: String,
+    /// How many partitions the jobs are spread over; the same in every process.
+    pub partitions: u16,
+}

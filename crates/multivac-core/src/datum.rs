@@ -1,0 +1,239 @@
+//! What people feed: a [`Datum`], the [`DatumId`] under which it is kept, and where it stands.
+//!
+//! A text that is not acceptable cannot become a [`Datum`], so nothing behind the front door checks again.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+/// A text that was fed and can be accepted: valid UTF-8, not blank, within the size limit.
+///
+/// Cheap to clone; kept byte for byte as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Datum(Arc<str>);
+
+impl Datum {
+    /// Checks a text against `limit` (bytes of UTF-8).
+    ///
+    /// # Errors
+    /// [`DatumError::Blank`] for nothing but white space, [`DatumError::TooLarge`] over the limit.
+    pub fn new(text: &str, limit: usize) -> Result<Self, DatumError> {
+        if text.len() > limit {
+            return Err(DatumError::TooLarge { limit });
+        }
+        if text.trim().is_empty() {
+            return Err(DatumError::Blank);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A text that was checked when it was accepted, as the queue gives it back.
+    #[must_use]
+    pub fn accepted_before(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, as it was fed.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Shows the length alone: what people feed stays out of the logs.
+impl fmt::Debug for Datum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Datum({} bytes)", self.0.len())
+    }
+}
+
+/// Why a text is not a datum.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatumError {
+    /// Empty, or nothing but white space.
+    #[error("the datum is empty or only white space")]
+    Blank,
+    /// Longer than the configured limit.
+    #[error("the datum is over the limit of {limit} bytes")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The bytes are no text.
+    #[error("the datum is not valid UTF-8")]
+    NotUtf8,
+}
+
+/// The name of a datum, for as long as anyone asks.
+///
+/// Ours are UUIDs of version 7 (RFC 9562), so they sort by the time of accepting; the original
+/// application's documents keep their MongoDB `ObjectId`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DatumId {
+    /// The `ObjectId` of a document that the original application wrote.
+    Original([u8; 12]),
+    /// A datum accepted by MultiVAC.
+    Uuid(Uuid),
+}
+
+impl DatumId {
+    /// A new id, later than all before it from this process.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self::Uuid(Uuid::now_v7())
+    }
+
+    /// The time that the id itself carries, where it carries one.
+    #[must_use]
+    pub fn created_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Original(bytes) => {
+                let seconds = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                Some(Timestamp::from_millis(i64::from(seconds) * 1000))
+            }
+            Self::Uuid(uuid) => {
+                let (seconds, nanos) = uuid.get_timestamp()?.to_unix();
+                let millis = i64::try_from(seconds).ok()?.checked_mul(1000)?;
+                Some(Timestamp::from_millis(millis + i64::from(nanos / 1_000_000)))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DatumId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uuid(uuid) => uuid.hyphenated().fmt(f),
+            Self::Original(bytes) => bytes.iter().try_for_each(|b| write!(f, "{b:02x}")),
+        }
+    }
+}
+
+impl fmt::Debug for DatumId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is no datum's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a datum")]
+pub struct NotAnId;
+
+impl FromStr for DatumId {
+    type Err = NotAnId;
+
+    /// Reads what [`Display`](fmt::Display) writes and nothing else, so that a datum has one name.
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let id = match text.len() {
+            36 => Self::Uuid(Uuid::try_parse(text).map_err(|_| NotAnId)?),
+            24 if text.is_ascii() => {
+                let mut bytes = [0; 12];
+                for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+                    let pair = std::str::from_utf8(pair).map_err(|_| NotAnId)?;
+                    *byte = u8::from_str_radix(pair, 16).map_err(|_| NotAnId)?;
+                }
+                Self::Original(bytes)
+            }
+            _ => return Err(NotAnId),
+        };
+        if id.to_string() == text { Ok(id) } else { Err(NotAnId) }
+    }
+}
+
+/// A moment, to the millisecond, as Redis, MongoDB and SQLite all keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The present.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// From milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; nothing where the clocks disagree.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339, in UTC, such as `2026-11-23T03:27:23.5Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+            .ok()
+            .and_then(|t| t.format(&Rfc3339).ok())
+            .ok_or(fmt::Error)?;
+        f.write_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_is_no_datum() {
+        assert_eq!(Datum::new(" \n\t\u{2003}", 100), Err(DatumError::Blank));
+    }
+
+    #[test]
+    fn the_limit_itself_is_taken_and_one_byte_more_is_not() {
+        assert!(Datum::new("abc", 3).is_ok());
+        assert_eq!(Datum::new("abcd", 3), Err(DatumError::TooLarge { limit: 3 }));
+    }
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        let ours = DatumId::generate();
+        let original = DatumId::Original([0x65, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xff]);
+        for id in [ours, original] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        assert_eq!(original.to_string(), "6500010203040506070809ff");
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let upper = DatumId::generate().to_string().to_uppercase();
+        for text in [upper.as_str(), "", "x", "+500010203040506070809ff", "6500010203040506070809fF", "ééééééé"]
+        {
+            assert_eq!(text.parse::<DatumId>(), Err(NotAnId), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_carries_its_time() {
+        let before = Timestamp::now();
+        let made = DatumId::generate().created_at().expect("a UUIDv7 carries its time");
+        assert!(made >= before && made <= Timestamp::now());
+        let original = DatumId::Original([0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(original.created_at().map(|t| t.to_string()).as_deref(), Some("2023-09-12T06:06:56Z"));
+    }
+
+    #[test]
+    fn the_text_of_a_datum_is_not_shown_in_logs() {
+        let datum = Datum::new("secret", 100).expect("a fine datum");
+        assert_eq!(format!("{datum:?}"), "Datum(6 bytes)");
+    }
+}

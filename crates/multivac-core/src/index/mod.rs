@@ -1,0 +1,284 @@
+//! Link 5: passages found by their words. Derived from the store and disposable: it lies in a temporary directory and is
+//! filled anew at every start. See [`follow`] for how.
+//!
+//! One writer, any number of readers: [`Index::apply`] makes changes visible all at once, and every [`Snapshot`] stays
+//! as it was when it was taken.
+
+pub mod follow;
+mod schema;
+mod terms;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use tantivy::collector::TopDocs;
+use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
+use tantivy::schema::{IndexRecordOption, Value};
+use tantivy::{IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
+use tempfile::TempDir;
+
+use crate::datum::DatumId;
+use crate::store::{Change, StoredDatum};
+use schema::Fields;
+pub use terms::{term, terms};
+
+/// Memory for documents that are not committed yet, in bytes.
+const WRITER_MEMORY: usize = 64 << 20;
+
+/// The index could not be read or written: a full disk, or a fault.
+#[derive(Debug, thiserror::Error)]
+#[error("the index failed: {0}")]
+pub struct IndexError(#[from] tantivy::TantivyError);
+
+impl From<std::io::Error> for IndexError {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.into())
+    }
+}
+
+/// See the [module](self).
+pub struct Index {
+    fields: Fields,
+    writer: Mutex<IndexWriter>,
+    reader: IndexReader,
+    snapshot: ArcSwap<Snapshot>,
+    known: RwLock<HashSet<DatumId>>,
+    /// Removed with the index.
+    _directory: TempDir,
+}
+
+/// The index at one moment.
+pub struct Snapshot {
+    fields: Fields,
+    searcher: Searcher,
+    /// Goes up by one with every visible change.
+    pub generation: u64,
+    /// Data in the index.
+    pub learned: u64,
+    /// Passages in the index.
+    pub passages: u64,
+}
+
+/// A passage that a search came upon.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    /// The datum it is out of.
+    pub id: DatumId,
+    /// Its text.
+    pub passage: String,
+    /// BM25.
+    pub score: f32,
+}
+
+impl Index {
+    /// An empty index in a new temporary directory.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written to.
+    pub fn new() -> Result<Self, IndexError> {
+        let directory = tempfile::Builder::new().prefix("multivac-index-").tempdir()?;
+        let (schema, fields) = schema::schema();
+        let index = tantivy::Index::create_in_dir(directory.path(), schema)?;
+        index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
+        let writer = index.writer_with_num_threads(1, WRITER_MEMORY)?;
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let snapshot = Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, passages: 0 };
+        Ok(Self {
+            fields,
+            writer: Mutex::new(writer),
+            reader,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            known: RwLock::default(),
+            _directory: directory,
+        })
+    }
+
+    /// Makes changes visible, all at once. Applying a change again changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// None of the changes is visible then, and they can be applied again.
+    pub fn apply(&self, changes: &[Change]) -> Result<(), IndexError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut put: HashSet<DatumId> = HashSet::new();
+        let mut removed: HashSet<DatumId> = HashSet::new();
+        let written = || -> Result<(), IndexError> {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            for change in changes {
+                let id = match change {
+                    Change::Put(datum) => datum.id,
+                    Change::Removed(id) => *id,
+                };
+                if known.contains(&id) || put.contains(&id) {
+                    writer.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
+                }
+                match change {
+                    Change::Put(datum) => {
+                        self.add(&writer, datum)?;
+                        removed.remove(&id);
+                        put.insert(id);
+                    }
+                    Change::Removed(_) => {
+                        put.remove(&id);
+                        removed.insert(id);
+                    }
+                }
+            }
+            Ok(())
+        }();
+        if let Err(error) = written.and_then(|()| writer.commit().map(|_| ()).map_err(IndexError)) {
+            writer.rollback()?;
+            return Err(error);
+        }
+        self.reader.reload()?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for id in &removed {
+            known.remove(id);
+        }
+        known.extend(put);
+        let searcher = self.reader.searcher();
+        let generation = self.snapshot.load().generation + 1;
+        let (learned, passages) = (known.len() as u64, searcher.num_docs());
+        self.snapshot.store(Arc::new(Snapshot { fields: self.fields, searcher, generation, learned, passages }));
+        Ok(())
+    }
+
+    fn add(&self, writer: &IndexWriter, datum: &StoredDatum) -> Result<(), IndexError> {
+        let id = datum.id.to_string();
+        for passage in &datum.passages {
+            let mut document = TantivyDocument::new();
+            document.add_text(self.fields.id, &id);
+            document.add_text(self.fields.passage, passage);
+            writer.add_document(document)?;
+        }
+        Ok(())
+    }
+
+    /// What the index holds now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Whether a datum is visible.
+    #[must_use]
+    pub fn contains(&self, id: DatumId) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    /// The data that are visible and not among `live`.
+    fn strangers(&self, live: &HashSet<DatumId>) -> Vec<DatumId> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).difference(live).copied().collect()
+    }
+}
+
+impl Snapshot {
+    /// The passages that match best by BM25 over `terms`, best first, `max` at most.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn search(&self, terms: &[String], max: usize) -> Result<Vec<Hit>, IndexError> {
+        let clauses = terms.iter().map(|term| {
+            let query = TermQuery::new(self.term(term), IndexRecordOption::WithFreqs);
+            (Occur::Should, Box::new(query) as Box<dyn Query>)
+        });
+        let query = BooleanQuery::new(clauses.collect());
+        let found = self.searcher.search(&query, &TopDocs::with_limit(max).order_by_score())?;
+        let mut hits = Vec::with_capacity(found.len());
+        for (score, address) in found {
+            let document: TantivyDocument = self.searcher.doc(address)?;
+            let text = |field| document.get_first(field).and_then(|value| value.as_str());
+            if let (Some(Ok(id)), Some(passage)) = (text(self.fields.id).map(str::parse), text(self.fields.passage)) {
+                hits.push(Hit { id, passage: passage.to_owned(), score });
+            }
+        }
+        Ok(hits)
+    }
+
+    /// In how many passages a term occurs.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn frequency(&self, term: &str) -> Result<u64, IndexError> {
+        Ok(self.searcher.doc_freq(&self.term(term))?)
+    }
+
+    fn term(&self, term: &str) -> Term {
+        Term::from_field_text(self.fields.passage, term)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datum::Timestamp;
+
+    fn datum(text: &str) -> StoredDatum {
+        let now = Timestamp::now();
+        StoredDatum {
+            id: DatumId::generate(),
+            text: text.to_owned(),
+            passages: vec![text.to_owned()],
+            digest: String::new(),
+            received_at: now,
+            processed_at: now,
+            trace: None,
+        }
+    }
+
+    fn put(datum: &StoredDatum) -> Change {
+        Change::Put(Box::new(datum.clone()))
+    }
+
+    fn found(index: &Index, word: &str) -> Vec<DatumId> {
+        index.snapshot().search(&[term(word)], 10).expect("a readable index").into_iter().map(|hit| hit.id).collect()
+    }
+
+    #[test]
+    fn a_datum_is_found_by_any_form_of_its_words_until_it_is_removed() {
+        let index = Index::new().expect("a new index");
+        let (one, two) = (datum("Entropy was reversed."), datum("Soup was cooked."));
+        index.apply(&[put(&one), put(&two)]).expect("applied");
+        assert_eq!(found(&index, "reversing"), [one.id]);
+        assert!(index.contains(one.id));
+        index.apply(&[Change::Removed(one.id)]).expect("applied");
+        assert!(found(&index, "reversing").is_empty());
+        assert!(!index.contains(one.id));
+        assert_eq!(index.snapshot().learned, 1);
+    }
+
+    #[test]
+    fn applying_again_changes_nothing() {
+        let index = Index::new().expect("a new index");
+        let one = datum("Entropy was reversed.");
+        index.apply(&[put(&one), put(&one)]).expect("applied");
+        index.apply(&[put(&one)]).expect("applied");
+        assert_eq!(found(&index, "entropy"), [one.id]);
+        let snapshot = index.snapshot();
+        assert_eq!((snapshot.learned, snapshot.passages), (1, 1));
+    }
+
+    #[test]
+    fn removed_and_put_in_one_batch_the_last_word_counts() {
+        let index = Index::new().expect("a new index");
+        let one = datum("Entropy was reversed.");
+        index.apply(&[put(&one), Change::Removed(one.id)]).expect("applied");
+        assert!(found(&index, "entropy").is_empty());
+        index.apply(&[Change::Removed(one.id), put(&one)]).expect("applied");
+        assert_eq!(found(&index, "entropy"), [one.id]);
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_was() {
+        let index = Index::new().expect("a new index");
+        let one = datum("Entropy was reversed.");
+        index.apply(&[put(&one)]).expect("applied");
+        let before = index.snapshot();
+        index.apply(&[Change::Removed(one.id)]).expect("applied");
+        assert_eq!(before.search(&[term("entropy")], 10).expect("a readable index").len(), 1);
+        assert!(index.snapshot().generation > before.generation);
+    }
+}

@@ -1,0 +1,117 @@
+//! Text to terms: the one analysis that indexing, searching and the features of an answer share.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use frostem::{Algorithm, Stemmer};
+use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+use unicode_segmentation::UnicodeSegmentation;
+
+/// Longer words, in bytes, are no words: encoded data and the like. They cannot be searched for.
+const LONGEST: usize = 64;
+
+/// Words stemmed before, a thread: text repeats its words, and stemming is the dearest step.
+const REMEMBERED: usize = 20_000;
+
+thread_local! {
+    static STEMS: RefCell<HashMap<String, String>> = RefCell::new(HashMap::new());
+}
+
+/// The terms of a text with the byte offset of each word: words by Unicode's rules (UAX 29), lower-cased, accents
+/// removed, stemmed as English (Snowball). An ideograph is a word of its own.
+pub fn terms(text: &str) -> impl Iterator<Item = (usize, String)> {
+    text.unicode_word_indices().filter(|(_, word)| word.len() <= LONGEST).map(|(at, word)| (at, term(word)))
+}
+
+/// The term of one word.
+#[must_use]
+pub fn term(word: &str) -> String {
+    STEMS.with_borrow_mut(|stems| {
+        if let Some(stem) = stems.get(word) {
+            return stem.clone();
+        }
+        if stems.len() >= REMEMBERED {
+            stems.clear();
+        }
+        let stem = stem(word);
+        stems.insert(word.to_owned(), stem.clone());
+        stem
+    })
+}
+
+fn stem(word: &str) -> String {
+    let lower = if word.is_ascii() {
+        word.to_ascii_lowercase()
+    } else {
+        word.nfkd().filter(|c| !is_combining_mark(*c)).collect::<String>().to_lowercase()
+    };
+    let lower = lower.replace('\u{2019}', "'");
+    let bare = lower.strip_suffix("'s").unwrap_or(&lower);
+    Stemmer::new(Algorithm::English).stem(bare).into_owned()
+}
+
+/// The analysis as tantivy takes it.
+#[derive(Clone, Default)]
+pub(super) struct Terms {
+    token: Token,
+}
+
+impl Tokenizer for Terms {
+    type TokenStream<'a> = TermStream<'a>;
+
+    fn token_stream<'a>(&'a mut self, text: &'a str) -> TermStream<'a> {
+        self.token.reset();
+        TermStream { words: Box::new(terms(text)), token: &mut self.token }
+    }
+}
+
+/// See [`Terms`].
+pub(super) struct TermStream<'a> {
+    words: Box<dyn Iterator<Item = (usize, String)> + 'a>,
+    token: &'a mut Token,
+}
+
+impl TokenStream for TermStream<'_> {
+    fn advance(&mut self) -> bool {
+        let Some((at, term)) = self.words.next() else { return false };
+        self.token.position = self.token.position.wrapping_add(1);
+        self.token.offset_from = at;
+        self.token.offset_to = at;
+        self.token.text = term;
+        true
+    }
+
+    fn token(&self) -> &Token {
+        self.token
+    }
+
+    fn token_mut(&mut self) -> &mut Token {
+        self.token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(text: &str) -> Vec<String> {
+        terms(text).map(|(_, term)| term).collect()
+    }
+
+    #[test]
+    fn words_of_one_stem_are_one_term() {
+        assert_eq!(all("reversed Reverses REVERSING"), ["revers", "revers", "revers"]);
+    }
+
+    #[test]
+    fn accents_and_possessives_make_no_other_word() {
+        assert_eq!(all("Beyoncé's Beyonce’s beyonce"), ["beyonc", "beyonc", "beyonc"]);
+    }
+
+    #[test]
+    fn ideographs_are_found_one_by_one() {
+        assert_eq!(all("宇宙"), ["宇", "宙"]);
+    }
+}

@@ -1,0 +1,30 @@
+//! Link 3: a job's text to a stored datum. Pure: no I/O, and the same text always gives the same result.
+
+mod digest;
+mod normalise;
+mod passages;
+mod sentences;
+
+pub use digest::digest;
+pub use normalise::normalise;
+pub use passages::passages;
+pub use sentences::{MAX_ANSWER_CHARS, answerable, sentences};
+
+use crate::datum::Timestamp;
+use crate::queue::Job;
+use crate::store::StoredDatum;
+
+/// Makes what the store keeps out of what the queue held.
+#[must_use]
+pub fn process(job: &Job, now: Timestamp) -> StoredDatum {
+    let text = job.datum.as_str();
+    StoredDatum {
+        id: job.id,
+        text: text.to_owned(),
+        passages: passages(text),
+        digest: digest(text),
+        received_at: job.received_at,
+        processed_at: now,
+        trace: job.trace.clone(),
+    }
+}

@@ -1,0 +1,264 @@
+//! Link 2, the port: a [`Queue`] holds every accepted datum until the store has it.
+//!
+//! Promises that every adapter keeps, and the contract tests check:
+//!
+//! - **Durable**: when [`accept`](Queue::accept) returns, the job survives a crash of every process of ours.
+//! - **At least once**: a job is leased again until it is completed, retracted from the dead letters, or dead.
+//!   Whoever processes it is idempotent by id.
+//! - **Counted once**: every change of where a job stands and the [`Ledger`] change in one atomic step, so that
+//!   the ledger balances in every snapshot, whatever was killed in between.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::datum::{Datum, DatumId, Timestamp};
+
+/// The work that an accepted datum makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// The datum's id.
+    pub id: DatumId,
+    /// Its text, byte for byte.
+    pub datum: Datum,
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// The W3C `traceparent` of the request that fed it.
+    pub trace: Option<String>,
+}
+
+/// A job on its way into the queue.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The job.
+    pub job: Job,
+    /// Where the client gave one: the same key again is the same datum.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// What an `Idempotency-Key` is kept as: a digest, so that its length is bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(pub [u8; 16]);
+
+/// How long an [`IdempotencyKey`] is remembered at least.
+pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What became of one [`Submission`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceptance {
+    /// It is on the queue, durably.
+    Accepted,
+    /// Its idempotency key was seen before, with this id; nothing was added.
+    AcceptedBefore(DatumId),
+    /// The queue holds as much as it may; nothing was added.
+    Full,
+}
+
+/// A job lent to one consumer for a time.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// The job.
+    pub job: Job,
+    /// Which attempt at it this is, from 1.
+    pub attempt: u32,
+    /// How the adapter knows the lease.
+    pub token: LeaseToken,
+}
+
+/// An adapter's own name for a lease; means nothing to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseToken {
+    /// The partition that the job lies in.
+    pub partition: u16,
+    /// The entry in it.
+    pub entry: String,
+}
+
+/// How a job came out when it is completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The store holds the datum.
+    Learned,
+    /// The store holds a tombstone: it was retracted before it was learned.
+    Retracted,
+}
+
+/// What [`Queue::fail`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The job comes again after the given time.
+    Retried,
+    /// Its attempts are used up: it lies in the dead letters.
+    Dead,
+}
+
+/// Where an unfinished job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobState {
+    /// Nobody has leased it.
+    Queued,
+    /// Leased, or waiting for its next attempt.
+    Processing,
+    /// In the dead letters.
+    Dead,
+}
+
+/// A job whose attempts are used up, kept with what went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The job, its text byte for byte.
+    pub job: Job,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What the last attempt said.
+    pub error: String,
+    /// When it was given up.
+    pub died_at: Timestamp,
+}
+
+/// The ledger: `accepted = queued + processing + learned + retracted + dead`, in every snapshot.
+///
+/// `accepted` is counted on its own, when jobs are accepted; it is not the sum of the others. So a lost job shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Data ever accepted.
+    pub accepted: u64,
+    /// Jobs that nobody has leased.
+    pub queued: u64,
+    /// Jobs that are leased, or wait for their next attempt.
+    pub processing: u64,
+    /// Data that the store holds.
+    pub learned: u64,
+    /// Data that were taken back.
+    pub retracted: u64,
+    /// Dead letters.
+    pub dead: u64,
+}
+
+impl Ledger {
+    /// Whether every accepted datum is accounted for.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.accepted == self.queued + self.processing + self.learned + self.retracted + self.dead
+    }
+
+    /// Whether nothing is unfinished.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.queued == 0 && self.processing == 0
+    }
+}
+
+/// What keeps the queue from keeping a promise.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Out of reach, or it could not do it now: the same call may succeed later.
+    #[error("the queue is out of reach: {message}")]
+    Unavailable {
+        /// What was tried, and what came of it.
+        message: String,
+        /// The library's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// It answers, but cannot be used as it is set up: someone has to change that.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+impl QueueError {
+    /// Whether the same call may succeed later without anybody's doing.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Misconfigured(_) => false,
+        }
+    }
+}
+
+/// Limits and times that every adapter observes.
+#[derive(Debug, Clone)]
+pub struct QueueSettings {
+    /// How long a leased job stays hidden from other consumers.
+    pub lease: Duration,
+    /// Attempts before a job is dead.
+    pub max_attempts: u32,
+    /// Unfinished jobs held at most.
+    pub max_queued: u64,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(30), max_attempts: 5, max_queued: 1_000_000 }
+    }
+}
+
+/// Holds accepted jobs until they are completed; see the [module](self) for what it promises.
+///
+/// All methods may be called at once from any number of tasks and processes.
+///
+/// # Errors
+/// Every method: [`QueueError::Unavailable`] when the backend did not do it or did not say so. It may have happened
+/// all the same; every method is safe to repeat with the same arguments.
+#[async_trait]
+pub trait Queue: Send + Sync + 'static {
+    /// Connects, makes what is missing, and checks the backend's set-up. Called at start, and again until it succeeds.
+    ///
+    /// Returns warnings: settings of the backend under which an accepted datum could be lost.
+    ///
+    /// # Errors
+    /// [`QueueError::Misconfigured`]: waiting will not help (wrong password, too old a server).
+    async fn prepare(&self) -> Result<Vec<String>, QueueError>;
+
+    /// Puts jobs on the queue, durably, and says what became of each, in their order.
+    ///
+    /// Idempotency keys are compared within the batch as well.
+    async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError>;
+
+    /// Leases up to `max` jobs (and no more than some 8 MiB of text, but one at least) and hides them from other
+    /// consumers for [`QueueSettings::lease`].
+    ///
+    /// Waits up to `wait` for the first; none may come. A job whose lease runs out before it is completed comes again
+    /// with its attempt counted, and is dead when that was its last.
+    async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError>;
+
+    /// Starts the time of these leases anew. One that has passed to another consumer is left alone.
+    async fn extend(&self, leases: &[Lease]) -> Result<(), QueueError>;
+
+    /// Takes finished jobs off the queue, and enters each into the ledger once, however often it is completed.
+    ///
+    /// The caller has stored each before. A job that was [retracted](Queue::retract) meanwhile counts as retracted,
+    /// whatever the caller says.
+    async fn complete(&self, finished: &[(Lease, Outcome)]) -> Result<(), QueueError>;
+
+    /// Gives up an attempt: the job comes again after `retry_after` (at most the lease time), or moves to the dead
+    /// letters, with `error`, when this attempt was its last.
+    async fn fail(&self, lease: &Lease, error: &str, retry_after: Duration) -> Result<Failure, QueueError>;
+
+    /// Returns leased jobs untouched: others may lease them at once, and the attempt does not count.
+    async fn give_back(&self, leases: &[Lease]) -> Result<(), QueueError>;
+
+    /// Where a job stands; `None` when it was completed, or never was here.
+    async fn find(&self, id: DatumId) -> Result<Option<JobState>, QueueError>;
+
+    /// Enters a retraction into the ledger; the store holds the tombstone already, and `was_learned` says whether a
+    /// learned datum lay in its place.
+    ///
+    /// An unfinished job stays and will count as retracted when it is completed; a dead letter is dropped.
+    async fn retract(&self, id: DatumId, was_learned: bool) -> Result<(), QueueError>;
+
+    /// The ledger, in one consistent snapshot.
+    async fn ledger(&self) -> Result<Ledger, QueueError>;
+
+    /// Brings the ledger in line with a store that holds what the queue never saw (the original application's
+    /// documents, or a queue that came back empty): sets `learned` and `retracted` to what the store counted, and
+    /// `accepted` by as much more. Nothing happens, and `false` comes back, unless the ledger still equals `seen`.
+    async fn settle(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError>;
+
+    /// Up to `max` dead letters, oldest first, those after `after` in that order.
+    async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError>;
+
+    /// Puts a dead letter back on the queue with all its attempts before it; `false` if there is none with this id.
+    async fn retry_dead(&self, id: DatumId) -> Result<bool, QueueError>;
+}

@@ -1,0 +1,207 @@
+//! The settings that both programs share, and how values are written.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::telemetry::LogFormat;
+
+/// A size in bytes, written with `KiB`, `MiB` or `GiB`, or as a plain number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub usize);
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let unit = match text[digits..].trim() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err("expected a size such as 512KiB or 1MiB".to_owned()),
+        };
+        let number: usize = text[..digits].parse().map_err(|_| "expected a size such as 512KiB or 1MiB".to_owned())?;
+        number.checked_mul(unit).map(Self).ok_or_else(|| "too large a size".to_owned())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n > 0 && n % (1 << 20) == 0 => write!(f, "{}MiB", n >> 20),
+            n if n > 0 && n % (1 << 10) == 0 => write!(f, "{}KiB", n >> 10),
+            n => write!(f, "{n}B"),
+        }
+    }
+}
+
+/// Reads a time such as `500ms`, `30s` or `2min`.
+///
+/// # Errors
+/// Says what was expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a time such as 500ms, 30s or 2min".to_owned())
+}
+
+/// Where the queue and the store are, and how they are used.
+#[derive(Args, Clone)]
+pub struct BackendArgs {
+    /// Where Redis is: `redis://user:password@host:port/db`, or `rediss://…` for TLS. Several with commas: a Redis Cluster.
+    ///
+    /// A password is better kept in the environment or in a file, where it stays out of the process list.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+
+    /// A file that holds the Redis URL.
+    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis_url")]
+    pub redis_url_file: Option<PathBuf>,
+
+    /// Where MongoDB is: `mongodb://user:password@host:port/database?replicaSet=rs0`. A replica set, since the index follows
+    /// its change stream. The database is multivac if the URL names none.
+    #[arg(long, env = "MONGO_URL", hide_env_values = true, value_name = "URL")]
+    pub mongo_url: Option<String>,
+
+    /// A file that holds the MongoDB URL.
+    #[arg(long, env = "MONGO_URL_FILE", value_name = "FILE", conflicts_with = "mongo_url")]
+    pub mongo_url_file: Option<PathBuf>,
+
+    /// The prefix of every key in Redis. Installations that share a Redis differ in it.
+    #[arg(long, env = "MULTIVAC_NAMESPACE", default_value = "multivac", value_name = "NAME")]
+    pub namespace: String,
+
+    /// Streams that the queue is spread over; more than 1 for a Redis Cluster. The same for every process.
+    #[arg(long, env = "MULTIVAC_PARTITIONS", default_value_t = 1, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub partitions: u16,
+
+    /// How long a leased job stays hidden from others; a killed worker's jobs pass on after that time. Such as 30s.
+    #[arg(long, env = "MULTIVAC_LEASE", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub lease: Duration,
+
+    /// Attempts at a job before it moves to the dead letters.
+    #[arg(long, env = "MULTIVAC_MAX_ATTEMPTS", default_value_t = 5, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_attempts: u32,
+}
+
+/// Redis and MongoDB, both or neither.
+pub struct ServerUrls {
+    /// Redis; several are a cluster.
+    pub redis: Vec<String>,
+    /// MongoDB.
+    pub mongo: String,
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Half of the two servers.
+    #[error("{given} is set and {missing} is not: MultiVAC needs both (the full system) or neither (the embedded one)")]
+    OnlyOne {
+        /// The one that is set.
+        given: &'static str,
+        /// The other.
+        missing: &'static str,
+    },
+    /// A secret's file.
+    #[error("{variable}: {path} cannot be read: {source}")]
+    Unreadable {
+        /// The variable that names it.
+        variable: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A value that cannot be.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl BackendArgs {
+    /// The servers' URLs, out of the environment or out of files; `None` when neither is set.
+    ///
+    /// # Errors
+    /// When only one is set, a file cannot be read, or a value cannot be.
+    pub fn server_urls(&self) -> Result<Option<ServerUrls>, ConfigError> {
+        if self.lease < Duration::from_millis(100) {
+            return Err(ConfigError::Invalid("--lease is too short: expected at least 100ms".to_owned()));
+        }
+        let bad = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
+        if self.namespace.is_empty() || self.namespace.contains(bad) {
+            let expected = "--namespace: expected letters, digits, '-', '_', '.' or ':'";
+            return Err(ConfigError::Invalid(expected.to_owned()));
+        }
+        let redis = secret(self.redis_url.as_deref(), self.redis_url_file.as_deref(), "REDIS_URL_FILE")?;
+        let mongo = secret(self.mongo_url.as_deref(), self.mongo_url_file.as_deref(), "MONGO_URL_FILE")?;
+        match (redis, mongo) {
+            (Some(redis), Some(mongo)) => {
+                let redis = redis.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
+                Ok(Some(ServerUrls { redis, mongo }))
+            }
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(ConfigError::OnlyOne { given: "REDIS_URL", missing: "MONGO_URL" }),
+            (None, Some(_)) => Err(ConfigError::OnlyOne { given: "MONGO_URL", missing: "REDIS_URL" }),
+        }
+    }
+}
+
+/// A value, or what its file holds; empty is unset, as compose files and shells leave variables.
+fn secret(
+    value: Option<&str>,
+    file: Option<&std::path::Path>,
+    variable: &'static str,
+) -> Result<Option<String>, ConfigError> {
+    let value = match (value, file) {
+        (Some(value), _) => value.to_owned(),
+        (None, Some(path)) if !path.as_os_str().is_empty() => std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { variable, path: path.display().to_string(), source })?,
+        (None, _) => return Ok(None),
+    };
+    let value = value.trim();
+    Ok((!value.is_empty()).then(|| value.to_owned()))
+}
+
+/// How a program speaks.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct LogArgs {
+    /// How log lines are written. Left out: text on a terminal, else json. RUST_LOG chooses what is logged.
+    #[arg(long, env = "MULTIVAC_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_binary_units() {
+        assert_eq!("1MiB".parse(), Ok(ByteSize(1 << 20)));
+        assert_eq!("512 KiB".parse(), Ok(ByteSize(512 << 10)));
+        assert_eq!("77".parse(), Ok(ByteSize(77)));
+        for wrong in ["", "MiB", "1MB", "-1", "1.5MiB", "99999999999999999999", "99999999999999GiB"] {
+            assert!(wrong.parse::<ByteSize>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_size_reads_back() {
+        for text in ["1MiB", "3KiB", "77B", "0B"] {
+            assert_eq!(text.parse::<ByteSize>().map(|size| size.to_string()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn times_take_units() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
+        assert!(duration("soon").is_err());
+    }
+}

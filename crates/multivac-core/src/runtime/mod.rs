@@ -1,0 +1,6 @@
+//! What both programs need to run; nothing of the domain.
+
+pub mod config;
+pub mod metrics;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,32 @@
+//! Signals to one token, handed down to whatever has to stop.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// A token that is cancelled at the first SIGTERM or SIGINT; the second ends the process at once.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub fn on_signal() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if first {
+                info!(signal = name, "stopping");
+                told.cancel();
+            } else {
+                // 128 and the signal's number would be the shell's word for it; what matters is that it is not 0.
+                std::process::exit(130);
+            }
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,192 @@
+//! Link 4, the port: a [`Store`] keeps every learned datum. It is the truth; all else can be rebuilt from it.
+//!
+//! Promises that every adapter keeps, and the contract tests check:
+//!
+//! - **Idempotent**: putting a datum again changes nothing.
+//! - **Retracted stays retracted**: a tombstone without the text stays in a datum's place for good, so that a job that
+//!   is delivered again cannot bring it back.
+//! - **Followed without a gap**: whoever scans from a [`Position`] on and then follows from it sees every change.
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::datum::{DatumId, Timestamp};
+
+/// A datum as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredDatum {
+    /// Its id.
+    pub id: DatumId,
+    /// The text, byte for byte as it was fed.
+    pub text: String,
+    /// Its passages: what processing made of the text. See [`process`](crate::process).
+    pub passages: Vec<String>,
+    /// When two texts are one voice, their digests are equal.
+    pub digest: String,
+    /// When it was accepted.
+    pub received_at: Timestamp,
+    /// When it was processed.
+    pub processed_at: Timestamp,
+    /// The W3C `traceparent` of the request that fed it.
+    pub trace: Option<String>,
+}
+
+/// What lies under an id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A learned datum.
+    Live(StoredDatum),
+    /// It was taken back.
+    Tombstone {
+        /// Its id.
+        id: DatumId,
+        /// When the datum was accepted, where that is known.
+        received_at: Option<Timestamp>,
+        /// When it was taken back.
+        retracted_at: Timestamp,
+    },
+}
+
+/// What became of one datum that was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Put {
+    /// It is there now, whether by this call or by one before.
+    Stored,
+    /// A tombstone lies in its place; nothing was written.
+    Retracted,
+    /// This one cannot be stored, now or later; the others are not touched by that.
+    Refused(String),
+}
+
+/// What lay in a datum's place before it was retracted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retraction {
+    /// A learned datum.
+    WasLive,
+    /// Nothing: it had not been learned yet.
+    WasAbsent,
+    /// A tombstone.
+    WasRetracted,
+}
+
+/// A change of the store, as whoever follows it needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// This datum is live now.
+    Put(Box<StoredDatum>),
+    /// This one is not, any more.
+    Removed(DatumId),
+}
+
+/// How far a follower has come. Positions of one store compare in the order of its changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(pub u64);
+
+/// Changes that arrived together, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeBatch {
+    /// The changes; none when the store had nothing new at the time.
+    pub changes: Vec<Change>,
+    /// Where the follower stands when it has applied them; following on from here misses nothing.
+    pub position: Position,
+}
+
+/// How many data the store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Live data.
+    pub learned: u64,
+    /// Tombstones.
+    pub retracted: u64,
+}
+
+/// What keeps the store from keeping a promise.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Out of reach, or it could not do it now: the same call may succeed later.
+    #[error("the store is out of reach: {message}")]
+    Unavailable {
+        /// What was tried, and what came of it.
+        message: String,
+        /// The library's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// It answers, but cannot be used as it is set up: someone has to change that.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// The store remembers no changes as far back as the asked position: scan again.
+    #[error("the store does not remember changes that far back")]
+    PositionLost,
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's doing.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } => true,
+            Self::Misconfigured(_) | Self::PositionLost => false,
+        }
+    }
+}
+
+/// Follows the store's changes from a position on.
+#[async_trait]
+pub trait Changes: Send {
+    /// The next changes, up to `max`, as soon as there are any; an empty batch when the store had nothing new for a
+    /// while (a second at most): whatever was written before this call began has been seen then.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: follow again from the last position. [`StoreError::PositionLost`]: scan again.
+    async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError>;
+}
+
+/// Live data in batches, as [`Store::scan`] gives them.
+pub type Scan<'a> = BoxStream<'a, Result<Vec<StoredDatum>, StoreError>>;
+
+/// Keeps learned data; see the [module](self) for what it promises.
+///
+/// # Errors
+/// Every method: [`StoreError::Unavailable`] when the backend did not do it or did not say so. It may have happened
+/// all the same; every method is safe to repeat with the same arguments.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Connects, makes what is missing, and checks the backend's set-up. Called at start, and again until it succeeds.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`]: waiting will not help (wrong password, no replica set).
+    async fn prepare(&self) -> Result<(), StoreError>;
+
+    /// Puts data, durably, and says what became of each, in their order.
+    async fn put(&self, data: &[StoredDatum]) -> Result<Vec<Put>, StoreError>;
+
+    /// What lies under an id.
+    async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError>;
+
+    /// Puts a tombstone in a datum's place, durably, whether the datum is there yet or not.
+    async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError>;
+
+    /// The position of now: every change that was durable before the call is at it or before it.
+    async fn position(&self) -> Result<Position, StoreError>;
+
+    /// All live data, in no order. What is written meanwhile may or may not come.
+    fn scan(&self) -> Scan<'_>;
+
+    /// Follows changes from a position on; changes at the position itself may come again.
+    ///
+    /// # Errors
+    /// [`StoreError::PositionLost`], here or at the first [`Changes::next`].
+    async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError>;
+
+    /// Counts live data and tombstones. May take a while; for the ledger's rare settling.
+    async fn counts(&self) -> Result<StoreCounts, StoreError>;
+
+    /// Publishes how far the index of a replica has come, and that it is alive; `None`: it is no more.
+    async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError>;
+
+    /// Names the replicas that announced themselves in the last 5 seconds and have not come as far as `position`.
+    async fn behind(&self, position: Position) -> Result<Vec<String>, StoreError>;
+}

@@ -1,0 +1,685 @@
+//! What every [`Queue`] owes.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_redis::redis::cmd;
+use multivac_core::datum::{Datum, DatumId, Timestamp};
+use multivac_core::queue::{
+    Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Queue, QueueSettings, Submission,
+};
+
+use crate::backends::{self, Backend};
+
+/// Expands all cases for one backend.
+macro_rules! contract {
+    ($backend:ident: $make:expr) => {
+        contract! { $backend: $make =>
+            jobs_come_out_byte_for_byte,
+            a_batch_comes_out_in_its_order,
+            a_lease_brings_a_bounded_amount_of_text,
+            a_waiting_lease_wakes_when_a_job_is_accepted,
+            a_waiting_lease_wakes_when_a_job_is_given_back,
+            a_wait_that_is_cut_off_loses_no_job,
+            a_lease_hides_a_job_from_other_consumers,
+            a_lease_that_ran_out_passes_to_one_other_consumer,
+            a_job_counts_once_whoever_completes_it,
+            a_job_given_back_comes_at_once_and_its_attempt_does_not_count,
+            an_extended_lease_does_not_run_out,
+            extending_takes_nothing_from_the_next_holder,
+            a_failed_job_comes_again_and_dies_on_its_last_attempt,
+            a_job_that_is_always_abandoned_dies,
+            dead_letters_are_listed_in_pages_and_retried,
+            a_retraction_enters_the_ledger_once_wherever_the_job_stands,
+            a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter,
+            an_idempotency_key_is_one_datum,
+            accepting_again_adds_nothing,
+            a_full_queue_refuses_and_adds_nothing,
+            a_job_is_found_where_it_stands,
+            settling_brings_the_ledger_up_to_the_store_and_never_down,
+            the_ledger_follows_a_random_walk,
+        }
+    };
+    ($backend:ident: $make:expr => $($case:ident,)*) => {
+        mod $backend {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    crate::backends::run($make, super::$case).await;
+                }
+            )*
+        }
+    };
+}
+
+contract!(redis: crate::backends::redis(1));
+contract!(redis_in_3_partitions: crate::backends::redis(3));
+contract!(embedded: crate::backends::embedded());
+
+/// Redis came back empty, or without its group: nobody restarts anything, and work goes on.
+#[tokio::test]
+async fn redis_may_lose_its_group_and_its_stream() {
+    let Some(redis) = backends::redis(1) else { return };
+    let behind = redis.clone();
+    backends::run(Some(redis), async move |backend| {
+        let stream = format!("{}:{{0}}:stream", behind.0.namespace);
+        let queue = backend.queue(patient()).await;
+        let job = accept(&queue, "survives its group").await;
+        behind.meddle(cmd("XGROUP").arg("DESTROY").arg(&stream).arg("workers")).await;
+        let leases = lease(&queue, 1).await;
+        assert_eq!(leases[0].job, job);
+        complete(&queue, &leases).await;
+
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { lease(&queue, 1).await }
+        });
+        behind.meddle(cmd("DEL").arg(&stream)).await;
+        let job = accept(&queue, "after the loss").await;
+        let leases = waiting.await.unwrap();
+        assert_eq!(leases[0].job, job);
+        complete(&queue, &leases).await;
+        assert_eq!(ledger(&queue).await.learned, 2);
+    })
+    .await;
+}
+
+/// Leases that do not run out in a test.
+fn patient() -> QueueSettings {
+    QueueSettings { lease: Duration::from_secs(60), ..QueueSettings::default() }
+}
+
+fn lasting(lease_ms: u64) -> QueueSettings {
+    QueueSettings { lease: Duration::from_millis(lease_ms), ..QueueSettings::default() }
+}
+
+fn job(text: &str) -> Job {
+    Job { id: DatumId::generate(), datum: Datum::accepted_before(text), received_at: Timestamp::now(), trace: None }
+}
+
+fn submission(job: &Job) -> Submission {
+    Submission { job: job.clone(), idempotency_key: None }
+}
+
+async fn accept(queue: &Arc<dyn Queue>, text: &str) -> Job {
+    accept_all(queue, &[text]).await.remove(0)
+}
+
+async fn accept_all(queue: &Arc<dyn Queue>, texts: &[&str]) -> Vec<Job> {
+    let jobs: Vec<Job> = texts.iter().map(|text| job(text)).collect();
+    let submissions: Vec<_> = jobs.iter().map(submission).collect();
+    assert_eq!(queue.accept(&submissions).await.unwrap(), vec![Acceptance::Accepted; jobs.len()]);
+    jobs
+}
+
+/// Leases exactly so many, within 10 s.
+async fn lease(queue: &Arc<dyn Queue>, count: usize) -> Vec<Lease> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut leases = Vec::new();
+    while leases.len() < count {
+        assert!(Instant::now() < deadline, "only {} of {count} jobs came", leases.len());
+        leases.extend(queue.lease(count - leases.len(), Duration::from_millis(500)).await.unwrap());
+    }
+    leases
+}
+
+async fn nothing_to_lease(queue: &Arc<dyn Queue>) {
+    let leases = queue.lease(10, Duration::ZERO).await.unwrap();
+    assert!(leases.is_empty(), "{leases:?}");
+}
+
+async fn complete(queue: &Arc<dyn Queue>, leases: &[Lease]) {
+    let finished: Vec<_> = leases.iter().map(|lease| (lease.clone(), Outcome::Learned)).collect();
+    queue.complete(&finished).await.unwrap();
+}
+
+async fn ledger(queue: &Arc<dyn Queue>) -> Ledger {
+    let ledger = queue.ledger().await.unwrap();
+    assert!(ledger.balances(), "{ledger:?}");
+    ledger
+}
+
+/// Waits for the clock to show another time, so that what happens next happens later.
+fn tick() {
+    let now = Timestamp::now();
+    while Timestamp::now() <= now {
+        std::thread::yield_now();
+    }
+}
+
+async fn jobs_come_out_byte_for_byte(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(patient()).await;
+    let large = "entropy é ".repeat(95_326);
+    assert!(large.len() > 1 << 20);
+    let texts = ["plain", "with\0NUL\r\n\tand more", "🌌 Ωμέγα \u{feff}", " spaces ", large.as_str()];
+    let mut jobs: Vec<Job> = texts.into_iter().map(job).collect();
+    jobs[1].trace = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+    let submissions: Vec<_> = jobs.iter().map(submission).collect();
+    assert_eq!(queue.accept(&submissions).await.unwrap(), vec![Acceptance::Accepted; 5]);
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 5, queued: 5, ..Ledger::default() });
+
+    let leases = lease(&queue, 5).await;
+    let came: Vec<_> = leases.iter().map(|lease| lease.job.clone()).collect();
+    assert!(came == jobs, "the jobs came back changed");
+    assert!(leases.iter().all(|lease| lease.attempt == 1));
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 5, processing: 5, ..Ledger::default() });
+
+    complete(&queue, &leases).await;
+    nothing_to_lease(&queue).await;
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 5, learned: 5, ..Ledger::default() });
+}
+
+async fn a_batch_comes_out_in_its_order(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(patient()).await;
+    let texts: Vec<String> = (0..1_200).map(|i| format!("number {i}")).collect();
+    let jobs = accept_all(&queue, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut came = Vec::new();
+    while came.len() < jobs.len() {
+        came.extend(queue.lease(500, Duration::ZERO).await.unwrap().into_iter().map(|lease| lease.job));
+    }
+    assert_eq!(came, jobs);
+}
+
+async fn a_lease_brings_a_bounded_amount_of_text(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(patient()).await;
+    let text = "x".repeat(1 << 20);
+    accept_all(&queue, &vec![text.as_str(); 20]).await;
+    let mut left = 20;
+    while left > 0 {
+        let leases = queue.lease(100, Duration::from_secs(5)).await.unwrap();
+        assert!((1..=12).contains(&leases.len()), "{} MiB came at once", leases.len());
+        left -= leases.len();
+    }
+}
+
+async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(patient()).await;
+    let waker = backend.queue(patient()).await;
+    let mut waited = Duration::ZERO;
+    for _ in 0..10 {
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.lease(5, Duration::from_secs(20)).await.unwrap() }
+        });
+        // Time to fall asleep; the test holds either way.
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        let start = Instant::now();
+        let job = accept(&waker, "wake up").await;
+        let leases = waiting.await.unwrap();
+        waited += start.elapsed();
+        assert_eq!(leases[0].job, job);
+        complete(&queue, &leases).await;
+    }
+    assert!(waited < Duration::from_secs(2), "ten jobs waited {waited:?}: someone polls");
+}
+
+async fn a_waiting_lease_wakes_when_a_job_is_given_back(backend: Arc<dyn Backend>) {
+    let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
+    let job = accept(&a, "passed on").await;
+    let leases = lease(&a, 1).await;
+    let waiting = tokio::spawn(async move { b.lease(1, Duration::from_secs(20)).await.unwrap() });
+    a.give_back(&leases).await.unwrap();
+    assert_eq!(waiting.await.unwrap()[0].job, job);
+}
+
+async fn a_wait_that_is_cut_off_loses_no_job(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(lasting(300)).await;
+    let mut accepted = HashSet::new();
+    for i in 0..20 {
+        let waiting = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.lease(1, Duration::from_secs(20)).await.unwrap() }
+        });
+        tokio::time::sleep(Duration::from_millis(i)).await;
+        accepted.insert(accept(&queue, "in the way").await.id);
+        waiting.abort();
+        if let Ok(leases) = waiting.await {
+            complete(&queue, &leases).await;
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while ledger(&queue).await.learned < 20 {
+        assert!(Instant::now() < deadline, "{:?}", ledger(&queue).await);
+        let leases = queue.lease(20, Duration::from_millis(100)).await.unwrap();
+        assert!(leases.iter().all(|lease| accepted.contains(&lease.job.id)));
+        complete(&queue, &leases).await;
+    }
+}
+
+async fn a_lease_hides_a_job_from_other_consumers(backend: Arc<dyn Backend>) {
+    let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
+    let jobs = accept_all(&a, &["first", "second"]).await;
+    let leases = lease(&a, 1).await;
+    assert_eq!(leases[0].job, jobs[0]);
+    let others = b.lease(10, Duration::ZERO).await.unwrap();
+    assert_eq!(others.iter().map(|lease| lease.job.id).collect::<Vec<_>>(), [jobs[1].id]);
+    nothing_to_lease(&a).await;
+    nothing_to_lease(&b).await;
+}
+
+async fn a_lease_that_ran_out_passes_to_one_other_consumer(backend: Arc<dyn Backend>) {
+    let settings = lasting(1_000);
+    let (a, b) = (backend.queue(settings.clone()).await, backend.queue(settings.clone()).await);
+    let c = backend.queue(settings).await;
+    let job = accept(&a, "abandoned").await;
+    assert_eq!(lease(&a, 1).await[0].attempt, 1);
+    let start = Instant::now();
+    let (by_b, by_c) = loop {
+        let both = tokio::join!(b.lease(1, Duration::from_millis(100)), c.lease(1, Duration::from_millis(100)));
+        let (by_b, by_c) = (both.0.unwrap(), both.1.unwrap());
+        if by_b.len() + by_c.len() > 0 {
+            break (by_b, by_c);
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "the lease did not run out");
+    };
+    assert!(start.elapsed() >= Duration::from_millis(900), "the lease ran out too early");
+    assert_eq!(by_b.len() + by_c.len(), 1, "two consumers have the job");
+    let passed = by_b.into_iter().chain(by_c).next().unwrap();
+    assert_eq!((passed.job, passed.attempt), (job, 2));
+}
+
+async fn a_job_counts_once_whoever_completes_it(backend: Arc<dyn Backend>) {
+    let (a, b) = (backend.queue(lasting(100)).await, backend.queue(lasting(100)).await);
+    accept(&a, "finished twice").await;
+    let first = lease(&a, 1).await;
+    let second = lease(&b, 1).await;
+    assert_eq!(second[0].attempt, 2);
+    for _ in 0..2 {
+        complete(&a, &first).await;
+        complete(&b, &second).await;
+        assert_eq!(ledger(&a).await, Ledger { accepted: 1, learned: 1, ..Ledger::default() });
+    }
+    nothing_to_lease(&a).await;
+}
+
+async fn a_job_given_back_comes_at_once_and_its_attempt_does_not_count(backend: Arc<dyn Backend>) {
+    let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
+    let job = accept(&a, "not now").await;
+    let first = lease(&a, 1).await;
+    for _ in 0..2 {
+        a.give_back(&first).await.unwrap();
+        assert_eq!(ledger(&a).await, Ledger { accepted: 1, queued: 1, ..Ledger::default() });
+    }
+    let second = b.lease(5, Duration::ZERO).await.unwrap();
+    assert_eq!(second.len(), 1);
+    assert_eq!((&second[0].job, second[0].attempt), (&job, 1));
+    a.give_back(&first).await.unwrap();
+    assert_eq!(ledger(&a).await, Ledger { accepted: 1, processing: 1, ..Ledger::default() });
+    complete(&b, &second).await;
+    assert_eq!(ledger(&a).await, Ledger { accepted: 1, learned: 1, ..Ledger::default() });
+}
+
+async fn an_extended_lease_does_not_run_out(backend: Arc<dyn Backend>) {
+    let (a, b) = (backend.queue(lasting(1_000)).await, backend.queue(lasting(1_000)).await);
+    accept(&a, "a long one").await;
+    let leases = lease(&a, 1).await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(2_500) {
+        a.extend(&leases).await.unwrap();
+        assert!(b.lease(1, Duration::from_millis(200)).await.unwrap().is_empty());
+    }
+    complete(&a, &leases).await;
+    assert_eq!(ledger(&a).await.learned, 1);
+}
+
+async fn extending_takes_nothing_from_the_next_holder(backend: Arc<dyn Backend>) {
+    let settings = QueueSettings { max_attempts: 2, ..lasting(500) };
+    let (a, b) = (backend.queue(settings.clone()).await, backend.queue(settings).await);
+    accept(&a, "taken over").await;
+    let first = lease(&a, 1).await;
+    let second = lease(&b, 1).await;
+    a.extend(&first).await.unwrap();
+    a.give_back(&first).await.unwrap();
+    assert_eq!(a.fail(&first[0], "too late", Duration::ZERO).await.unwrap(), Failure::Retried);
+    assert_eq!(ledger(&a).await.processing, 1);
+    assert_eq!(b.fail(&second[0], "in time", Duration::ZERO).await.unwrap(), Failure::Dead);
+}
+
+async fn a_failed_job_comes_again_and_dies_on_its_last_attempt(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 2, ..patient() }).await;
+    let job = accept(&queue, "poison \0 ☠").await;
+    let first = lease(&queue, 1).await.remove(0);
+    let delay = Duration::from_millis(400);
+    let start = Instant::now();
+    assert_eq!(queue.fail(&first, "once", delay).await.unwrap(), Failure::Retried);
+    assert_eq!(queue.find(job.id).await.unwrap(), Some(JobState::Processing));
+
+    let second = lease(&queue, 1).await.remove(0);
+    assert!(start.elapsed() >= delay - Duration::from_millis(5), "it came after {:?}", start.elapsed());
+    assert_eq!((&second.job, second.attempt), (&job, 2));
+    for _ in 0..2 {
+        assert_eq!(queue.fail(&second, "twice: é", Duration::ZERO).await.unwrap(), Failure::Dead);
+        assert_eq!(ledger(&queue).await, Ledger { accepted: 1, dead: 1, ..Ledger::default() });
+    }
+    complete(&queue, &[second]).await;
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 1, dead: 1, ..Ledger::default() });
+
+    let letters = queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0].job, letters[0].attempts, letters[0].error.as_str()), (&job, 2, "twice: é"));
+    assert!(letters[0].died_at >= job.received_at && letters[0].died_at <= Timestamp::now());
+    nothing_to_lease(&queue).await;
+}
+
+async fn a_job_that_is_always_abandoned_dies(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 3, ..lasting(50) }).await;
+    let job = accept(&queue, "kills its worker").await;
+    for attempt in 1..=3 {
+        assert_eq!(lease(&queue, 1).await[0].attempt, attempt);
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ledger(&queue).await.dead == 0 {
+        assert!(Instant::now() < deadline, "it does not die");
+        assert!(queue.lease(1, Duration::from_millis(50)).await.unwrap().is_empty(), "a fourth attempt");
+    }
+    let letters = queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!((&letters[0].job, letters[0].attempts), (&job, 3));
+    assert!(!letters[0].error.is_empty());
+}
+
+async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+    let mut ids = Vec::new();
+    for i in 0..5 {
+        tick();
+        ids.push(accept(&queue, &format!("number {i}")).await.id);
+        let leases = lease(&queue, 1).await;
+        assert_eq!(queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap(), Failure::Dead);
+    }
+    let page = async |after, max| -> Vec<DatumId> {
+        queue.dead_letters(after, max).await.unwrap().iter().map(|letter| letter.job.id).collect()
+    };
+    assert_eq!(page(None, 10).await, ids);
+    assert_eq!(page(None, 2).await, ids[..2]);
+    assert_eq!(page(Some(ids[1]), 2).await, ids[2..4]);
+    assert_eq!(page(Some(ids[3]), 2).await, ids[4..]);
+    assert_eq!(page(Some(ids[4]), 2).await, []);
+
+    assert!(queue.retry_dead(ids[2]).await.unwrap());
+    assert!(!queue.retry_dead(ids[2]).await.unwrap());
+    assert!(!queue.retry_dead(DatumId::generate()).await.unwrap());
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 5, queued: 1, dead: 4, ..Ledger::default() });
+    let again = lease(&queue, 1).await;
+    assert_eq!((again[0].job.id, again[0].attempt), (ids[2], 1));
+    assert_eq!(again[0].job.datum.as_str(), "number 2");
+    complete(&queue, &again).await;
+    queue.retract(ids[0], false).await.unwrap();
+    assert_eq!(page(None, 10).await, [ids[1], ids[3], ids[4]]);
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 5, learned: 1, retracted: 1, dead: 3, ..Ledger::default() });
+}
+
+async fn a_retraction_enters_the_ledger_once_wherever_the_job_stands(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+    let twice = async |id, was_learned, expected: Ledger| {
+        for _ in 0..2 {
+            queue.retract(id, was_learned).await.unwrap();
+            assert_eq!(ledger(&queue).await, expected);
+        }
+    };
+
+    let queued = accept(&queue, "queued").await;
+    twice(queued.id, false, Ledger { accepted: 1, queued: 1, ..Ledger::default() }).await;
+    let leases = lease(&queue, 1).await;
+    complete(&queue, &leases).await;
+    twice(queued.id, false, Ledger { accepted: 1, retracted: 1, ..Ledger::default() }).await;
+
+    let processing = accept(&queue, "processing").await;
+    let leases = lease(&queue, 1).await;
+    twice(processing.id, true, Ledger { accepted: 2, processing: 1, retracted: 1, ..Ledger::default() }).await;
+    queue.complete(&[(leases[0].clone(), Outcome::Retracted)]).await.unwrap();
+    twice(processing.id, true, Ledger { accepted: 2, retracted: 2, ..Ledger::default() }).await;
+
+    let learned = accept(&queue, "learned").await;
+    let leases = lease(&queue, 1).await;
+    complete(&queue, &leases).await;
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 3, learned: 1, retracted: 2, ..Ledger::default() });
+    twice(learned.id, true, Ledger { accepted: 3, retracted: 3, ..Ledger::default() }).await;
+
+    let dead = accept(&queue, "dead").await;
+    let leases = lease(&queue, 1).await;
+    queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
+    twice(dead.id, false, Ledger { accepted: 4, retracted: 4, ..Ledger::default() }).await;
+    assert_eq!(queue.dead_letters(None, 10).await.unwrap(), []);
+    assert_eq!(queue.find(dead.id).await.unwrap(), None);
+
+    // The store knew it never, and neither does the queue.
+    twice(DatumId::generate(), false, Ledger { accepted: 4, retracted: 4, ..Ledger::default() }).await;
+}
+
+async fn a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+    let job = accept(&queue, "better forgotten").await;
+    let leases = lease(&queue, 1).await;
+    queue.retract(job.id, false).await.unwrap();
+    queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
+    assert_eq!(queue.dead_letters(None, 10).await.unwrap(), []);
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 1, retracted: 1, ..Ledger::default() });
+}
+
+async fn an_idempotency_key_is_one_datum(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(patient()).await;
+    let keyed = |key: u8| Submission { job: job("again"), idempotency_key: Some(IdempotencyKey([key; 16])) };
+    let first = [keyed(1), keyed(2), keyed(1), submission(&job("no key")), keyed(2)];
+    let (one, two) = (first[0].job.id, first[1].job.id);
+    assert_eq!(
+        queue.accept(&first).await.unwrap(),
+        [
+            Acceptance::Accepted,
+            Acceptance::Accepted,
+            Acceptance::AcceptedBefore(one),
+            Acceptance::Accepted,
+            Acceptance::AcceptedBefore(two)
+        ]
+    );
+    let leases = lease(&queue, 3).await;
+    complete(&queue, &leases).await;
+    // Finished or not: the key stands for its first datum.
+    assert_eq!(
+        queue.accept(&[keyed(3), keyed(2)]).await.unwrap(),
+        [Acceptance::Accepted, Acceptance::AcceptedBefore(two)]
+    );
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 4, queued: 1, learned: 3, ..Ledger::default() });
+}
+
+async fn accepting_again_adds_nothing(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(patient()).await;
+    let batch: Vec<_> = (0..10).map(|i| submission(&job(&format!("number {i}")))).collect();
+    for _ in 0..2 {
+        assert_eq!(queue.accept(&batch).await.unwrap(), vec![Acceptance::Accepted; 10]);
+    }
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 10, queued: 10, ..Ledger::default() });
+}
+
+async fn a_full_queue_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
+    // A batch stays in one partition, and each holds 3.
+    let queue = backend.queue(QueueSettings { max_queued: 3 * backend.partitions(), ..patient() }).await;
+    let five = || -> Vec<_> { (0..5).map(|i| submission(&job(&format!("number {i}")))).collect() };
+    let expected = [[Acceptance::Accepted; 3].as_slice(), &[Acceptance::Full; 2]].concat();
+    let batch = five();
+    assert_eq!(queue.accept(&batch).await.unwrap(), expected);
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
+    assert_eq!(queue.find(batch[4].job.id).await.unwrap(), None);
+
+    // What is leased counts as well.
+    let leases = lease(&queue, 3).await;
+    assert_eq!(queue.accept(&batch).await.unwrap(), expected);
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 3, processing: 3, ..Ledger::default() });
+
+    // What is completed makes room.
+    complete(&queue, &leases).await;
+    assert_eq!(queue.accept(&five()).await.unwrap(), expected);
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 6, queued: 3, learned: 3, ..Ledger::default() });
+}
+
+async fn a_job_is_found_where_it_stands(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 2, ..patient() }).await;
+    assert_eq!(queue.find(DatumId::generate()).await.unwrap(), None);
+    let id = accept(&queue, "on its way").await.id;
+    let find = async || queue.find(id).await.unwrap();
+    assert_eq!(find().await, Some(JobState::Queued));
+    let leases = lease(&queue, 1).await;
+    assert_eq!(find().await, Some(JobState::Processing));
+    queue.give_back(&leases).await.unwrap();
+    assert_eq!(find().await, Some(JobState::Queued));
+    let leases = lease(&queue, 1).await;
+    queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
+    assert_eq!(find().await, Some(JobState::Processing));
+    let leases = lease(&queue, 1).await;
+    queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
+    assert_eq!(find().await, Some(JobState::Dead));
+    assert!(queue.retry_dead(id).await.unwrap());
+    assert_eq!(find().await, Some(JobState::Queued));
+    let leases = lease(&queue, 1).await;
+    complete(&queue, &leases).await;
+    assert_eq!(find().await, None);
+}
+
+async fn settling_brings_the_ledger_up_to_the_store_and_never_down(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(patient()).await;
+    accept_all(&queue, &["one", "two"]).await;
+    let leases = lease(&queue, 1).await;
+    complete(&queue, &leases).await;
+    let seen = ledger(&queue).await;
+
+    assert!(queue.settle(&seen, 10, 3).await.unwrap());
+    let settled = Ledger { accepted: 14, queued: 1, learned: 10, retracted: 3, ..Ledger::default() };
+    assert_eq!(ledger(&queue).await, settled);
+    assert!(!queue.settle(&seen, 20, 3).await.unwrap(), "it was settled on what is no more so");
+    // The same number in all may be divided otherwise; fewer than before would hide a loss.
+    assert!(queue.settle(&settled, 9, 4).await.unwrap());
+    let settled = Ledger { learned: 9, retracted: 4, ..settled };
+    assert!(!queue.settle(&settled, 5, 4).await.unwrap());
+    assert_eq!(ledger(&queue).await, settled);
+    accept(&queue, "three").await;
+    assert!(!queue.settle(&settled, 10, 4).await.unwrap());
+}
+
+/// Where the model has a job.
+#[derive(Debug, Clone)]
+enum Stands {
+    Queued,
+    Leased(Lease),
+    Waiting,
+    Dead,
+    Learned,
+    Retracted,
+}
+
+#[derive(Debug, Clone)]
+struct Modelled {
+    stands: Stands,
+    used: u32,
+    retracted: bool,
+}
+
+/// Steps at random, and after each the ledger and a job are what a simple model says.
+async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) {
+    const MAX_ATTEMPTS: u32 = 2;
+    let settings = QueueSettings { max_attempts: MAX_ATTEMPTS, ..patient() };
+    let consumers = [backend.queue(settings.clone()).await, backend.queue(settings).await];
+    // Knuth's generator (MMIX): the walk is the same each time.
+    let mut state: u64 = 2061;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let mut model: HashMap<DatumId, Modelled> = HashMap::new();
+    let mut ids: Vec<DatumId> = Vec::new();
+
+    for step in 0..600 {
+        let consumer = random(2);
+        let queue = &consumers[consumer];
+        let pick = ids.get(random(ids.len().max(1))).copied();
+        let picked = pick.and_then(|id| model.get_mut(&id).map(|job| (id, job)));
+        match (random(8), picked) {
+            (0, _) | (_, None) => {
+                for job in accept_all(queue, &vec!["a step"; 1 + random(3)]).await {
+                    ids.push(job.id);
+                    model.insert(job.id, Modelled { stands: Stands::Queued, used: 0, retracted: false });
+                }
+            }
+            (1 | 2, _) => {
+                for lease in queue.lease(1 + random(4), Duration::ZERO).await.unwrap() {
+                    let job = model.get_mut(&lease.job.id).unwrap();
+                    assert!(matches!(job.stands, Stands::Queued | Stands::Waiting), "step {step}: {job:?} was leased");
+                    assert_eq!(lease.attempt, job.used + 1, "step {step}");
+                    // Only its holder gives a lease back, fails it or extends it.
+                    job.stands = Stands::Leased(lease);
+                    job.used += 1;
+                }
+            }
+            (3, Some((_, job))) => {
+                if let Stands::Leased(lease) = &job.stands {
+                    let outcome = if random(4) == 0 { Outcome::Retracted } else { Outcome::Learned };
+                    queue.complete(&[(lease.clone(), outcome)]).await.unwrap();
+                    let retracted = job.retracted || outcome == Outcome::Retracted;
+                    job.stands = if retracted { Stands::Retracted } else { Stands::Learned };
+                }
+            }
+            (4, Some((_, job))) => {
+                if let Stands::Leased(lease) = &job.stands {
+                    // Whoever does not hold it changes nothing.
+                    for consumer in &consumers {
+                        consumer.fail(lease, "a bad step", Duration::ZERO).await.unwrap();
+                    }
+                    job.stands = match (job.used >= MAX_ATTEMPTS, job.retracted) {
+                        (true, true) => Stands::Retracted,
+                        (true, false) => Stands::Dead,
+                        (false, _) => Stands::Waiting,
+                    };
+                }
+            }
+            (5, Some((_, job))) => {
+                if let Stands::Leased(lease) = &job.stands {
+                    for consumer in &consumers {
+                        consumer.extend(std::slice::from_ref(lease)).await.unwrap();
+                        consumer.give_back(std::slice::from_ref(lease)).await.unwrap();
+                    }
+                    job.stands = Stands::Queued;
+                    job.used -= 1;
+                }
+            }
+            (6, Some((id, job))) => {
+                queue.retract(id, matches!(job.stands, Stands::Learned)).await.unwrap();
+                match job.stands {
+                    Stands::Dead | Stands::Learned => job.stands = Stands::Retracted,
+                    Stands::Queued | Stands::Leased(_) | Stands::Waiting => job.retracted = true,
+                    Stands::Retracted => {}
+                }
+            }
+            (_, Some((id, job))) => {
+                let was_dead = matches!(job.stands, Stands::Dead);
+                assert_eq!(queue.retry_dead(id).await.unwrap(), was_dead, "step {step}");
+                if was_dead {
+                    job.stands = Stands::Queued;
+                    job.used = 0;
+                }
+            }
+        }
+
+        let mut expected = Ledger::default();
+        for job in model.values() {
+            expected.accepted += 1;
+            *match job.stands {
+                Stands::Queued => &mut expected.queued,
+                Stands::Leased(_) | Stands::Waiting => &mut expected.processing,
+                Stands::Dead => &mut expected.dead,
+                Stands::Learned => &mut expected.learned,
+                Stands::Retracted => &mut expected.retracted,
+            } += 1;
+        }
+        assert_eq!(ledger(queue).await, expected, "step {step}");
+        if let Some(id) = pick {
+            let state = match model[&id].stands {
+                Stands::Queued => Some(JobState::Queued),
+                Stands::Leased(_) | Stands::Waiting => Some(JobState::Processing),
+                Stands::Dead => Some(JobState::Dead),
+                Stands::Learned | Stands::Retracted => None,
+            };
+            assert_eq!(queue.find(id).await.unwrap(), state, "step {step}");
+        }
+    }
+    let end = ledger(&consumers[0]).await;
+    assert!(end.learned > 0 && end.retracted > 0 && end.dead > 0, "the walk went nowhere: {end:?}");
+}

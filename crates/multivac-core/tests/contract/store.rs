@@ -1,0 +1,410 @@
+//! What every `Store` owes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use futures_util::future::{join, join_all};
+use multivac_core::datum::{DatumId, Timestamp};
+use multivac_core::store::{Change, Changes, Position, Put, Record, Retraction, Store, StoreCounts, StoredDatum};
+
+use crate::store_backends;
+
+/// Every case for one backend; one that is left out is dead code, and does not build.
+macro_rules! owed_by {
+    ($backend:ident) => {
+        owed_by! { $backend:
+            a_datum_comes_back_byte_for_byte,
+            putting_twice_is_putting_once,
+            a_batch_says_what_became_of_each,
+            an_empty_batch_is_nothing,
+            many_at_once_put_the_same_datum_once,
+            a_retracted_datum_leaves_a_tombstone,
+            a_datum_retracted_before_it_is_put_never_comes,
+            retracting_wins_over_putting_at_the_same_moment,
+            what_was_never_put_is_not_there,
+            a_scan_gives_all_live_data_and_only_them,
+            a_scan_and_a_follow_miss_nothing_beside_a_writer,
+            a_follower_sees_changes_in_their_order_and_again_from_an_older_position,
+            a_follower_of_a_quiet_store_gets_empty_batches_and_reaches_the_position_of_now,
+            a_follower_may_give_up_waiting_and_loses_nothing,
+            positions_never_go_back,
+            replicas_are_behind_until_they_come_as_far,
+            a_replica_that_falls_silent_is_not_waited_for,
+            preparing_again_changes_nothing,
+        }
+    };
+    ($backend:ident: $($case:ident),+ $(,)?) => {
+        mod $backend {
+            $(
+                #[tokio::test]
+                async fn $case() {
+                    super::store_backends::$backend(super::$case).await;
+                }
+            )+
+        }
+    };
+}
+
+owed_by!(mongo);
+owed_by!(embedded);
+
+async fn a_datum_comes_back_byte_for_byte(store: &dyn Store) {
+    let texts = [
+        "plain".into(),
+        "NUL \0 inside, and at the end \0".into(),
+        "🌌 e\u{301} \u{fffd} \u{10ffff} \u{feff}".into(),
+        " \r\n kept \t as it is \r\n ".into(),
+        "$data: {\"$gt\": 1} 'quoted' -- %00".into(),
+        "x".repeat(1024 * 1024),
+    ];
+    let mut data: Vec<StoredDatum> = texts.into_iter().map(|text: String| datum(&text)).collect();
+    data[0].trace = None;
+    data[1].passages = vec![];
+    data[2].passages = vec!["🌌".into(), String::new(), "\0".into()];
+    assert_eq!(store.put(&data).await.unwrap(), vec![Put::Stored; data.len()]);
+    for datum in data {
+        assert_eq!(store.get(datum.id).await.unwrap(), Some(Record::Live(datum)));
+    }
+}
+
+async fn putting_twice_is_putting_once(store: &dyn Store) {
+    let first = datum("the first");
+    assert_eq!(put_one(store, &first).await, Put::Stored);
+    let second = StoredDatum { text: "another text".into(), ..first.clone() };
+    assert_eq!(put_one(store, &second).await, Put::Stored);
+    assert_eq!(store.get(first.id).await.unwrap(), Some(Record::Live(first)));
+    assert_eq!(store.counts().await.unwrap(), counts(1, 0));
+}
+
+async fn a_batch_says_what_became_of_each(store: &dyn Store) {
+    let (fresh, there, retracted) = (datum("fresh"), datum("there"), datum("retracted"));
+    put_one(store, &there).await;
+    store.retract(retracted.id).await.unwrap();
+    let others: Vec<StoredDatum> = (0..1_500).map(|n| datum(&n.to_string())).collect();
+    let mut batch = vec![retracted.clone(), fresh.clone(), there.clone()];
+    batch.extend(others);
+    batch.extend([fresh, retracted]);
+    let mut expected = vec![Put::Stored; batch.len()];
+    expected[0] = Put::Retracted;
+    *expected.last_mut().unwrap() = Put::Retracted;
+    assert_eq!(store.put(&batch).await.unwrap(), expected);
+    assert_eq!(store.put(&batch).await.unwrap(), expected, "the same again");
+    assert_eq!(store.counts().await.unwrap(), counts(1_502, 1));
+}
+
+async fn an_empty_batch_is_nothing(store: &dyn Store) {
+    assert_eq!(store.put(&[]).await.unwrap(), vec![]);
+    assert_eq!(store.counts().await.unwrap(), counts(0, 0));
+}
+
+async fn many_at_once_put_the_same_datum_once(store: &dyn Store) {
+    let datum = datum("popular");
+    let puts = join_all((0..32).map(|_| put_one(store, &datum))).await;
+    assert_eq!(puts, vec![Put::Stored; 32]);
+    assert_eq!(store.counts().await.unwrap(), counts(1, 0));
+}
+
+async fn a_retracted_datum_leaves_a_tombstone(store: &dyn Store) {
+    let datum = datum("to be taken back");
+    put_one(store, &datum).await;
+    assert_eq!(store.retract(datum.id).await.unwrap(), Retraction::WasLive);
+    let tombstone = store.get(datum.id).await.unwrap();
+    let Some(Record::Tombstone { id, received_at, .. }) = tombstone else { panic!("{tombstone:?} is no tombstone") };
+    assert_eq!((id, received_at), (datum.id, Some(datum.received_at)));
+
+    assert_eq!(put_one(store, &datum).await, Put::Retracted, "it cannot come back");
+    assert_eq!(store.retract(datum.id).await.unwrap(), Retraction::WasRetracted);
+    assert_eq!(store.get(datum.id).await.unwrap(), tombstone, "its time stays that of the first retraction");
+    assert_eq!(scan(store).await, BTreeMap::new());
+    assert_eq!(store.counts().await.unwrap(), counts(0, 1));
+}
+
+async fn a_datum_retracted_before_it_is_put_never_comes(store: &dyn Store) {
+    let datum = datum("too late");
+    assert_eq!(store.retract(datum.id).await.unwrap(), Retraction::WasAbsent);
+    assert_eq!(put_one(store, &datum).await, Put::Retracted);
+    let record = store.get(datum.id).await.unwrap();
+    assert!(matches!(record, Some(Record::Tombstone { received_at: None, .. })), "{record:?}");
+    assert_eq!(store.counts().await.unwrap(), counts(0, 1));
+}
+
+async fn retracting_wins_over_putting_at_the_same_moment(store: &dyn Store) {
+    let data: Vec<StoredDatum> = (0..50).map(|n| datum(&n.to_string())).collect();
+    let race = |datum: StoredDatum| async move {
+        let (retractions, put) =
+            join(join(store.retract(datum.id), store.retract(datum.id)), put_one(store, &datum)).await;
+        let seen = [retractions.0.unwrap(), retractions.1.unwrap()];
+        let replaced = seen.iter().filter(|r| **r != Retraction::WasRetracted).count();
+        assert_eq!(replaced, 1, "one of two retractions is the first: {seen:?}");
+        assert_eq!(put == Put::Stored, seen.contains(&Retraction::WasLive), "{put:?} {seen:?}");
+    };
+    join_all(data.into_iter().map(race)).await;
+    assert_eq!(store.counts().await.unwrap(), counts(0, 50));
+}
+
+async fn what_was_never_put_is_not_there(store: &dyn Store) {
+    assert_eq!(store.get(DatumId::generate()).await.unwrap(), None);
+    assert_eq!(store.get(DatumId::Original([7; 12])).await.unwrap(), None);
+}
+
+async fn a_scan_gives_all_live_data_and_only_them(store: &dyn Store) {
+    assert_eq!(scan(store).await, BTreeMap::new(), "an empty store");
+    let data: Vec<StoredDatum> = (0..3_210).map(|n| datum(&n.to_string())).collect();
+    store.put(&data).await.unwrap();
+    let (gone, live) = data.split_at(10);
+    join_all(gone.iter().map(|datum| store.retract(datum.id))).await;
+    assert_eq!(scan(store).await, by_id(live));
+    assert_eq!(store.counts().await.unwrap(), counts(3_200, 10));
+}
+
+async fn a_scan_and_a_follow_miss_nothing_beside_a_writer(store: &dyn Store) {
+    let data: Vec<StoredDatum> = (0..2_000).map(|n| datum(&n.to_string())).collect();
+    let (gone, live): (Vec<_>, Vec<_>) = data.iter().cloned().enumerate().partition(|(n, _)| n % 5 == 3);
+    let write = async {
+        for (n, batch) in data.chunks(20).enumerate() {
+            store.put(batch).await.unwrap();
+            // Some of this batch, and some of batches from long before.
+            for (_, datum) in gone.iter().skip(n * 2).take(2).chain(gone.iter().skip(n * 4).take(2)) {
+                store.retract(datum.id).await.unwrap();
+            }
+        }
+        join_all(gone.iter().map(|(_, datum)| store.retract(datum.id))).await;
+    };
+    let follow = async {
+        let mut followers = Vec::new();
+        for _ in 0..5 {
+            let from = store.position().await.unwrap();
+            let known = scan(store).await;
+            followers.push((known, store.follow(from).await.unwrap()));
+        }
+        followers
+    };
+    let ((), followers) = join(write, follow).await;
+    let live: Vec<StoredDatum> = live.into_iter().map(|(_, datum)| datum).collect();
+    for (mut known, mut changes) in followers {
+        catch_up(&mut *changes, &mut known).await;
+        assert!(known == by_id(&live), "{} known, {} live", known.len(), live.len());
+    }
+}
+
+async fn a_follower_sees_changes_in_their_order_and_again_from_an_older_position(store: &dyn Store) {
+    let data: Vec<StoredDatum> = ["a", "b", "c", "d"].into_iter().map(datum).collect();
+    put_one(store, &data[0]).await;
+    let from = store.position().await.unwrap();
+    let mut expected = Vec::new();
+    for datum in &data[1..] {
+        put_one(store, datum).await;
+        expected.push(Change::Put(Box::new(datum.clone())));
+    }
+    for datum in [&data[1], &data[0]] {
+        store.retract(datum.id).await.unwrap();
+        expected.push(Change::Removed(datum.id));
+    }
+    // A change whose datum is gone by the time it is followed may say so at once.
+    let b = data[1].id;
+    let sense = |changes: Vec<Change>| -> Vec<Change> {
+        changes.into_iter().filter(|change| !matches!(change, Change::Put(datum) if datum.id == b)).collect()
+    };
+    let mut positions = vec![from];
+    let mut changes = store.follow(from).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let batch = changes.next(1).await.unwrap();
+        if batch.changes.is_empty() {
+            break;
+        }
+        assert_eq!(batch.changes.len(), 1, "no more than asked for");
+        seen.extend(batch.changes);
+        positions.push(batch.position);
+    }
+    // What lies at the position itself may come again.
+    let first = |change: &Change| matches!(change, Change::Put(datum) if datum.id == data[0].id);
+    if seen.first().is_some_and(first) {
+        seen.remove(0);
+        positions.remove(1);
+    }
+    assert_eq!(sense(seen.clone()), sense(expected));
+
+    for (applied, position) in positions.into_iter().enumerate() {
+        let mut again = Vec::new();
+        let mut changes = store.follow(position).await.unwrap();
+        loop {
+            let batch = changes.next(1_000).await.unwrap();
+            if batch.changes.is_empty() {
+                break;
+            }
+            again.extend(batch.changes);
+        }
+        let rest = sense(seen[applied..].to_vec());
+        assert!(sense(again.clone()).ends_with(&rest), "after {applied} changes: {again:?}");
+    }
+}
+
+async fn a_follower_of_a_quiet_store_gets_empty_batches_and_reaches_the_position_of_now(store: &dyn Store) {
+    let from = store.position().await.unwrap();
+    let mut changes = store.follow(from).await.unwrap();
+    let batch = changes.next(10).await.unwrap();
+    assert_eq!(batch.changes, vec![]);
+    assert!(batch.position >= from);
+
+    // Whoever retracts waits for the position of after it, and nothing else may happen by then.
+    let id = DatumId::generate();
+    store.retract(id).await.unwrap();
+    store.announce("another", Some(from)).await.unwrap();
+    let after = store.position().await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        let batch = changes.next(10).await.unwrap();
+        seen.extend(batch.changes);
+        if batch.position >= after {
+            assert_eq!(seen, vec![Change::Removed(id)]);
+            return;
+        }
+    }
+    panic!("a follower does not come as far as now");
+}
+
+async fn a_follower_may_give_up_waiting_and_loses_nothing(store: &dyn Store) {
+    let from = store.position().await.unwrap();
+    let mut changes = store.follow(from).await.unwrap();
+    let data: Vec<StoredDatum> = (0..300).map(|n| datum(&n.to_string())).collect();
+    let write = async {
+        for batch in data.chunks(3) {
+            store.put(batch).await.unwrap();
+        }
+    };
+    let follow = async {
+        let mut seen = BTreeMap::new();
+        let mut patience = Duration::ZERO;
+        while seen.len() < data.len() {
+            match tokio::time::timeout(patience, changes.next(7)).await {
+                Ok(batch) => {
+                    apply(batch.unwrap().changes, &mut seen);
+                    patience = Duration::ZERO;
+                }
+                Err(_) => patience += Duration::from_micros(100),
+            }
+        }
+        seen
+    };
+    let ((), seen) = join(write, follow).await;
+    assert_eq!(seen, by_id(&data));
+}
+
+async fn positions_never_go_back(store: &dyn Store) {
+    let mut last = store.position().await.unwrap();
+    let mut changes = store.follow(last).await.unwrap();
+    let mut followed = last;
+    for n in 0..20 {
+        put_one(store, &datum(&n.to_string())).await;
+        let position = store.position().await.unwrap();
+        assert!(position > last, "a change moves the position on");
+        last = position;
+        let batch = changes.next(3).await.unwrap();
+        assert!(batch.position >= followed);
+        followed = batch.position;
+    }
+}
+
+async fn replicas_are_behind_until_they_come_as_far(store: &dyn Store) {
+    store.retract(DatumId::generate()).await.unwrap();
+    let early = store.position().await.unwrap();
+    store.retract(DatumId::generate()).await.unwrap();
+    let late = store.position().await.unwrap();
+    assert_eq!(store.behind(late).await.unwrap(), Vec::<String>::new(), "nobody is there");
+
+    store.announce("one", Some(early)).await.unwrap();
+    store.announce("two", Some(late)).await.unwrap();
+    store.announce("three", Some(Position::default())).await.unwrap();
+    assert_eq!(behind(store, early).await, ["three"]);
+    assert_eq!(behind(store, late).await, ["one", "three"]);
+
+    store.announce("one", Some(late)).await.unwrap();
+    assert_eq!(behind(store, late).await, ["three"]);
+    store.announce("three", None).await.unwrap();
+    store.announce("three", None).await.unwrap();
+    assert_eq!(behind(store, late).await, [""; 0]);
+}
+
+async fn a_replica_that_falls_silent_is_not_waited_for(store: &dyn Store) {
+    store.retract(DatumId::generate()).await.unwrap();
+    let now = store.position().await.unwrap();
+    store.announce("silent", Some(Position::default())).await.unwrap();
+    assert_eq!(behind(store, now).await, ["silent"]);
+    let silence = async {
+        while !store.behind(now).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), silence).await.expect("given up after 5 seconds");
+}
+
+async fn preparing_again_changes_nothing(store: &dyn Store) {
+    let datum = datum("kept");
+    put_one(store, &datum).await;
+    store.prepare().await.unwrap();
+    assert_eq!(store.get(datum.id).await.unwrap(), Some(Record::Live(datum)));
+}
+
+/// A datum of this text, with all that a datum may have.
+pub(crate) fn datum(text: &str) -> StoredDatum {
+    StoredDatum {
+        id: DatumId::generate(),
+        text: text.into(),
+        passages: vec!["a first passage".into(), "a second".into()],
+        digest: "a digest".into(),
+        received_at: Timestamp::from_millis(1_795_406_022_123),
+        processed_at: Timestamp::from_millis(1_795_406_022_987),
+        trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+    }
+}
+
+pub(crate) async fn put_one(store: &dyn Store, datum: &StoredDatum) -> Put {
+    let puts = store.put(std::slice::from_ref(datum)).await.unwrap();
+    assert_eq!(puts.len(), 1);
+    puts.into_iter().next().unwrap()
+}
+
+fn counts(learned: u64, retracted: u64) -> StoreCounts {
+    StoreCounts { learned, retracted }
+}
+
+async fn behind(store: &dyn Store, position: Position) -> Vec<String> {
+    let mut behind = store.behind(position).await.unwrap();
+    behind.sort();
+    behind
+}
+
+type Known = BTreeMap<DatumId, StoredDatum>;
+
+fn by_id(data: &[StoredDatum]) -> Known {
+    data.iter().map(|datum| (datum.id, datum.clone())).collect()
+}
+
+/// All live data, as a scan gives them.
+pub(crate) async fn scan(store: &dyn Store) -> Known {
+    let data: Vec<StoredDatum> = store.scan().try_collect::<Vec<_>>().await.unwrap().concat();
+    by_id(&data)
+}
+
+fn apply(changes: Vec<Change>, known: &mut Known) {
+    for change in changes {
+        match change {
+            Change::Put(datum) => drop(known.insert(datum.id, *datum)),
+            Change::Removed(id) => drop(known.remove(&id)),
+        }
+    }
+}
+
+/// Applies changes until the store has nothing new.
+pub(crate) async fn catch_up(changes: &mut dyn Changes, known: &mut Known) {
+    loop {
+        let batch = changes.next(100).await.unwrap();
+        assert!(batch.changes.len() <= 100);
+        if batch.changes.is_empty() {
+            return;
+        }
+        apply(batch.changes, known);
+    }
+}
