@@ -1,0 +1,235 @@
+//! The whole wiring: settings to a server that runs until it is stopped.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, dev::Server, web};
+use multivac_core::accept::Acceptor;
+use multivac_core::adapters::{BackendError, Backends, Prepared};
+use multivac_core::answer::Standing;
+use multivac_core::consumer::Consumer;
+use multivac_core::datum::DatumId;
+use multivac_core::index::follow::Follower;
+use multivac_core::index::{Index, IndexError};
+use multivac_core::runtime::config::ConfigError;
+use multivac_core::runtime::telemetry::LogFormat;
+use multivac_core::status::Registry;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::config::Config;
+use crate::{middleware, routes};
+
+/// How long requests under way may take once the server is to stop, in seconds.
+const DRAIN_SECONDS: u64 = 25;
+
+/// Why the server cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings do not fit together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The queue or the store cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The index's directory.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The port.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where it was to listen.
+        address: String,
+        /// Why it cannot.
+        source: io::Error,
+    },
+    /// The server itself.
+    #[error("the server failed: {0}")]
+    Server(#[source] io::Error),
+    /// Signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] io::Error),
+    /// Logs and traces.
+    #[error("cannot start logging or tracing: {0}")]
+    Telemetry(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What every route may use.
+pub(crate) struct State {
+    /// Takes data in.
+    pub(crate) acceptor: Acceptor,
+    /// Knows where data stand.
+    pub(crate) registry: Registry,
+    /// The standing question.
+    pub(crate) standing: Standing,
+    /// The largest datum, in bytes.
+    pub(crate) max_datum_size: usize,
+    /// The confidence below which there is no answer.
+    pub(crate) min_confidence: f64,
+    /// What the backends' check at the start said; not set before it.
+    pub(crate) warnings: OnceLock<Vec<String>>,
+    /// Cancelled when the server is to stop.
+    pub(crate) stop: CancellationToken,
+}
+
+/// A server that listens, and has yet to run.
+pub struct Application {
+    state: web::Data<State>,
+    backends: Backends,
+    consumer: Option<Consumer>,
+    data_dir: Option<PathBuf>,
+    server: Server,
+    address: SocketAddr,
+    halt: CancellationToken,
+}
+
+impl Application {
+    /// Wires everything, and listens. Redis and MongoDB need not be there yet.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        let urls = config.backends.server_urls()?;
+        // The port before the data directory: what cannot run shall not leave a directory behind.
+        let cannot = |source| StartError::Listen { address: config.listen.clone(), source };
+        let listener = std::net::TcpListener::bind(&config.listen).map_err(cannot)?;
+        let address = listener.local_addr().map_err(cannot)?;
+        let (backends, data_dir) = match urls {
+            Some(urls) => (Backends::servers(urls, &config.backends, config.max_queued).await?, None),
+            None => {
+                let backends = Backends::embedded(&config.data_dir, &config.backends, config.max_queued)?;
+                (backends, Some(config.data_dir))
+            }
+        };
+        let consumer = data_dir.is_some().then(|| Consumer {
+            queue: Arc::clone(&backends.queue),
+            store: Arc::clone(&backends.store),
+            lease: config.backends.lease,
+            concurrency: 2,
+        });
+        let index = Arc::new(Index::new()?);
+        let replica = DatumId::generate().to_string();
+        let follower = Follower::new(Arc::clone(&backends.store), Arc::clone(&index), replica);
+        let halt = CancellationToken::new();
+        let state = web::Data::new(State {
+            acceptor: Acceptor::new(Arc::clone(&backends.queue)),
+            registry: Registry {
+                queue: Arc::clone(&backends.queue),
+                store: Arc::clone(&backends.store),
+                index: Arc::clone(&index),
+                follower,
+            },
+            standing: Standing::new(config.question, config.min_confidence, index),
+            max_datum_size: config.max_datum_size.0,
+            min_confidence: config.min_confidence,
+            warnings: OnceLock::new(),
+            stop: CancellationToken::new(),
+        });
+        let shared = state.clone();
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .wrap(from_fn(middleware::observe))
+                .configure(routes::configure)
+                .default_service(web::to(routes::not_found))
+        })
+        .shutdown_timeout(DRAIN_SECONDS)
+        .disable_signals()
+        .listen(listener)
+        .map_err(cannot)?
+        .run();
+        Ok(Self { state, backends, consumer, data_dir, server, address, halt })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Says where it listens, where its data are, and what to try next.
+    pub fn greet(&self, format: LogFormat) {
+        let address = self.address;
+        let data = self.data_dir.as_ref().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone()));
+        if format != LogFormat::Text && !io::stdout().is_terminal() {
+            let data = data.map_or_else(|| "Redis and MongoDB".to_owned(), |dir| dir.display().to_string());
+            info!(%address, data, "listening");
+            return;
+        }
+        let data = data.map_or_else(
+            || "data:      in Redis and MongoDB; multivac-worker learns them".to_owned(),
+            |dir| format!("data:      {}", dir.display()),
+        );
+        let text = format!(
+            "MultiVAC listens on http://{address}\n{data}\n\
+             feed it:   curl http://{address}/multivac/data -d data='Entropy can be reversed by gathering all of the starlight.'\n\
+             ask it:    curl http://{address}/multivac\n\
+             ask more:  curl -G http://{address}/multivac --data-urlencode question='What can be gathered?'\n"
+        );
+        // Where nobody reads it, it need not be said.
+        let _ = io::stdout().write_all(text.as_bytes());
+    }
+
+    /// Serves until it is stopped, then finishes what is under way.
+    ///
+    /// # Errors
+    /// When the backends turn out to be unusable, or the server fails.
+    pub async fn run_until_stopped(self, stop: CancellationToken) -> Result<(), StartError> {
+        let Self { state, backends, consumer, server, halt, .. } = self;
+        let background = tokio::spawn(background(state.clone(), backends, consumer, halt.clone()));
+        let background = flatten(background);
+        tokio::pin!(background);
+        let handle = server.handle();
+        let serving = tokio::spawn(server);
+        let mut failed = None;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ended = &mut background => failed = ended.err(),
+        }
+        // Not ready from here on; what is under way goes on.
+        state.stop.cancel();
+        handle.stop(true).await;
+        if let Ok(Err(error)) = serving.await {
+            failed = failed.or(Some(StartError::Server(error)));
+        }
+        halt.cancel();
+        if failed.is_none() {
+            failed = background.await.err();
+        }
+        info!("stopped");
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+async fn flatten(task: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> {
+    task.await.unwrap_or_else(|error| Err(StartError::Server(io::Error::other(error))))
+}
+
+/// What goes on beside the requests: waits for the backends, follows the store, and when embedded learns.
+async fn background(
+    state: web::Data<State>,
+    backends: Backends,
+    consumer: Option<Consumer>,
+    halt: CancellationToken,
+) -> Result<(), StartError> {
+    match backends.prepare(&halt).await? {
+        Prepared::Ready(warnings) => {
+            let _ = state.warnings.set(warnings);
+        }
+        Prepared::Stopped => return Ok(()),
+    }
+    let settling = tokio::spawn(state.registry.clone().keep_settled());
+    let consuming = consumer.map(|consumer| tokio::spawn(consumer.run(halt.clone())));
+    state.registry.follower.run(halt).await;
+    settling.abort();
+    if let Some(consuming) = consuming {
+        // Its own leases are given back within a second; a batch under way is finished.
+        let _ = tokio::time::timeout(Duration::from_secs(10), consuming).await;
+    }
+    Ok(())
+}

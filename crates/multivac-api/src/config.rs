@@ -1,0 +1,73 @@
+//! The server's settings.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use multivac_core::answer::MIN_CONFIDENCE;
+use multivac_core::question::{Question, STANDING_QUESTION};
+use multivac_core::runtime::config::{BackendArgs, ByteSize, LogArgs};
+
+/// MultiVAC's HTTP server: accepts data and answers questions from them.
+///
+/// With REDIS_URL and MONGO_URL it is one of any number of replicas beside multivac-worker. With neither it is the whole
+/// system in one process, its data in one directory.
+#[derive(Parser, Clone)]
+#[command(name = "multivac-api", version)]
+pub struct Config {
+    /// The address and port to listen on; port 0 lets the system choose one.
+    #[arg(long, env = "MULTIVAC_LISTEN", default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    pub listen: String,
+
+    /// Where the embedded queue and store keep their data; made if it is not there. Unused with REDIS_URL and MONGO_URL.
+    #[arg(long, env = "MULTIVAC_DATA_DIR", default_value = "./multivac-data", value_name = "DIRECTORY")]
+    pub data_dir: PathBuf,
+
+    /// The standing question: what is answered when nothing else is asked.
+    #[arg(long, env = "MULTIVAC_QUESTION", default_value = STANDING_QUESTION, value_name = "TEXT")]
+    pub question: Question,
+
+    /// The largest datum, in bytes of UTF-8; with KiB or MiB. At most 8MiB, so that a stored datum fits a document.
+    #[arg(long, env = "MULTIVAC_MAX_DATUM_SIZE", default_value = "1MiB", value_name = "SIZE", value_parser = datum_size)]
+    pub max_datum_size: ByteSize,
+
+    /// Unfinished data that the queue holds at most; beyond it, feeding gets 503.
+    #[arg(long, env = "MULTIVAC_MAX_QUEUED", default_value_t = 1_000_000, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_queued: u64,
+
+    /// The confidence below which there is no answer, from 0 to 1. Higher: fewer answers, and more of them right.
+    #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = MIN_CONFIDENCE, value_name = "P", value_parser = probability)]
+    pub min_confidence: f64,
+
+    #[command(flatten)]
+    /// Where the queue and the store are.
+    pub backends: BackendArgs,
+
+    #[command(flatten)]
+    /// How the server speaks.
+    pub log: LogArgs,
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
+fn datum_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if (1..=8 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 8MiB".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_fit_together() {
+        Config::command().debug_assert();
+    }
+}

@@ -1,0 +1,55 @@
+//! What happens to every request: its trace, its metrics, its line in the log.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
+use multivac_core::runtime::metrics;
+use multivac_core::runtime::telemetry::TraceContext;
+use tracing::{Instrument, Span, debug, field, info_span};
+
+tokio::task_local! {
+    /// The trace that the request under way belongs to.
+    pub(crate) static TRACE: TraceContext;
+}
+
+/// Gives a request its trace (the caller's, where it named one), and tells how it went.
+pub(crate) async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started = Instant::now();
+    let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
+    let trace = given.map_or_else(TraceContext::generate, TraceContext::child);
+    request.extensions_mut().insert(trace);
+    let method = request.method().as_str().to_owned();
+    let span = info_span!("request", http.method = method, http.route = field::Empty, http.status = field::Empty);
+    let response = TRACE.scope(trace, next.call(request)).instrument(span.clone()).await;
+    let (status, route) = match &response {
+        Ok(response) => (response.status(), response.request().match_pattern()),
+        Err(error) => (error.as_response_error().status_code(), None),
+    };
+    // Paths that nobody made are one, or a scan of paths would fill the metrics.
+    let route = route.unwrap_or_else(|| "none".to_owned());
+    let known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "DELETE" | "PUT" | "PATCH" | "OPTIONS");
+    let labels = [route.as_str(), if known { &method } else { "other" }, status.as_str()];
+    let elapsed = started.elapsed();
+    metrics::REQUEST_SECONDS.with_label_values(&labels).observe(elapsed.as_secs_f64());
+    tell(&span, &route, status.as_u16());
+    debug!(
+        route,
+        method,
+        status = status.as_u16(),
+        duration_us = elapsed.as_micros() as u64,
+        trace_id = trace.trace_id(),
+        "request"
+    );
+    response
+}
+
+fn tell(span: &Span, route: &str, status: u16) {
+    span.record("http.route", route);
+    span.record("http.status", status);
+}

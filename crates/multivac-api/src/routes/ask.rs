@@ -1,0 +1,94 @@
+//! `GET /multivac`: the standing question, or any other.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use multivac_core::answer::{Answer, Status, answer};
+use multivac_core::question::Question;
+use multivac_core::runtime::metrics;
+use percent_encoding::percent_decode;
+
+use super::TEXT;
+use crate::app::State;
+use crate::negotiate::preferred;
+use crate::problem::Problem;
+
+pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let started = Instant::now();
+    let answer = match asked(request.query_string())? {
+        None => standing(&state).await?,
+        Some(question) => {
+            let (snapshot, min_confidence) = (state.registry.index.snapshot(), state.min_confidence);
+            let answered = web::block(move || answer(&question, &snapshot, min_confidence)).await;
+            Arc::new(answered.map_err(|error| Problem::fault(&error))??)
+        }
+    };
+    let status = match answer.status {
+        Status::Answered => "answered",
+        Status::InsufficientData => "insufficient_data",
+    };
+    metrics::ANSWERS.with_label_values(&[status]).inc();
+    metrics::ANSWER_SECONDS.observe(started.elapsed().as_secs_f64());
+    let mut reply = HttpResponse::Ok();
+    // A later datum may make it another answer, and a retraction must.
+    reply.insert_header(("Vary", "Accept")).insert_header(("Cache-Control", "no-cache"));
+    Ok(match preferred(&request, &["text/plain", "application/json"]) {
+        "application/json" => reply.json(&*answer),
+        _ => reply.content_type(TEXT).body(answer.text().to_owned()),
+    })
+}
+
+/// From memory where the index has not changed, as it has not for almost every request.
+async fn standing(state: &web::Data<State>) -> Result<Arc<Answer>, Problem> {
+    if let Some(answer) = state.standing.known() {
+        return Ok(answer);
+    }
+    let state = state.clone();
+    let answered = web::block(move || state.standing.answer()).await;
+    Ok(answered.map_err(|error| Problem::fault(&error))??)
+}
+
+/// The question in a query, where there is one.
+fn asked(query: &str) -> Result<Option<Question>, Problem> {
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if decode(name).as_deref() == Some("question") {
+            let text = decode(value).ok_or_else(|| Problem::bad_request("the question is not valid UTF-8"))?;
+            return Ok(Some(text.parse()?));
+        }
+    }
+    Ok(None)
+}
+
+fn decode(text: &str) -> Option<String> {
+    let text = text.replace('+', " ");
+    percent_decode(text.as_bytes()).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(query: &str) -> Result<Option<String>, String> {
+        asked(query).map(|q| q.map(|q| q.to_string())).map_err(|p| p.to_string())
+    }
+
+    #[test]
+    fn a_query_without_a_question_asks_the_standing_one() {
+        assert_eq!(question(""), Ok(None));
+        assert_eq!(question("q=x&questions=y"), Ok(None));
+    }
+
+    #[test]
+    fn a_question_is_decoded() {
+        assert_eq!(question("x=1&question=what+is%20%C3%A9%2B%3F"), Ok(Some("what is é+?".to_owned())));
+    }
+
+    #[test]
+    fn an_empty_question_or_one_that_is_no_text_is_refused() {
+        for query in ["question=", "question", "question=+%20", "question=%ff"] {
+            assert!(question(query).is_err(), "{query}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The full system: two replicas on Redis and MongoDB, with a worker's consumer between them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use mongodb::bson::{Document, doc, oid::ObjectId};
+use multivac_api::config::Config;
+use multivac_core::adapters::Backends;
+use multivac_core::consumer::Consumer;
+use reqwest::Method;
+use tokio_util::sync::CancellationToken;
+
+use crate::test_app::{Servers, TestApp};
+
+/// What multivac-worker runs.
+async fn consumer(servers: &Servers) -> (Consumer, CancellationToken) {
+    let line = std::iter::once("multivac-api").chain(servers.flags.iter().map(String::as_str));
+    let args = Config::parse_from(line).backends;
+    let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, 1_000).await.unwrap();
+    let consumer = Consumer {
+        queue: Arc::clone(&backends.queue),
+        store: Arc::clone(&backends.store),
+        lease: Duration::from_secs(30),
+        concurrency: 1,
+    };
+    (consumer, CancellationToken::new())
+}
+
+#[actix_web::test]
+async fn what_is_fed_to_one_replica_is_answered_by_another_until_it_is_retracted() {
+    let Some(servers) = Servers::find() else { return };
+    let flags: Vec<&str> = servers.flags.iter().map(String::as_str).collect();
+    let entropy = servers.database().await.collection::<Document>("entropy");
+    // The original application's.
+    let original = ObjectId::new();
+    entropy.insert_one(doc! { "_id": original, "data": "Penguins eat krill and small fish." }).await.unwrap();
+    let one = TestApp::start(&flags).await;
+    let two = TestApp::start(&flags).await;
+    assert_eq!(two.ask("What do penguins eat?").await["answer"], "Penguins eat krill and small fish.");
+    one.until("/multivac/stats", |stats| stats["learned"] == 1 && stats["accepted"] == 1).await;
+
+    let waiting = one.feed("Multivac was built by Adell and Lupov.").await;
+    assert_eq!(two.json(&format!("/multivac/data/{waiting}")).await["status"], "queued");
+    assert_eq!(two.json("/multivac/stats").await["queued"], 1);
+    let (consumer, stop) = consumer(&servers).await;
+    let consuming = tokio::spawn(consumer.run(stop.clone()));
+    two.until(&format!("/multivac/data/{waiting}"), |datum| datum["status"] == "processed").await;
+    assert_eq!(two.ask("Who built Multivac?").await["answer"], "Multivac was built by Adell and Lupov.");
+
+    for id in [waiting, original.to_hex()] {
+        let reply = one.request(Method::DELETE, &format!("/multivac/data/{id}")).send().await.unwrap();
+        assert_eq!(reply.status(), 204);
+        assert_eq!(two.json(&format!("/multivac/data/{id}")).await["status"], "retracted");
+    }
+    for question in ["Who built Multivac?", "What do penguins eat?"] {
+        let reply = two.ask(question).await;
+        assert_eq!((&reply["status"], reply["evidence"].as_array().unwrap().len()), (&"insufficient_data".into(), 0));
+    }
+    let stats = one.json("/multivac/stats").await;
+    assert_eq!((&stats["accepted"], &stats["retracted"], &stats["learned"]), (&2.into(), &2.into(), &0.into()));
+    stop.cancel();
+    consuming.await.unwrap();
+    one.stop().await;
+    two.stop().await;
+    servers.database().await.drop().await.unwrap();
+}
+
+#[actix_web::test]
+async fn a_full_queue_refuses_and_says_when_to_come_back() {
+    let Some(mut servers) = Servers::find() else { return };
+    servers.flags.extend(["--max-queued".to_owned(), "2".to_owned()]);
+    let flags: Vec<&str> = servers.flags.iter().map(String::as_str).collect();
+    let app = TestApp::start(&flags).await;
+    app.feed("one").await;
+    app.feed("two").await;
+    let reply = app.request(Method::POST, "/multivac/data").form(&[("data", "three")]).send().await.unwrap();
+    assert_eq!(reply.status(), 503);
+    assert!(reply.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+    assert_eq!(app.json("/multivac/stats").await["accepted"], 2);
+    let (consumer, stop) = consumer(&servers).await;
+    let consuming = tokio::spawn(consumer.run(stop.clone()));
+    app.until("/multivac/stats", |stats| stats["learned"] == 2).await;
+    app.teach("three").await;
+    stop.cancel();
+    consuming.await.unwrap();
+    app.stop().await;
+    servers.database().await.drop().await.unwrap();
+}

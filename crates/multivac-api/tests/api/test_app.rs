@@ -1,0 +1,131 @@
+//! Starts the real application on a port of the system's choice, with backends of its own.
+
+use std::env;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use actix_web::rt::task::JoinHandle;
+use clap::Parser;
+use multivac_api::app::{Application, StartError};
+use multivac_api::config::Config;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long anything may take that takes milliseconds on a quiet machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running application, and a client for it.
+pub(crate) struct TestApp {
+    pub(crate) base: String,
+    pub(crate) client: Client,
+    directory: TempDir,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), StartError>>,
+}
+
+impl TestApp {
+    /// Embedded, with an empty data directory.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), flags).await
+    }
+
+    /// Embedded, with this data directory.
+    pub(crate) async fn start_in(directory: TempDir, flags: &[&str]) -> Self {
+        let mut line = vec!["multivac-api", "--listen", "127.0.0.1:0", "--data-dir"];
+        line.push(directory.path().to_str().unwrap());
+        line.extend(flags);
+        let application = Application::build(Config::parse_from(line)).await.unwrap();
+        let base = format!("http://{}", application.address());
+        let stop = CancellationToken::new();
+        let running = actix_web::rt::spawn(application.run_until_stopped(stop.clone()));
+        let app = Self { base, client: Client::new(), directory, stop, running };
+        app.until("/readyz", |ready| ready["ready"] == true).await;
+        app
+    }
+
+    /// Stops it, and gives the data directory back.
+    pub(crate) async fn stop(self) -> TempDir {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        self.directory
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn json(&self, path: &str) -> Value {
+        self.request(Method::GET, path).header("Accept", "application/json").send().await.unwrap().json().await.unwrap()
+    }
+
+    pub(crate) async fn ask(&self, question: &str) -> Value {
+        let request = self.request(Method::GET, "/multivac").query(&[("question", question)]);
+        request.header("Accept", "application/json").send().await.unwrap().json().await.unwrap()
+    }
+
+    pub(crate) async fn feed(&self, text: &str) -> String {
+        let reply = self.request(Method::POST, "/multivac/data").form(&[("data", text)]).send().await.unwrap();
+        assert_eq!(reply.status(), 200);
+        reply.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Feeds, and waits until it can be answered with.
+    pub(crate) async fn teach(&self, text: &str) -> String {
+        let id = self.feed(text).await;
+        self.until(&format!("/multivac/data/{id}"), |datum| datum["status"] == "processed").await;
+        id
+    }
+
+    /// Looks again until it is so; shows what it was otherwise.
+    pub(crate) async fn until(&self, path: &str, so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.json(path).await;
+            if so(&seen) {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "{path} stays {seen}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// The flags for Redis and MongoDB with a namespace and a database of their own, where both are there.
+pub(crate) struct Servers {
+    pub(crate) flags: Vec<String>,
+    pub(crate) mongo: String,
+    pub(crate) name: String,
+}
+
+impl Servers {
+    /// `None`, aloud, where they are not; never in CI.
+    pub(crate) fn find() -> Option<Self> {
+        let (redis, mongo) = (env::var("MULTIVAC_TEST_REDIS_URL"), env::var("MULTIVAC_TEST_MONGO_URL"));
+        let (Ok(redis), Ok(mongo)) = (redis, mongo) else {
+            assert!(
+                env::var_os("CI").is_none(),
+                "MULTIVAC_TEST_REDIS_URL and MULTIVAC_TEST_MONGO_URL must be set in CI"
+            );
+            writeln!(std::io::stderr(), "SKIPPED: MULTIVAC_TEST_REDIS_URL or MULTIVAC_TEST_MONGO_URL is not set")
+                .unwrap();
+            return None;
+        };
+        let name = format!("multivac_test_{}", Uuid::now_v7().simple());
+        let (head, options) = mongo.split_once('?').unwrap_or((&mongo, ""));
+        let mongo = format!("{}/{name}?{options}", head.trim_end_matches('/'));
+        let flags = ["--redis-url", &redis, "--mongo-url", &mongo, "--namespace", &name].map(str::to_owned).to_vec();
+        Some(Self { flags, mongo, name })
+    }
+
+    /// The application's own database.
+    pub(crate) async fn database(&self) -> mongodb::Database {
+        mongodb::Client::with_uri_str(&self.mongo).await.unwrap().database(&self.name)
+    }
+}
