@@ -1,0 +1,47 @@
+//! The worker's settings.
+
+use std::thread::available_parallelism;
+
+use clap::Parser;
+use multivac_core::runtime::config::{BackendArgs, LogArgs};
+
+/// MultiVAC's worker: learns what multivac-api accepted. Any number of them share the work.
+#[derive(Parser, Clone)]
+#[command(name = "multivac-worker", version)]
+pub struct Config {
+    /// The address and port of health, readiness and metrics; port 0 lets the system choose one.
+    #[arg(long, env = "MULTIVAC_HEALTH_LISTEN", default_value = "127.0.0.1:5001", value_name = "ADDRESS")]
+    pub health_listen: String,
+
+    /// Batches under way at once. Left out: the number of cores.
+    #[arg(long, env = "MULTIVAC_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub concurrency: Option<u16>,
+
+    #[command(flatten)]
+    /// Where the queue and the store are.
+    pub backends: BackendArgs,
+
+    #[command(flatten)]
+    /// How the worker speaks.
+    pub log: LogArgs,
+}
+
+impl Config {
+    /// Batches under way at once.
+    #[must_use]
+    pub fn concurrency(&self) -> usize {
+        self.concurrency.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_fit_together() {
+        Config::command().debug_assert();
+    }
+}

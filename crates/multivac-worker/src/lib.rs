@@ -1,0 +1,79 @@
+//! MultiVAC's worker: thin. It wires the consumer of [`multivac_core`] and runs it until it is stopped.
+
+pub mod config;
+
+mod ops;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use multivac_core::adapters::{BackendError, Backends, Prepared};
+use multivac_core::consumer::Consumer;
+use multivac_core::runtime::config::ConfigError;
+use multivac_core::runtime::telemetry::LogFormat;
+use multivac_core::runtime::{shutdown, telemetry};
+use tracing::info;
+
+use config::Config;
+
+/// Why the worker cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings do not fit together.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Neither server is named.
+    #[error("REDIS_URL and MONGO_URL are needed; without them multivac-api learns in its own process")]
+    NoServers,
+    /// The queue or the store cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The port.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where it was to listen.
+        address: String,
+        /// Why it cannot.
+        source: io::Error,
+    },
+    /// Signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] io::Error),
+    /// Logs and traces.
+    #[error("cannot start logging or tracing: {0}")]
+    Telemetry(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Runs the worker until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start: see [`StartError`].
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let format = LogFormat::or_default(config.log.log_format);
+    let _telemetry = telemetry::start("multivac-worker", format).map_err(StartError::Telemetry)?;
+    let stop = shutdown::on_signal().map_err(StartError::Signals)?;
+    let urls = config.backends.server_urls()?.ok_or(StartError::NoServers)?;
+    // What the queue holds at most is for those who accept.
+    let backends = Backends::servers(urls, &config.backends, u64::MAX).await?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let ops = ops::serve(&config.health_listen, Arc::clone(&backends.queue), Arc::clone(&ready), stop.clone())
+        .map_err(|source| StartError::Listen { address: config.health_listen.clone(), source })?;
+    let handle = ops.handle();
+    let serving = tokio::spawn(ops);
+    if let Prepared::Ready(_) = backends.prepare(&stop).await? {
+        ready.store(true, Ordering::Relaxed);
+        info!(concurrency = config.concurrency(), "learning");
+        let consumer = Consumer {
+            queue: backends.queue,
+            store: backends.store,
+            lease: config.backends.lease,
+            concurrency: config.concurrency(),
+        };
+        consumer.run(stop).await;
+    }
+    handle.stop(false).await;
+    let _ = serving.await;
+    info!("stopped");
+    Ok(())
+}
