@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# All of CI, in order: format, clippy with warnings as errors, all tests against a real Redis and a real
+# MongoDB, documentation with warnings as errors.
+#
+# What it needs   Rust (cargo, rustfmt, clippy), a C compiler, python3; test-backends.sh gets the servers.
+# What it returns 0 if every step passed. All steps run, so that one failure does not hide the next; the last
+#                 line is always the totals of all tests, `N passed, N failed`.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+
+missing=()
+command -v cargo >/dev/null || missing+=("cargo (https://rustup.rs)")
+cargo fmt --version >/dev/null 2>&1 || missing+=("rustfmt (rustup component add rustfmt)")
+cargo clippy --version >/dev/null 2>&1 || missing+=("clippy (rustup component add clippy)")
+command -v cc >/dev/null || missing+=("a C compiler (Debian: gcc)")
+command -v python3 >/dev/null || missing+=("python3")
+if [[ ${#missing[@]} -gt 0 ]]; then
+    printf 'check: missing: %s\n' "${missing[@]}" >&2
+    exit 2
+fi
+
+log=$(mktemp "${TMPDIR:-/tmp}/multivac-check.XXXXXX")
+trap 'rm -f "$log"' EXIT
+failed=()
+
+# step NAME COMMAND…
+step() {
+    local name=$1 started=$SECONDS outcome=ok
+    shift
+    printf '\n==> %s: %s\n' "$name" "$*"
+    "$@" || { outcome=FAILED; failed+=("$name"); }
+    printf '==> %s: %s after %s s\n' "$name" "$outcome" "$((SECONDS - started))"
+}
+
+# CI=1: a backend that is not there is a failed test here, never a skipped one.
+tests() { CI=1 scripts/test-backends.sh cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"; }
+
+step format cargo fmt --all --check
+step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+step tests tests
+step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+
+printf '\n'
+[[ ${#failed[@]} == 0 ]] || printf 'check: failed: %s\n' "${failed[*]}"
+# One line for each test binary: `test result: ok. 12 passed; 0 failed; …`
+awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }
+     END { printf "%d passed, %d failed\n", passed, failures }' "$log"
+[[ ${#failed[@]} == 0 ]]

