@@ -100,7 +100,7 @@ full_system() {
     start api "$MULTIVAC_LOAD_API" --listen "$address" "${backends[@]}"
     api=$pid
     measure feed "$COUNT"
-    measure bulk "$COUNT"
+    measure --seed 2 bulk "$COUNT"
     start worker "$MULTIVAC_LOAD_WORKER" --health-listen "$(free_address)" "${backends[@]}"
     worker=$pid
     measure learned $((2 * COUNT))
@@ -121,7 +121,7 @@ embedded() {
     (measure learned $((2 * COUNT)) && [[ -z $failed ]]) &
     learning=$!
     measure feed "$COUNT"
-    measure bulk "$COUNT"
+    measure --seed 2 bulk "$COUNT"
     wait $learning || failed=yes
     ask_and_wait
     memory multivac-api "$api"

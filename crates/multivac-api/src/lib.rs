@@ -1,6 +1,6 @@
 //! MultiVAC's HTTP server: thin. It checks what comes, hands it to [`multivac_core`], and words what comes back.
 //!
-//! [`app`] wires everything on one page; [`routes`] is the contract's table as code.
+//! [`app`] wires everything on one page; `routes` is the contract's table as code.
 
 pub mod app;
 pub mod config;

@@ -50,9 +50,9 @@ async fn what_is_one_is_given_word_for_word_with_its_evidence() {
 #[actix_web::test]
 async fn any_other_question_goes_the_same_way() {
     let app = TestApp::start(&[]).await;
-    app.teach("Multivac was built in 2061. Its technicians were Adell and Lupov.").await;
+    app.teach("Multivac was built in 2061. The technicians of Multivac were Adell and Lupov.").await;
     let reply = app.ask("Who were the technicians of Multivac?").await;
-    assert_eq!(reply["answer"], "Its technicians were Adell and Lupov.");
+    assert_eq!(reply["answer"], "The technicians of Multivac were Adell and Lupov.");
     assert_eq!(app.ask("What do penguins eat?").await["status"], "insufficient_data");
     app.stop().await;
 }

@@ -113,8 +113,8 @@ impl Servers {
                 env::var_os("CI").is_none(),
                 "MULTIVAC_TEST_REDIS_URL and MULTIVAC_TEST_MONGO_URL must be set in CI"
             );
-            writeln!(std::io::stderr(), "SKIPPED: MULTIVAC_TEST_REDIS_URL or MULTIVAC_TEST_MONGO_URL is not set")
-                .unwrap();
+            // Past the test harness, which keeps what a passing test prints to itself.
+            let _ = std::io::stderr().write_all(b"SKIPPED: no MULTIVAC_TEST_REDIS_URL or no MULTIVAC_TEST_MONGO_URL\n");
             return None;
         };
         let name = format!("multivac_test_{}", Uuid::now_v7().simple());
