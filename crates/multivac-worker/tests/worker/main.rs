@@ -1,0 +1,6 @@
+//! The worker's real program against a real Redis and a real MongoDB.
+
+mod crash;
+mod drain;
+mod start;
+mod test_worker;
