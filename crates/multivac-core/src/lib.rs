@@ -9,6 +9,41 @@
 //! 5. [`index`] follows the store;
 //! 6. [`answer`]s rest on the index.
 //!
+//! Feeding and asking, embedded:
+//!
+//! ```
+//! use multivac_core::{accept::*, adapters::embedded::Embedded, answer::*, consumer::Consumer, datum::Datum,
+//!                     index::{Index, follow::Follower}, queue::QueueSettings};
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let directory = tempfile::tempdir()?;
+//! let settings = QueueSettings::default();
+//! let lease = settings.lease;
+//! let embedded = Embedded::open(directory.path(), settings)?;
+//! let (queue, store) = (embedded.queue(), embedded.store());
+//!
+//! let text = "Entropy can be reversed by gathering all of the starlight. It takes a while.";
+//! let offer = Offer { datum: Datum::new(text, 1 << 20)?, key: None, trace: None };
+//! let id = Acceptor::new(queue.clone()).accept(offer).await?; // From here on it is never lost.
+//!
+//! let stop = tokio_util::sync::CancellationToken::new();
+//! tokio::spawn(Consumer { queue, store: store.clone(), lease, concurrency: 1 }.run(stop.clone()));
+//! let index = std::sync::Arc::new(Index::new()?);
+//! let (follower, stopped) = (Follower::new(store, index.clone(), "a replica".into()), stop.clone());
+//! tokio::spawn(async move { follower.run(stopped).await });
+//! while !index.contains(id) {
+//!     tokio::task::yield_now().await;
+//! }
+//!
+//! let question = "How can entropy be reversed?".parse()?;
+//! let answer = answer(&question, &index.snapshot(), MIN_CONFIDENCE)?;
+//! assert_eq!(answer.text(), "Entropy can be reversed by gathering all of the starlight.");
+//! assert_eq!(answer.evidence[0].id, id);
+//! # stop.cancel();
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The ports' [`adapters`] are Redis and MongoDB, or one embedded file. [`runtime`] is what both programs need to run.
 
 pub mod datum;
