@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use multivac_core::answer::MIN_CONFIDENCE;
+use multivac_core::answer::fitted_threshold;
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::runtime::config::{BackendArgs, ByteSize, LogArgs};
 
@@ -36,7 +36,7 @@ pub struct Config {
     pub max_queued: u64,
 
     /// The confidence below which there is no answer, from 0 to 1. Higher: fewer answers, and more of them right.
-    #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = MIN_CONFIDENCE, value_name = "P", value_parser = probability)]
+    #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = fitted_threshold(), value_name = "P", value_parser = probability)]
     pub min_confidence: f64,
 
     #[command(flatten)]

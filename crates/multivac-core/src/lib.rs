@@ -36,7 +36,7 @@
 //! }
 //!
 //! let question = "How can entropy be reversed?".parse()?;
-//! let answer = answer(&question, &index.snapshot(), MIN_CONFIDENCE)?;
+//! let answer = answer(&question, &index.snapshot(), fitted_threshold())?;
 //! assert_eq!(answer.text(), "Entropy can be reversed by gathering all of the starlight.");
 //! assert_eq!(answer.evidence[0].id, id);
 //! # stop.cancel();

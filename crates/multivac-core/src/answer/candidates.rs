@@ -1,65 +1,47 @@
-//! A question to the passages worth a look.
+//! A question to the sentences worth a look, each with what speaks for it.
 
-use std::collections::HashMap;
-
-use crate::index::{Hit, IndexError, Snapshot, terms};
-use crate::question::Question;
+use super::asked::Asked;
+use super::features::{self, Features};
+use super::reading::{Met, Reading};
+use crate::index::{Hit, IndexError, Snapshot};
 
 /// Passages looked at for one question.
 const PASSAGES: usize = 30;
 
-/// Words without a weight of their own: they say how things hang together, not what is asked for.
-const STOP_WORDS: &[&str] = &[
-    "a", "about", "after", "again", "all", "also", "an", "and", "any", "are", "as", "at", "be", "because", "been",
-    "before", "being", "between", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "done", "during",
-    "each", "for", "from", "had", "has", "have", "having", "he", "her", "hers", "him", "his", "how", "i", "if", "in",
-    "into", "is", "it", "its", "itself", "just", "may", "me", "might", "more", "most", "must", "my", "no", "nor",
-    "not", "of", "off", "on", "once", "only", "or", "other", "our", "out", "over", "own", "same", "shall", "she",
-    "should", "so", "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this",
-    "those", "through", "to", "too", "under", "up", "upon", "us", "very", "was", "we", "were", "what", "when", "where",
-    "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you", "your",
-];
-
-/// A question as the index sees it: its terms with their weights.
-pub(super) struct Asked {
-    /// The weight (inverse document frequency) of each content term.
-    pub(super) weights: HashMap<String, f64>,
-    /// Their sum.
-    pub(super) total: f64,
-    terms: Vec<String>,
+/// The passages that match best by their words, read with the question in mind.
+pub(super) struct Candidates<'a> {
+    pub(super) met: Met<'a>,
+    /// The passages, best first by BM25.
+    pub(super) hits: Vec<Hit>,
+    /// What was read in each.
+    pub(super) readings: Vec<Reading>,
+    /// Every sentence of each.
+    pub(super) found: Vec<Candidate>,
 }
 
-impl Asked {
-    /// Takes a question apart, and weighs its terms by how rare they are in the index.
-    pub(super) fn new(question: &Question, index: &Snapshot) -> Result<Self, IndexError> {
-        let mut all = Vec::new();
-        for (_, term) in terms(question.as_str()) {
-            if !all.contains(&term) {
-                all.push(term);
-            }
-        }
-        let stems: Vec<String> = STOP_WORDS.iter().map(|word| crate::index::term(word)).collect();
-        let content: Vec<String> = all.iter().filter(|term| !stems.contains(term)).cloned().collect();
-        // "Who is it?" has no other words: then these count.
-        let terms = if content.is_empty() { all } else { content };
-        let mut weights = HashMap::new();
-        for term in &terms {
-            weights.insert(term.clone(), inverse_document_frequency(index.frequency(term)?, index.passages));
-        }
-        let total = weights.values().sum();
-        Ok(Self { weights, total, terms })
-    }
-
-    /// The passages that match best, best first.
-    pub(super) fn passages(&self, index: &Snapshot) -> Result<Vec<Hit>, IndexError> {
-        index.search(&self.terms, PASSAGES)
-    }
+/// One sentence, or a clause of a long one.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    /// Which of the passages.
+    pub(super) passage: usize,
+    /// Which part of it.
+    pub(super) part: usize,
+    pub(super) features: Features,
 }
 
-/// BM25's inverse document frequency (Robertson and Spärck Jones 1976, with the 1 that keeps it positive), with a
-/// thousand imaginary passages beside the real ones, in three of which each term occurs: in a handful of passages,
-/// counts alone say nothing about how rare a word is.
-fn inverse_document_frequency(frequency: u64, passages: u64) -> f64 {
-    let (n, df) = (passages as f64 + 1_000.0, frequency as f64 + 3.0);
-    (1.0 + (n - df + 0.5) / (df + 0.5)).ln()
+impl<'a> Candidates<'a> {
+    pub(super) fn new(asked: &'a Asked, index: &Snapshot) -> Result<Self, IndexError> {
+        let hits = index.search(&asked.search_terms(), PASSAGES)?;
+        let mut met = Met::new(asked);
+        let readings: Vec<Reading> = hits.iter().map(|hit| met.read(&hit.passage)).collect();
+        let found = features::all(&met, &hits, &readings);
+        let found = found.into_iter().map(|(passage, part, features)| Candidate { passage, part, features });
+        Ok(Self { found: found.collect(), met, hits, readings })
+    }
+
+    /// A candidate's text, word for word with its spaces made single.
+    pub(super) fn text(&self, candidate: &Candidate) -> String {
+        let bytes = self.readings[candidate.passage].parts[candidate.part].bytes.clone();
+        self.hits[candidate.passage].passage[bytes].split_whitespace().collect::<Vec<_>>().join(" ")
+    }
 }

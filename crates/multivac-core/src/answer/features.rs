@@ -1,19 +1,370 @@
-//! What speaks for a sentence: one function a feature, with its range and its reason.
+//! What speaks for a sentence, and what against it.
+//!
+//! Shares of the question are shares of its terms' weight, so they compare across questions and corpora.
+//! Where a feature has no meaning (a question without names has no share of its names), it is -1.
 
-use std::collections::HashSet;
+use super::asked::{Asked, Kind};
+use super::reading::{Met, Part, Reading, Seen};
+use super::vectors::{DIMENSIONS, Vector, cosine, unit};
+use crate::index::Hit;
 
-use super::candidates::Asked;
+macro_rules! features {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What is known of one candidate. Ranges are in the fields' words.
+        #[derive(Debug, Clone, Copy, Default, PartialEq)]
+        pub struct Features {
+            $($(#[$doc])* pub $name: f32,)*
+        }
 
-/// From 0 to 1: how much of what is asked for is in a text, by the weight of the question's terms.
-pub(super) fn coverage(asked: &Asked, terms: &HashSet<String>) -> f64 {
-    if asked.total <= 0.0 {
-        return 0.0;
-    }
-    let covered: f64 = asked.weights.iter().filter(|(term, _)| terms.contains(*term)).map(|(_, weight)| weight).sum();
-    covered / asked.total
+        impl Features {
+            /// The features' names, in their order.
+            pub const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            /// Their values, in the same order.
+            #[must_use]
+            pub fn values(&self) -> [f32; Self::NAMES.len()] {
+                [$(self.$name),*]
+            }
+        }
+    };
 }
 
-/// 0 or 1: whether a sentence asks instead of saying. A question repeats the words of a question and answers nothing.
-pub(super) fn asks(sentence: &str) -> f64 {
-    f64::from(u8::from(sentence.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])))
+features! {
+    /// 0 to 1: the share of the question that the passage holds, by the same terms.
+    passage_exact,
+    /// 0 to 1: the same, and words that are written alike count in part.
+    passage_spelling,
+    /// 0 to 1: the same, and words of like meaning count in part.
+    passage_meaning,
+    /// 0 to 1: the share of the weightiest term that the passage lacks: one missing name may be the whole question.
+    passage_lacks,
+    /// -1 to 1: how near the passage's mean meaning is to the question's.
+    passage_nearness,
+    /// BM25 by the sum of the weights, 0 to some 2.
+    passage_bm25,
+    /// 0 to 1: BM25 by that of the best passage.
+    passage_bm25_share,
+    /// The logarithm of the passage's rank by BM25.
+    passage_rank,
+    /// 0 to 1, or -1: the share of the question's names that the passage holds.
+    passage_names,
+    /// 0 to 1, or -1: the share of the question's numbers that the passage holds: another year is another event.
+    passage_numbers,
+    /// The logarithm of its length in words: a long passage holds more words by chance.
+    passage_length,
+    /// 0 to 1: as of the passage, for the sentence itself.
+    exact,
+    /// 0 to 1: likewise.
+    spelling,
+    /// 0 to 1: likewise.
+    meaning,
+    /// 0 to 1: likewise.
+    lacks,
+    /// -1 to 1: likewise.
+    nearness,
+    /// 0 to 1, or -1: likewise.
+    names,
+    /// 0 to 1, or -1: likewise.
+    numbers,
+    /// The logarithm of the sentence's length in words.
+    length,
+    /// 0 to 1: the share that the sentence and the one before it hold: "It" stands for what was named there.
+    with_previous,
+    /// 0 to 1: the share that the sentence and the one after it hold.
+    with_next,
+    /// 0 or 1: whether it is the passage's first; and how far down it stands.
+    first,
+    /// 0 to 1: its place in the passage.
+    place,
+    /// 0 or 1: it asks instead of saying; a question repeats the words of a question and answers nothing.
+    asks,
+    /// 0 or 1: it is a clause of a longer sentence.
+    cut,
+    /// 0 or 1: it begins with a word that points back: "He", "This".
+    points_back,
+    /// 0 to 1: the share of its content words that the question says: what else does it speak of?
+    said,
+    /// The logarithm of how many content words it adds to the question's.
+    adds,
+    /// 0 to 1, or -1: the share of the question's neighbouring terms that are near and in order here.
+    pairs,
+    /// The logarithm of words from the first to the last term met, by terms met.
+    spread,
+    /// Where the first term of the question is met, from 0 at the beginning: what a sentence begins with, it is about.
+    onset,
+    /// 0 or 1: it adds a word of the kind that is asked for; -1 for questions of no such kind.
+    kind_found,
+    /// The logarithm of how many such words it adds.
+    kind_count,
+    /// The logarithm of words from the nearest of them to a term of the question; -1 without.
+    kind_distance,
+    /// 0 to 1, or -1: how near it comes to the word that says of what kind the answer is.
+    focus,
+    /// 0 to 1: how near it comes to the question's last term.
+    last_term,
+    /// 0 or 1: one of question and sentence negates, and the other does not.
+    negates,
+    /// The names it adds, as a logarithm.
+    adds_names,
+    /// The numbers it adds, as a logarithm.
+    adds_numbers,
+    /// The kind of question: see `Kind`.
+    kind,
+    /// The number of the question's terms.
+    terms,
+    /// The sum of their weights.
+    weight,
+    /// 0 to 1: the share of the question whose words no passage holds at all.
+    absent,
+    /// 0 to 1: the share of the weightiest term.
+    heaviest,
+    /// 0 to 1: the share of the question that is names.
+    name_share,
+    /// -1 to 1: how much more of the question this passage holds than the best other.
+    passage_lead,
+    /// -1 to 1: how much more of the question this sentence holds than the best of another passage.
+    lead,
+    /// -1 to 0: how much less it holds than the best sentence of its own passage.
+    within,
+    /// The logarithm of how many other passages hold nearly as much.
+    rivals,
+}
+
+/// How much of each term is met, each from 0 to 1.
+struct Cover {
+    exact: Vec<f32>,
+    spelling: Vec<f32>,
+    meaning: Vec<f32>,
+}
+
+impl Cover {
+    fn of(met: &Met<'_>, words: &[Seen]) -> Self {
+        let n = met.asked.terms.len();
+        let mut cover = Self { exact: vec![0.0; n], spelling: vec![0.0; n], meaning: vec![0.0; n] };
+        for word in words {
+            for (i, near) in met.nearness(*word).iter().enumerate() {
+                cover.exact[i] = cover.exact[i].max(near.exact);
+                cover.spelling[i] = cover.spelling[i].max(near.spelling);
+                cover.meaning[i] = cover.meaning[i].max(near.meaning);
+            }
+        }
+        cover
+    }
+
+    /// The better of two for each term, by meaning.
+    fn with(&self, other: &Self, asked: &Asked) -> f32 {
+        let both: Vec<f32> = self.spelling.iter().zip(&other.spelling).map(|(a, b)| a.max(*b)).collect();
+        share(asked, &both)
+    }
+}
+
+fn share(asked: &Asked, cover: &[f32]) -> f32 {
+    asked.terms.iter().zip(cover).map(|(term, cover)| term.weight * cover).sum::<f32>() / asked.total
+}
+
+fn lacks(asked: &Asked, cover: &[f32]) -> f32 {
+    let missing = asked.terms.iter().zip(cover).map(|(term, cover)| term.weight * (1.0 - cover));
+    missing.fold(0.0, f32::max) / asked.total
+}
+
+/// The share of some of the terms, or -1 if there are none of them.
+fn share_of(asked: &Asked, cover: &[f32], which: impl Fn(usize) -> bool) -> f32 {
+    let (mut held, mut all) = (0.0, 0.0);
+    for (i, (term, cover)) in asked.terms.iter().zip(cover).enumerate() {
+        if which(i) {
+            held += term.weight * cover;
+            all += term.weight;
+        }
+    }
+    if all > 0.0 { held / all } else { -1.0 }
+}
+
+fn ln(count: usize) -> f32 {
+    (1.0 + count as f32).ln()
+}
+
+fn flag(is: bool) -> f32 {
+    f32::from(u8::from(is))
+}
+
+/// The features of every part of every reading, in their order: (reading, part, features).
+pub(super) fn all(met: &Met<'_>, hits: &[Hit], readings: &[Reading]) -> Vec<(usize, usize, Features)> {
+    let asked = met.asked;
+    let best_bm25 = hits.iter().map(|hit| hit.score).fold(f32::MIN_POSITIVE, f32::max);
+    let question = of_question(asked);
+    let mut found = Vec::new();
+    for (rank, (hit, reading)) in hits.iter().zip(readings).enumerate() {
+        let passage = Features {
+            passage_bm25: hit.score / asked.total,
+            passage_bm25_share: hit.score / best_bm25,
+            passage_rank: ln(rank),
+            ..of_passage(met, reading, question)
+        };
+        let covers: Vec<Cover> = reading.parts.iter().map(|part| Cover::of(met, &reading.words[part.words.clone()])).collect();
+        for (at, part) in reading.parts.iter().enumerate() {
+            let text = &hit.passage[part.bytes.clone()];
+            found.push((rank, at, of_part(met, reading, part, at, &covers, text, passage)));
+        }
+    }
+    compare(&mut found, readings.len());
+    found
+}
+
+fn of_question(asked: &Asked) -> Features {
+    let heaviest = asked.terms.iter().map(|term| term.weight).fold(0.0, f32::max);
+    let weight_of = |which: fn(&super::asked::AskedTerm) -> bool| {
+        asked.terms.iter().filter(|term| which(term)).map(|term| term.weight).sum::<f32>() / asked.total
+    };
+    Features {
+        kind: f32::from(asked.kind as u8),
+        terms: asked.terms.len() as f32,
+        weight: asked.total,
+        absent: weight_of(|term| term.absent),
+        heaviest: heaviest / asked.total,
+        name_share: weight_of(|term| term.name),
+        ..Features::default()
+    }
+}
+
+fn of_passage(met: &Met<'_>, reading: &Reading, question: Features) -> Features {
+    let asked = met.asked;
+    let cover = Cover::of(met, &reading.words);
+    Features {
+        passage_exact: share(asked, &cover.exact),
+        passage_spelling: share(asked, &cover.spelling),
+        passage_meaning: share(asked, &cover.meaning),
+        passage_lacks: lacks(asked, &cover.spelling),
+        passage_nearness: nearness(met, &reading.words),
+        passage_names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
+        passage_numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
+        passage_length: ln(reading.words.len()),
+        ..question
+    }
+}
+
+fn nearness(met: &Met<'_>, words: &[Seen]) -> f32 {
+    let Some(meaning) = &met.asked.meaning else { return 0.0 };
+    let mut sum: Vector = [0.0; DIMENSIONS];
+    for word in words {
+        let lexeme = &met.word(*word).lexeme;
+        if let (Some(vector), false) = (&lexeme.vector, lexeme.classes.stop) {
+            sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    unit(sum).map_or(0.0, |mean| cosine(&mean, meaning))
+}
+
+fn of_part(
+    met: &Met<'_>,
+    reading: &Reading,
+    part: &Part,
+    at: usize,
+    covers: &[Cover],
+    text: &str,
+    passage: Features,
+) -> Features {
+    let asked = met.asked;
+    let cover = &covers[at];
+    let words = &reading.words[part.words.clone()];
+    let content = words.iter().filter(|word| !met.word(**word).lexeme.classes.stop).count();
+    let said = words.iter().filter(|word| met.word(**word).said && !met.word(**word).lexeme.classes.stop).count();
+    let fresh = |word: &&Seen| !met.word(**word).said && !met.word(**word).lexeme.classes.stop;
+    let touching: Vec<usize> = (0..words.len()).filter(|&i| met.word(words[i]).touches).collect();
+    let added = kind_words(asked.kind, met, words);
+    let distance = added.iter().flat_map(|&i| touching.iter().map(move |&j| i.abs_diff(j))).min();
+    let negates = words.iter().any(|word| met.word(*word).lexeme.classes.negates);
+    let spread = match (touching.first(), touching.last()) {
+        (Some(first), Some(last)) => ((1 + last - first) as f32 / touching.len() as f32).ln(),
+        _ => -1.0,
+    };
+    Features {
+        exact: share(asked, &cover.exact),
+        spelling: share(asked, &cover.spelling),
+        meaning: share(asked, &cover.meaning),
+        lacks: lacks(asked, &cover.spelling),
+        nearness: nearness(met, words),
+        names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
+        numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
+        length: ln(words.len()),
+        with_previous: at.checked_sub(1).map_or_else(|| share(asked, &cover.spelling), |i| cover.with(&covers[i], asked)),
+        with_next: covers.get(at + 1).map_or_else(|| share(asked, &cover.spelling), |next| cover.with(next, asked)),
+        first: flag(at == 0),
+        place: at as f32 / covers.len() as f32,
+        asks: flag(text.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])),
+        cut: flag(part.cut),
+        points_back: flag(words.first().is_some_and(|word| met.word(*word).lexeme.classes.points_back)),
+        said: said as f32 / content.max(1) as f32,
+        adds: ln(words.iter().filter(fresh).count()),
+        pairs: pairs(met, words),
+        spread,
+        onset: touching.first().map_or(1.0, |first| *first as f32 / words.len() as f32),
+        kind_found: if asked.kind == Kind::Thing { -1.0 } else { flag(!added.is_empty()) },
+        kind_count: ln(added.len()),
+        kind_distance: distance.map_or(-1.0, ln),
+        focus: asked.focus.map_or(-1.0, |focus| cover.meaning[focus]),
+        last_term: cover.meaning.last().copied().unwrap_or(0.0),
+        negates: flag(negates != asked.negates),
+        adds_names: ln(kind_words(Kind::Person, met, words).len()),
+        adds_numbers: ln(kind_words(Kind::Number, met, words).len()),
+        ..passage
+    }
+}
+
+/// The words of the kind that is asked for, which the question does not say itself.
+pub(super) fn kind_words(kind: Kind, met: &Met<'_>, words: &[Seen]) -> Vec<usize> {
+    let is = |i: usize| {
+        let word = met.word(words[i]);
+        let classes = word.lexeme.classes;
+        let name = words[i].capital && !classes.stop && !classes.number && !classes.date;
+        match kind {
+            Kind::Thing => !classes.stop,
+            Kind::Person => name,
+            Kind::Date => classes.date,
+            Kind::Place => {
+                let leads = |j: usize| met.word(words[j]).lexeme.classes.leads_place;
+                name && (1..=3).any(|back| i >= back && leads(i - back))
+            }
+            Kind::Number => classes.number,
+            Kind::Reason => classes.reason,
+            Kind::Manner => classes.manner,
+        }
+    };
+    (0..words.len()).filter(|&i| !met.word(words[i]).said && is(i)).collect()
+}
+
+/// The share of the question's neighbouring terms that stand within three words of each other, in the same order.
+fn pairs(met: &Met<'_>, words: &[Seen]) -> f32 {
+    let terms = met.asked.terms.len();
+    if terms < 2 {
+        return -1.0;
+    }
+    let touches = |i: usize, term: usize| met.nearness(words[i])[term].spelling > 0.0;
+    let touching: Vec<usize> = (0..words.len()).filter(|&i| met.word(words[i]).touches).collect();
+    let is_pair = |term: &usize| {
+        touching.iter().any(|&i| {
+            touches(i, *term) && (i + 1..words.len().min(i + 4)).any(|j| j != i && touches(j, term + 1))
+        })
+    };
+    (0..terms - 1).filter(is_pair).count() as f32 / (terms - 1) as f32
+}
+
+/// What can only be said beside the others.
+fn compare(found: &mut [(usize, usize, Features)], passages: usize) {
+    let mut best_part = vec![0.0_f32; passages];
+    let mut whole = vec![0.0_f32; passages];
+    for (passage, _, features) in found.iter() {
+        best_part[*passage] = best_part[*passage].max(features.spelling);
+        whole[*passage] = features.passage_spelling;
+    }
+    let best_other = |values: &[f32], but: usize| {
+        values.iter().enumerate().filter(|(i, _)| *i != but).map(|(_, value)| *value).fold(0.0, f32::max)
+    };
+    for (passage, _, features) in found.iter_mut() {
+        let near = |other: &&f32| **other >= features.passage_spelling - 0.1;
+        let rivals = whole.iter().filter(near).count().saturating_sub(1);
+        features.passage_lead = features.passage_spelling - best_other(&whole, *passage);
+        features.lead = features.spelling - best_other(&best_part, *passage);
+        features.within = features.spelling - best_part[*passage];
+        features.rivals = ln(rivals);
+    }
 }

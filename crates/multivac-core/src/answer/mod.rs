@@ -3,17 +3,24 @@
 //! Candidates are found by their words, each sentence of them is weighed, and the best is given if it is likely enough
 //! to be right. Nothing is stored: new, better and retracted data correct an answer by themselves.
 
+mod asked;
 mod candidates;
 mod features;
+mod lexicon;
 mod model;
+mod reading;
 mod standing;
+mod vectors;
 
 use serde::Serialize;
 use serde::ser::Serializer;
 
-pub use model::MIN_CONFIDENCE;
+pub use features::Features;
+pub use model::{fitted_threshold, threshold_for};
 pub use standing::Standing;
 
+use asked::Asked;
+use candidates::{Candidate, Candidates};
 use crate::datum::DatumId;
 use crate::index::{IndexError, Snapshot};
 use crate::question::Question;
@@ -80,28 +87,44 @@ impl Answer {
 /// # Errors
 /// When the index cannot be read.
 pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Result<Answer, IndexError> {
-    let asked = candidates::Asked::new(question, index)?;
-    let mut weighed = Vec::new();
-    for hit in asked.passages(index)? {
-        let (sentence, confidence) = model::best_sentence(&asked, &hit);
-        weighed.push((hit, sentence, round(confidence)));
+    let asked = Asked::new(question, index)?;
+    let candidates = Candidates::new(&asked, index)?;
+    // The best sentence of each passage.
+    let mut best: Vec<Option<(f32, &Candidate)>> = vec![None; candidates.hits.len()];
+    for candidate in &candidates.found {
+        let sum = model::sum(&candidate.features);
+        let best = &mut best[candidate.passage];
+        if best.is_none_or(|(other, _)| sum > other) {
+            *best = Some((sum, candidate));
+        }
     }
+    let mut best: Vec<_> = best.into_iter().flatten().collect();
     // Equal ones stay in the order of their words' weight, so the same index gives the same answer.
-    weighed.sort_by(|a, b| b.2.total_cmp(&a.2));
-    let confidence = weighed.first().map_or(0.0, |best| best.2);
-    let answer = match weighed.first() {
-        Some((_, sentence, confidence)) if *confidence >= min_confidence => Some(sentence.clone()),
-        _ => None,
-    };
-    let evidence = weighed.into_iter().take(MAX_EVIDENCE);
+    best.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let confidence = best.first().map_or(0.0, |(sum, _)| round(model::confidence(*sum)));
+    let answer = best.first().filter(|_| confidence >= min_confidence).map(|(_, best)| candidates.text(best));
+    let evidence = best.into_iter().take(MAX_EVIDENCE).map(|(sum, candidate)| {
+        let hit = &candidates.hits[candidate.passage];
+        Evidence { id: hit.id, passage: hit.passage.clone(), score: round(model::confidence(sum)) }
+    });
     Ok(Answer {
         question: question.as_str().to_owned(),
         status: if answer.is_some() { Status::Answered } else { Status::InsufficientData },
         answer,
         confidence,
-        evidence: evidence.map(|(hit, _, score)| Evidence { id: hit.id, passage: hit.passage, score }).collect(),
+        evidence: evidence.collect(),
         learned: index.learned,
     })
+}
+
+/// Every sentence that was looked at for a question, with what speaks for it: what `fit.py` learns from.
+///
+/// # Errors
+/// When the index cannot be read.
+pub fn weigh(question: &Question, index: &Snapshot) -> Result<Vec<(String, Features)>, IndexError> {
+    let asked = Asked::new(question, index)?;
+    let candidates = Candidates::new(&asked, index)?;
+    Ok(candidates.found.iter().map(|found| (candidates.text(found), found.features)).collect())
 }
 
 /// To four places: more would pretend.

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::datum::DatumId;
 use crate::store::{Change, StoredDatum};
 use schema::Fields;
-pub use terms::{term, terms};
+pub use terms::{term, terms, words};
 
 /// Memory for documents that are not committed yet, in bytes.
 const WRITER_MEMORY: usize = 64 << 20;

@@ -19,13 +19,17 @@ thread_local! {
     static STEMS: RefCell<HashMap<String, String>> = RefCell::new(HashMap::new());
 }
 
-/// The terms of a text with the byte offset of each word: words by Unicode's rules (UAX 29), lower-cased, accents
-/// removed, stemmed as English (Snowball). An ideograph is a word of its own.
-pub fn terms(text: &str) -> impl Iterator<Item = (usize, String)> {
-    text.unicode_word_indices().filter(|(_, word)| word.len() <= LONGEST).map(|(at, word)| (at, term(word)))
+/// The words of a text with the byte offset of each, by Unicode's rules (UAX 29). An ideograph is a word of its own.
+pub fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.unicode_word_indices().filter(|(_, word)| word.len() <= LONGEST)
 }
 
-/// The term of one word.
+/// The terms of a text with the byte offset of each word.
+pub fn terms(text: &str) -> impl Iterator<Item = (usize, String)> {
+    words(text).map(|(at, word)| (at, term(word)))
+}
+
+/// The term of one word: lower-cased, accents removed, stemmed as English (Snowball).
 #[must_use]
 pub fn term(word: &str) -> String {
     STEMS.with_borrow_mut(|stems| {

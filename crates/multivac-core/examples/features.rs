@@ -1,0 +1,74 @@
+//! What `src/answer/fit.py` learns from: a data set of text and questions in, every candidate's features out.
+//!
+//! In, on the standard input: `{"data": [{"text"}], "questions": [{"question", "answers": […]}]}`. Out, on the standard
+//! output: the names of the features in one line; then rows of 32-bit little-endian floats: the question's number,
+//! whether one of its answers stands in the candidate (0 or 1), the candidate's features. A question without candidates
+//! has no row.
+
+use std::io::{self, BufWriter, Read, Write};
+
+use multivac_core::answer::{Features, weigh};
+use multivac_core::datum::{Datum, DatumId, Timestamp};
+use multivac_core::index::Index;
+use multivac_core::process::process;
+use multivac_core::queue::Job;
+use multivac_core::store::Change;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct DataSet {
+    data: Vec<Text>,
+    questions: Vec<Asked>,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    question: String,
+    #[serde(default)]
+    answers: Vec<String>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut json = String::new();
+    io::stdin().read_to_string(&mut json)?;
+    let set: DataSet = serde_json::from_str(&json)?;
+    let index = Index::new()?;
+    let mut changes = Vec::new();
+    for text in &set.data {
+        let datum = Datum::new(&text.text, usize::MAX)?;
+        let job = Job { id: DatumId::generate(), datum, received_at: Timestamp::now(), trace: None };
+        changes.push(Change::Put(Box::new(process(&job, Timestamp::now()))));
+    }
+    index.apply(&changes)?;
+    let snapshot = index.snapshot();
+    let mut out = BufWriter::new(io::stdout().lock());
+    writeln!(out, "{}", Features::NAMES.join(" "))?;
+    for (number, asked) in set.questions.iter().enumerate() {
+        let answers: Vec<(String, &str)> = asked.answers.iter().map(|a| (plain(a), a.as_str())).collect();
+        for (sentence, features) in weigh(&asked.question.parse()?, &snapshot)? {
+            let held = format!(" {} ", plain(&sentence));
+            let right = answers.iter().any(|(plain, answer)| match plain.as_str() {
+                "" => sentence.to_lowercase().contains(&answer.trim().to_lowercase()),
+                plain => held.contains(&format!(" {plain} ")),
+            });
+            let row = [number as f32, f32::from(u8::from(right))];
+            for value in row.into_iter().chain(features.values()) {
+                out.write_all(&value.to_le_bytes())?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// As SQuAD compares answers (Rajpurkar et al. 2016): lower case, without ASCII punctuation and articles, single spaces.
+fn plain(text: &str) -> String {
+    let bare: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    let words = bare.split_whitespace().filter(|word| !matches!(*word, "a" | "an" | "the"));
+    words.collect::<Vec<_>>().join(" ")
+}

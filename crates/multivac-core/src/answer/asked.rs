@@ -1,0 +1,230 @@
+//! A question taken apart: its terms and their weights, and the kind of answer it asks for.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::lexicon::{Lexeme, lexeme};
+use super::vectors::{DIMENSIONS, Vector, unit};
+use crate::index::{IndexError, Snapshot};
+use crate::question::Question;
+
+/// Terms of a question that are looked at; a longer question names the same things again.
+const MAX_TERMS: usize = 24;
+
+/// What a question asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// What, which: anything.
+    Thing = 0,
+    /// Who.
+    Person = 1,
+    /// When, in what year.
+    Date = 2,
+    /// Where, which city.
+    Place = 3,
+    /// How many, what percentage.
+    Number = 4,
+    /// Why.
+    Reason = 5,
+    /// How.
+    Manner = 6,
+}
+
+/// A content term of the question.
+#[derive(Debug)]
+pub(super) struct AskedTerm {
+    /// The word as it was asked.
+    pub(super) word: String,
+    /// What is known of it.
+    pub(super) lexeme: Rc<Lexeme>,
+    /// Its inverse document frequency.
+    pub(super) weight: f32,
+    /// Whether no passage holds it.
+    pub(super) absent: bool,
+    /// Whether it is part of a name.
+    pub(super) name: bool,
+}
+
+/// A question as the index sees it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Its content terms, each once, in their order.
+    pub(super) terms: Vec<AskedTerm>,
+    /// The sum of their weights.
+    pub(super) total: f32,
+    /// What it asks for.
+    pub(super) kind: Kind,
+    /// The term that says of what kind the answer is: "city" in "Which city …?".
+    pub(super) focus: Option<usize>,
+    /// Whether it asks for what is not.
+    pub(super) negates: bool,
+    /// The mean of its words' meanings.
+    pub(super) meaning: Option<Vector>,
+    /// Every term of it, stop words too: what an answer repeats is not what it adds.
+    said: HashSet<String>,
+}
+
+const PERSON_NOUNS: &[&str] = &[
+    "person", "man", "woman", "people", "author", "king", "queen", "president", "leader", "scientist", "inventor",
+    "actor", "singer", "artist", "player", "coach", "emperor", "director", "founder", "explorer", "mathematician",
+    "general", "bishop", "pope", "minister", "governor", "mayor", "philosopher", "engineer", "composer", "writer",
+    "name", "individual", "figure", "politician", "architect", "physicist", "chemist",
+];
+const DATE_NOUNS: &[&str] =
+    &["year", "years", "date", "century", "decade", "month", "day", "period", "era", "time", "season", "age"];
+const PLACE_NOUNS: &[&str] = &[
+    "city", "country", "state", "place", "location", "region", "continent", "county", "town", "village", "river",
+    "island", "area", "nation", "province", "district", "street", "neighborhood", "countries", "cities", "states",
+    "university", "building", "borough", "sea", "ocean", "mountain",
+];
+const NUMBER_NOUNS: &[&str] = &[
+    "percentage", "percent", "number", "population", "amount", "proportion", "distance", "length", "size", "rate",
+    "temperature", "price", "cost", "height", "weight", "speed", "fraction", "ratio", "level", "share", "width",
+    "depth", "altitude", "duration", "quantity",
+];
+const MEASURES: &[&str] = &[
+    "many", "much", "long", "old", "far", "large", "big", "tall", "often", "high", "deep", "fast", "wide", "heavy",
+    "hot", "cold", "frequently", "soon", "late", "early", "small",
+];
+
+impl Asked {
+    /// Takes a question apart, and weighs its terms by how rare they are in the index.
+    pub(super) fn new(question: &Question, index: &Snapshot) -> Result<Self, IndexError> {
+        let words: Vec<(&str, Rc<Lexeme>)> =
+            question.as_str().unicode_words().map(|word| (word, lexeme(word))).collect();
+        let content = |word: &&(&str, Rc<Lexeme>)| !word.1.classes.stop;
+        // "Who is it?" has no other words: then these count.
+        let all_stop = !words.iter().any(|word| content(&word));
+        let (kind, wh, noun) = kind(&words);
+        let (mut terms, mut sum): (Vec<AskedTerm>, _) = (Vec::new(), [0.0_f32; DIMENSIONS]);
+        let mut focus = None;
+        for (at, (word, lexeme)) in words.iter().enumerate() {
+            if lexeme.classes.stop && !all_stop {
+                continue;
+            }
+            if noun == Some(at) {
+                focus = Some(terms.iter().position(|t| t.lexeme.term == lexeme.term).unwrap_or(terms.len()));
+            }
+            if terms.len() >= MAX_TERMS || terms.iter().any(|term| term.lexeme.term == lexeme.term) {
+                continue;
+            }
+            let frequency = index.frequency(&lexeme.term)?;
+            let weight = inverse_document_frequency(frequency, index.passages);
+            if let Some(vector) = &lexeme.vector {
+                for (sum, value) in sum.iter_mut().zip(vector) {
+                    *sum += value * weight;
+                }
+            }
+            terms.push(AskedTerm {
+                word: (*word).to_owned(),
+                lexeme: Rc::clone(lexeme),
+                weight,
+                absent: frequency == 0,
+                name: word.starts_with(char::is_uppercase) && (at > 0 || wh != Some(0)),
+            });
+        }
+        Ok(Self {
+            total: terms.iter().map(|term| term.weight).sum::<f32>().max(f32::MIN_POSITIVE),
+            focus: focus.filter(|at| *at < terms.len()),
+            terms,
+            kind,
+            negates: words.iter().any(|(_, lexeme)| lexeme.classes.negates),
+            meaning: unit(sum),
+            said: words.iter().map(|(_, lexeme)| lexeme.term.clone()).collect(),
+        })
+    }
+
+    /// Whether the question itself says this word.
+    pub(super) fn says(&self, lexeme: &Lexeme) -> bool {
+        self.said.contains(&lexeme.term)
+    }
+
+    /// Its terms, as the index knows them.
+    pub(super) fn search_terms(&self) -> Vec<String> {
+        self.terms.iter().map(|term| term.lexeme.term.clone()).collect()
+    }
+}
+
+/// The kind of a question, the word that asks, and the noun that says of what kind the answer is.
+fn kind(words: &[(&str, Rc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
+    let lower = |at: usize| words.get(at).map_or("", |(_, lexeme)| lexeme.lower.as_str());
+    let asks = |word: &str| matches!(word, "who" | "whom" | "whose" | "when" | "where" | "what" | "which" | "why" | "how");
+    // The first that asks; "when" and "where" within a sentence mostly tell, unless none other is there.
+    let asking = |at: &usize| asks(lower(*at)) && (*at == 0 || !matches!(lower(*at), "when" | "where" | "how"));
+    let Some(at) = (0..words.len()).find(asking).or_else(|| (0..words.len()).find(|at| asks(lower(*at)))) else {
+        return (Kind::Thing, None, None);
+    };
+    // The first content word soon after it: "what was the main city", "how many people".
+    let noun = (at + 1..words.len().min(at + 4)).find(|&n| !words[n].1.classes.stop);
+    let next = noun.map_or("", &lower);
+    let kind = match lower(at) {
+        "who" | "whom" | "whose" => Kind::Person,
+        "when" => Kind::Date,
+        "where" => Kind::Place,
+        "why" => Kind::Reason,
+        "how" if MEASURES.contains(&lower(at + 1)) => Kind::Number,
+        "how" => Kind::Manner,
+        _ if DATE_NOUNS.contains(&next) => Kind::Date,
+        _ if NUMBER_NOUNS.contains(&next) => Kind::Number,
+        _ if PLACE_NOUNS.contains(&next) => Kind::Place,
+        _ if PERSON_NOUNS.contains(&next) => Kind::Person,
+        _ if matches!(next, "reason" | "cause" | "caused" | "reasons") => Kind::Reason,
+        _ => Kind::Thing,
+    };
+    let names_kind = matches!(lower(at), "what" | "which" | "whose") || kind == Kind::Number;
+    (kind, Some(at), noun.filter(|_| names_kind))
+}
+
+/// BM25's inverse document frequency (Robertson and Spärck Jones 1976, with the 1 that keeps it positive), with a
+/// thousand imaginary passages beside the real ones, in three of which each term occurs: in a handful of passages,
+/// counts alone say nothing about how rare a word is.
+fn inverse_document_frequency(frequency: u64, passages: u64) -> f32 {
+    let (n, df) = (passages as f64 + 1_000.0, frequency as f64 + 3.0);
+    (1.0 + (n - df + 0.5) / (df + 0.5)).ln() as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Index;
+
+    fn asked(question: &str) -> Asked {
+        let index = Index::new().expect("a new index");
+        Asked::new(&question.parse().expect("a question"), &index.snapshot()).expect("a readable index")
+    }
+
+    #[test]
+    fn the_word_that_asks_says_what_for() {
+        for (question, kind) in [
+            ("Who built Multivac?", Kind::Person),
+            ("When was it built?", Kind::Date),
+            ("In what year was it built?", Kind::Date),
+            ("Which city is it in?", Kind::Place),
+            ("How many stars are left?", Kind::Number),
+            ("What is the population of Earth?", Kind::Number),
+            ("Why do stars die?", Kind::Reason),
+            ("How can entropy be reversed?", Kind::Manner),
+            ("What is entropy?", Kind::Thing),
+            ("Multivac was built by whom?", Kind::Person),
+            ("entropy", Kind::Thing),
+        ] {
+            assert_eq!(asked(question).kind, kind, "{question}");
+        }
+    }
+
+    #[test]
+    fn stop_words_count_only_where_there_is_nothing_else() {
+        let words = |question: &str| asked(question).terms.iter().map(|term| term.word.clone()).collect::<Vec<_>>();
+        assert_eq!(words("How can the entropy be reversed?"), ["entropy", "reversed"]);
+        assert_eq!(words("Who is it?"), ["Who", "is", "it"]);
+    }
+
+    #[test]
+    fn a_focus_says_of_what_kind_the_answer_is() {
+        let asked = asked("Which ancient city did Troy's king leave?");
+        assert_eq!(asked.focus.map(|at| asked.terms[at].word.as_str()), Some("ancient"));
+        assert!(asked.terms.iter().any(|term| term.name && term.lexeme.lower == "troy"));
+    }
+}

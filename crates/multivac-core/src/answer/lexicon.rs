@@ -1,0 +1,155 @@
+//! What is known of a word by itself: its term, its meaning, and what kind of thing it can name.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::LazyLock;
+
+use super::vectors::{Vector, vector};
+use crate::index::term;
+
+/// Words remembered, a thread: text repeats its words.
+const REMEMBERED: usize = 20_000;
+
+/// Words without a weight of their own: they say how things hang together, not what is asked for.
+const STOP_WORDS: &[&str] = &[
+    "a", "about", "after", "again", "all", "also", "an", "and", "any", "are", "as", "at", "be", "because", "been",
+    "before", "being", "between", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "done", "during",
+    "each", "for", "from", "had", "has", "have", "having", "he", "her", "hers", "him", "his", "how", "i", "if", "in",
+    "into", "is", "it", "its", "itself", "just", "may", "me", "might", "more", "most", "must", "my", "no", "nor",
+    "not", "of", "off", "on", "once", "only", "or", "other", "our", "out", "over", "own", "same", "shall", "she",
+    "should", "so", "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this",
+    "those", "through", "to", "too", "under", "up", "upon", "us", "very", "was", "we", "were", "what", "when", "where",
+    "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you", "your",
+];
+
+const NUMBER_WORDS: &[&str] = &[
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty",
+    "sixty", "seventy", "eighty", "ninety", "hundred", "hundreds", "thousand", "thousands", "million", "millions",
+    "billion", "billions", "trillion", "dozen", "dozens", "half", "third", "quarter", "twice", "percent", "couple",
+    "several", "first", "second", "fourth", "fifth", "single", "double", "triple",
+];
+
+const DATE_WORDS: &[&str] = &[
+    "january", "february", "march", "april", "june", "july", "august", "september", "october", "november", "december",
+    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "century", "centuries", "decade",
+    "decades", "bc", "bce", "ad", "ce", "spring", "summer", "autumn", "winter", "today", "yesterday", "tomorrow",
+];
+
+const REASON_WORDS: &[&str] = &[
+    "because", "due", "since", "cause", "causes", "caused", "causing", "reason", "reasons", "result", "resulted",
+    "resulting", "therefore", "thus", "owing", "led", "leads", "order", "so", "allow", "allows", "prevent", "avoid",
+    "fear", "hence", "believed", "wanted",
+];
+
+const MANNER_WORDS: &[&str] =
+    &["by", "through", "via", "using", "with", "means", "method", "process", "into", "until", "when"];
+
+/// Words after which a name is likely a place.
+const PLACE_LEADS: &[&str] =
+    &["in", "at", "from", "near", "to", "of", "into", "outside", "across", "around", "between", "throughout", "off"];
+
+static CLASSES: LazyLock<HashMap<&'static str, Classes>> = LazyLock::new(|| {
+    let mut classes: HashMap<&'static str, Classes> = HashMap::new();
+    let mut mark = |words: &[&'static str], set: fn(&mut Classes)| {
+        for word in words {
+            set(classes.entry(word).or_default());
+        }
+    };
+    mark(STOP_WORDS, |c| c.stop = true);
+    mark(NUMBER_WORDS, |c| c.number = true);
+    mark(DATE_WORDS, |c| c.date = true);
+    mark(REASON_WORDS, |c| c.reason = true);
+    mark(MANNER_WORDS, |c| c.manner = true);
+    mark(PLACE_LEADS, |c| c.leads_place = true);
+    mark(&["not", "never", "no", "none", "neither", "nor", "without", "cannot"], |c| c.negates = true);
+    mark(&["he", "she", "it", "they", "this", "these", "his", "her", "their", "its"], |c| c.points_back = true);
+    classes
+});
+
+/// Kinds that a word belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Classes {
+    pub(super) stop: bool,
+    pub(super) number: bool,
+    pub(super) date: bool,
+    pub(super) reason: bool,
+    pub(super) manner: bool,
+    pub(super) leads_place: bool,
+    pub(super) negates: bool,
+    pub(super) points_back: bool,
+}
+
+/// A word by itself.
+#[derive(Debug)]
+pub(super) struct Lexeme {
+    /// As the index knows it.
+    pub(super) term: String,
+    /// In lower case.
+    pub(super) lower: String,
+    /// What kind of word it is.
+    pub(super) classes: Classes,
+    /// Its meaning, where it is known.
+    pub(super) vector: Option<Vector>,
+}
+
+/// What is known of a word.
+pub(super) fn lexeme(word: &str) -> Rc<Lexeme> {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<String, Rc<Lexeme>>> = RefCell::new(HashMap::new());
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(lexeme) = known.get(word) {
+            return Rc::clone(lexeme);
+        }
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        let lexeme = Rc::new(Lexeme::new(word));
+        known.insert(word.to_owned(), Rc::clone(&lexeme));
+        lexeme
+    })
+}
+
+impl Lexeme {
+    fn new(word: &str) -> Self {
+        let lower = word.to_lowercase();
+        let bare = lower.strip_suffix("'s").or_else(|| lower.strip_suffix("’s")).unwrap_or(&lower);
+        let mut classes = CLASSES.get(bare).copied().unwrap_or_default();
+        classes.number |= bare.contains(|c: char| c.is_ascii_digit());
+        classes.date |= is_year(bare);
+        classes.negates |= bare.ends_with("n't") || bare.ends_with("n’t");
+        Self { term: term(word), vector: vector(bare), classes, lower: bare.to_owned() }
+    }
+}
+
+/// 1066, 1990s.
+fn is_year(word: &str) -> bool {
+    let digits = word.strip_suffix('s').unwrap_or(word);
+    digits.len() == 4
+        && digits.bytes().all(|b| b.is_ascii_digit())
+        && matches!(digits.parse::<u32>(), Ok(1000..=2199))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn years_and_decades_are_dates() {
+        for word in ["1066", "1990s", "July"] {
+            assert!(lexeme(word).classes.date, "{word}");
+        }
+        for word in ["10666", "3000", "soon"] {
+            assert!(!lexeme(word).classes.date, "{word}");
+        }
+    }
+
+    #[test]
+    fn possessives_and_capitals_make_no_other_word() {
+        assert_eq!(lexeme("Einstein's").lower, "einstein");
+        assert!(lexeme("The").classes.stop);
+        assert!(lexeme("isn't").classes.negates);
+    }
+}

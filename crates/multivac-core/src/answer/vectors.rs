@@ -1,0 +1,99 @@
+//! Words of like meaning: a vector for each word, put together from those of its pieces. The table is made by
+//! `vectors.py`, which says where it comes from; no model runs here.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// Dimensions of a vector.
+pub(super) const DIMENSIONS: usize = 48;
+
+/// Longer words, in bytes, are codes and the like, and mean nothing.
+const LONGEST: usize = 32;
+
+/// One long.
+pub(super) type Vector = [f32; DIMENSIONS];
+
+static FILE: &[u8] = include_bytes!("vectors.bin");
+
+struct Table {
+    /// The row of each piece; those that go on a word begin with `##`.
+    rows: HashMap<&'static str, usize>,
+    vectors: &'static [u8],
+}
+
+static TABLE: LazyLock<Table> = LazyLock::new(|| {
+    let number = |at: usize| u32::from_le_bytes([FILE[at], FILE[at + 1], FILE[at + 2], FILE[at + 3]]) as usize;
+    let (count, dimensions, length) = (number(0), number(4), number(8));
+    assert_eq!((dimensions, FILE.len()), (DIMENSIONS, 12 + length + count * DIMENSIONS), "vectors.bin is whole");
+    let pieces = std::str::from_utf8(&FILE[12..12 + length]).expect("vectors.py writes ASCII");
+    Table { rows: pieces.split('\n').zip(0..).collect(), vectors: &FILE[12 + length..] }
+});
+
+/// The vector of a word in lower case, where all of it is known: the mean of its pieces' vectors, cut off as WordPiece
+/// does (Wu et al., 2016), the longest first.
+pub(super) fn vector(word: &str) -> Option<Vector> {
+    if word.is_empty() || word.len() > LONGEST || !word.is_ascii() {
+        return None;
+    }
+    let mut sum = [0.0; DIMENSIONS];
+    let mut start = 0;
+    let mut piece = String::with_capacity(word.len() + 2);
+    while start < word.len() {
+        let (end, row) = (start + 1..=word.len()).rev().find_map(|end| {
+            piece.clear();
+            piece.push_str(if start == 0 { "" } else { "##" });
+            piece.push_str(&word[start..end]);
+            TABLE.rows.get(piece.as_str()).map(|row| (end, *row))
+        })?;
+        let bytes = &TABLE.vectors[row * DIMENSIONS..(row + 1) * DIMENSIONS];
+        let values: Vec<f32> = bytes.iter().map(|byte| f32::from(i8::from_le_bytes([*byte]))).collect();
+        let length = norm(&values);
+        for (sum, value) in sum.iter_mut().zip(values) {
+            *sum += value / length;
+        }
+        start = end;
+    }
+    unit(sum)
+}
+
+/// A vector made one long; nothing of a vector that is nothing.
+pub(super) fn unit(mut vector: Vector) -> Option<Vector> {
+    let length = norm(&vector);
+    if length < 1e-6 {
+        return None;
+    }
+    vector.iter_mut().for_each(|value| *value /= length);
+    Some(vector)
+}
+
+/// From -1 to 1: how near two vectors are.
+pub(super) fn cosine(a: &Vector, b: &Vector) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn norm(values: &[f32]) -> f32 {
+    values.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn near(a: &str, b: &str) -> f32 {
+        cosine(&vector(a).expect("a known word"), &vector(b).expect("a known word"))
+    }
+
+    #[test]
+    fn words_of_like_meaning_are_nearer_than_others() {
+        assert!(near("king", "monarch") > near("king", "bicycle") + 0.2);
+        assert!(near("reversed", "backwards") > near("reversed", "potato") + 0.2);
+    }
+
+    #[test]
+    fn a_word_of_several_pieces_has_a_vector_and_an_unknown_script_none() {
+        assert!(vector("multivac").is_some());
+        for none in ["", "宇宙", "a-b", &"x".repeat(33)] {
+            assert!(vector(none).is_none(), "{none}");
+        }
+    }
+}
