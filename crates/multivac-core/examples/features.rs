@@ -1,10 +1,11 @@
 //! What `src/answer/fit.py` learns from: a data set of text and questions in, every candidate's features out.
 //!
-//! In, on the standard input: `{"data": [{"text"}], "questions": [{"question", "answers": […]}]}`. Out, on the standard
+//! In, on the standard input: `{"data": [{"key", "text"}], "questions": [{"question", "answers": […], "gold": [key…]}]}`. Out, on the standard
 //! output: the names of the features in one line; then rows of 32-bit little-endian floats: the question's number,
-//! whether one of its answers stands in the candidate (0 or 1), the candidate's features. A question without candidates
-//! has no row.
+//! whether one of its answers stands in the candidate (0 or 1), whether it is out of a paragraph that answers it, the
+//! candidate's features. A question without candidates has no row.
 
+use std::collections::HashMap;
 use std::io::{self, BufWriter, Read, Write};
 
 use multivac_core::answer::{Features, weigh};
@@ -23,6 +24,8 @@ struct DataSet {
 
 #[derive(Deserialize)]
 struct Text {
+    #[serde(default)]
+    key: String,
     text: String,
 }
 
@@ -31,6 +34,8 @@ struct Asked {
     question: String,
     #[serde(default)]
     answers: Vec<String>,
+    #[serde(default)]
+    gold: Vec<String>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,9 +44,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let set: DataSet = serde_json::from_str(&json)?;
     let index = Index::new()?;
     let mut changes = Vec::new();
+    let mut keys = HashMap::new();
     for text in &set.data {
         let datum = Datum::new(&text.text, usize::MAX)?;
-        let job = Job { id: DatumId::generate(), datum, received_at: Timestamp::now(), trace: None };
+        let id = DatumId::generate();
+        keys.insert(id, text.key.as_str());
+        let job = Job { id, datum, received_at: Timestamp::now(), trace: None };
         changes.push(Change::Put(Box::new(process(&job, Timestamp::now()))));
     }
     index.apply(&changes)?;
@@ -50,13 +58,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(out, "{}", Features::NAMES.join(" "))?;
     for (number, asked) in set.questions.iter().enumerate() {
         let answers: Vec<(String, &str)> = asked.answers.iter().map(|a| (plain(a), a.as_str())).collect();
-        for (sentence, features) in weigh(&asked.question.parse()?, &snapshot)? {
+        for (id, sentence, features) in weigh(&asked.question.parse()?, &snapshot)? {
             let held = format!(" {} ", plain(&sentence));
             let right = answers.iter().any(|(plain, answer)| match plain.as_str() {
                 "" => sentence.to_lowercase().contains(&answer.trim().to_lowercase()),
                 plain => held.contains(&format!(" {plain} ")),
             });
-            let row = [number as f32, f32::from(u8::from(right))];
+            let gold = keys.get(&id).is_some_and(|key| asked.gold.iter().any(|gold| gold == key));
+            let row = [number as f32, f32::from(u8::from(right)), f32::from(u8::from(gold))];
             for value in row.into_iter().chain(features.values()) {
                 out.write_all(&value.to_le_bytes())?;
             }

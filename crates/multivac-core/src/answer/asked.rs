@@ -1,6 +1,5 @@
 //! A question taken apart: its terms and their weights, and the kind of answer it asks for.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use unicode_segmentation::UnicodeSegmentation;
@@ -35,8 +34,6 @@ pub(super) enum Kind {
 /// A content term of the question.
 #[derive(Debug)]
 pub(super) struct AskedTerm {
-    /// The word as it was asked.
-    pub(super) word: String,
     /// What is known of it.
     pub(super) lexeme: Rc<Lexeme>,
     /// Its inverse document frequency.
@@ -62,8 +59,10 @@ pub(super) struct Asked {
     pub(super) negates: bool,
     /// The mean of its words' meanings.
     pub(super) meaning: Option<Vector>,
-    /// Every term of it, stop words too: what an answer repeats is not what it adds.
-    said: HashSet<String>,
+    /// All its words' terms, stop words too, in their order.
+    pub(super) words: Vec<String>,
+    /// Whether it begins with the word that asks.
+    pub(super) asks_first: bool,
 }
 
 const PERSON_NOUNS: &[&str] = &[
@@ -118,7 +117,6 @@ impl Asked {
                 }
             }
             terms.push(AskedTerm {
-                word: (*word).to_owned(),
                 lexeme: Rc::clone(lexeme),
                 weight,
                 absent: frequency == 0,
@@ -132,13 +130,9 @@ impl Asked {
             kind,
             negates: words.iter().any(|(_, lexeme)| lexeme.classes.negates),
             meaning: unit(sum),
-            said: words.iter().map(|(_, lexeme)| lexeme.term.clone()).collect(),
+            words: words.iter().map(|(_, lexeme)| lexeme.term.clone()).collect(),
+            asks_first: wh == Some(0),
         })
-    }
-
-    /// Whether the question itself says this word.
-    pub(super) fn says(&self, lexeme: &Lexeme) -> bool {
-        self.said.contains(&lexeme.term)
     }
 
     /// Its terms, as the index knows them.
@@ -216,15 +210,15 @@ mod tests {
 
     #[test]
     fn stop_words_count_only_where_there_is_nothing_else() {
-        let words = |question: &str| asked(question).terms.iter().map(|term| term.word.clone()).collect::<Vec<_>>();
+        let words = |question: &str| asked(question).terms.iter().map(|term| term.lexeme.lower.clone()).collect::<Vec<_>>();
         assert_eq!(words("How can the entropy be reversed?"), ["entropy", "reversed"]);
-        assert_eq!(words("Who is it?"), ["Who", "is", "it"]);
+        assert_eq!(words("Who is it?"), ["who", "is", "it"]);
     }
 
     #[test]
     fn a_focus_says_of_what_kind_the_answer_is() {
         let asked = asked("Which ancient city did Troy's king leave?");
-        assert_eq!(asked.focus.map(|at| asked.terms[at].word.as_str()), Some("ancient"));
+        assert_eq!(asked.focus.map(|at| asked.terms[at].lexeme.lower.as_str()), Some("ancient"));
         assert!(asked.terms.iter().any(|term| term.name && term.lexeme.lower == "troy"));
     }
 }

@@ -9,8 +9,7 @@ use crate::index::{Hit, IndexError, Snapshot};
 const PASSAGES: usize = 30;
 
 /// The passages that match best by their words, read with the question in mind.
-pub(super) struct Candidates<'a> {
-    pub(super) met: Met<'a>,
+pub(super) struct Candidates {
     /// The passages, best first by BM25.
     pub(super) hits: Vec<Hit>,
     /// What was read in each.
@@ -29,14 +28,14 @@ pub(super) struct Candidate {
     pub(super) features: Features,
 }
 
-impl<'a> Candidates<'a> {
-    pub(super) fn new(asked: &'a Asked, index: &Snapshot) -> Result<Self, IndexError> {
+impl Candidates {
+    pub(super) fn new(asked: &Asked, index: &Snapshot) -> Result<Self, IndexError> {
         let hits = index.search(&asked.search_terms(), PASSAGES)?;
         let mut met = Met::new(asked);
         let readings: Vec<Reading> = hits.iter().map(|hit| met.read(&hit.passage)).collect();
         let found = features::all(&met, &hits, &readings);
         let found = found.into_iter().map(|(passage, part, features)| Candidate { passage, part, features });
-        Ok(Self { found: found.collect(), met, hits, readings })
+        Ok(Self { found: found.collect(), hits, readings })
     }
 
     /// A candidate's text, word for word with its spaces made single.

@@ -36,6 +36,8 @@ features! {
     passage_spelling,
     /// 0 to 1: the same, and words of like meaning count in part.
     passage_meaning,
+    /// 0 to 1: the same, and words of clearly like meaning count in part.
+    passage_sense,
     /// 0 to 1: the share of the weightiest term that the passage lacks: one missing name may be the whole question.
     passage_lacks,
     /// -1 to 1: how near the passage's mean meaning is to the question's.
@@ -59,7 +61,11 @@ features! {
     /// 0 to 1: likewise.
     meaning,
     /// 0 to 1: likewise.
+    sense,
+    /// 0 to 1: likewise.
     lacks,
+    /// 0 to 1: the same, and words of clearly like meaning count in part.
+    lacks_sense,
     /// -1 to 1: likewise.
     nearness,
     /// 0 to 1, or -1: likewise.
@@ -70,6 +76,8 @@ features! {
     length,
     /// 0 to 1: the share that the sentence and the one before it hold: "It" stands for what was named there.
     with_previous,
+    /// -1 to 1: how near the mean meaning of both is to the question's.
+    nearness_with_previous,
     /// 0 to 1: the share that the sentence and the one after it hold.
     with_next,
     /// 0 or 1: whether it is the passage's first; and how far down it stands.
@@ -100,8 +108,20 @@ features! {
     kind_distance,
     /// 0 to 1, or -1: how near it comes to the word that says of what kind the answer is.
     focus,
+    /// -1 to 1: how near a word that it adds comes to that word's meaning: "Atlantic" to "ocean".
+    focus_added,
     /// 0 to 1: how near it comes to the question's last term.
     last_term,
+    /// How many of the question's terms the sentence does not come near.
+    missed,
+    /// How many of them the passage does not come near.
+    passage_missed,
+    /// 0 to 1: the share of the weightiest term that the sentence and its neighbours lack.
+    lacks_around,
+    /// 0 to 1: the share of the question that the sentence and its neighbours hold.
+    around,
+    /// The longest run of words, stop words too, that the question has as well.
+    run,
     /// 0 or 1: one of question and sentence negates, and the other does not.
     negates,
     /// The names it adds, as a logarithm.
@@ -110,6 +130,10 @@ features! {
     adds_numbers,
     /// The kind of question: see `Kind`.
     kind,
+    /// The logarithm of the question's length in words.
+    question_length,
+    /// 0 or 1: it begins with the word that asks.
+    asks_first,
     /// The number of the question's terms.
     terms,
     /// The sum of their weights.
@@ -124,6 +148,10 @@ features! {
     passage_lead,
     /// -1 to 1: how much more of the question this sentence holds than the best of another passage.
     lead,
+    /// -1 to 1: the same, and words of clearly like meaning count in part.
+    lead_sense,
+    /// -2 to 2: how much nearer its meaning is than that of the best of another passage.
+    lead_nearness,
     /// -1 to 0: how much less it holds than the best sentence of its own passage.
     within,
     /// The logarithm of how many other passages hold nearly as much.
@@ -135,17 +163,20 @@ struct Cover {
     exact: Vec<f32>,
     spelling: Vec<f32>,
     meaning: Vec<f32>,
+    sense: Vec<f32>,
 }
 
 impl Cover {
     fn of(met: &Met<'_>, words: &[Seen]) -> Self {
         let n = met.asked.terms.len();
-        let mut cover = Self { exact: vec![0.0; n], spelling: vec![0.0; n], meaning: vec![0.0; n] };
+        let none = || vec![0.0; n];
+        let mut cover = Self { exact: none(), spelling: none(), meaning: none(), sense: none() };
         for word in words {
             for (i, near) in met.nearness(*word).iter().enumerate() {
                 cover.exact[i] = cover.exact[i].max(near.exact);
                 cover.spelling[i] = cover.spelling[i].max(near.spelling);
                 cover.meaning[i] = cover.meaning[i].max(near.meaning);
+                cover.sense[i] = cover.sense[i].max(near.sense);
             }
         }
         cover
@@ -217,6 +248,8 @@ fn of_question(asked: &Asked) -> Features {
     };
     Features {
         kind: f32::from(asked.kind as u8),
+        question_length: ln(asked.words.len()),
+        asks_first: flag(asked.asks_first),
         terms: asked.terms.len() as f32,
         weight: asked.total,
         absent: weight_of(|term| term.absent),
@@ -233,7 +266,9 @@ fn of_passage(met: &Met<'_>, reading: &Reading, question: Features) -> Features 
         passage_exact: share(asked, &cover.exact),
         passage_spelling: share(asked, &cover.spelling),
         passage_meaning: share(asked, &cover.meaning),
+        passage_sense: share(asked, &cover.sense),
         passage_lacks: lacks(asked, &cover.spelling),
+        passage_missed: missed(&cover),
         passage_nearness: nearness(met, &reading.words),
         passage_names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
         passage_numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
@@ -248,7 +283,7 @@ fn nearness(met: &Met<'_>, words: &[Seen]) -> f32 {
     for word in words {
         let lexeme = &met.word(*word).lexeme;
         if let (Some(vector), false) = (&lexeme.vector, lexeme.classes.stop) {
-            sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
+            sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value * lexeme.rarity);
         }
     }
     unit(sum).map_or(0.0, |mean| cosine(&mean, meaning))
@@ -272,6 +307,16 @@ fn of_part(
     let touching: Vec<usize> = (0..words.len()).filter(|&i| met.word(words[i]).touches).collect();
     let added = kind_words(asked.kind, met, words);
     let distance = added.iter().flat_map(|&i| touching.iter().map(move |&j| i.abs_diff(j))).min();
+    let previous = at.checked_sub(1).map_or(part.words.start, |i| reading.parts[i].words.start);
+    let focus = asked.focus.and_then(|focus| asked.terms[focus].lexeme.vector.as_ref());
+    let focus_added = focus.map_or(-1.0, |focus| {
+        let added = words.iter().filter(fresh).filter_map(|word| met.word(*word).lexeme.vector.as_ref());
+        added.map(|vector| cosine(focus, vector)).fold(-1.0, f32::max)
+    });
+    let neighbours = &covers[at.saturating_sub(1)..covers.len().min(at + 2)];
+    let around: Vec<f32> = (0..asked.terms.len())
+        .map(|term| neighbours.iter().map(|cover| cover.spelling[term]).fold(0.0, f32::max))
+        .collect();
     let negates = words.iter().any(|word| met.word(*word).lexeme.classes.negates);
     let spread = match (touching.first(), touching.last()) {
         (Some(first), Some(last)) => ((1 + last - first) as f32 / touching.len() as f32).ln(),
@@ -281,12 +326,15 @@ fn of_part(
         exact: share(asked, &cover.exact),
         spelling: share(asked, &cover.spelling),
         meaning: share(asked, &cover.meaning),
+        sense: share(asked, &cover.sense),
         lacks: lacks(asked, &cover.spelling),
+        lacks_sense: lacks(asked, &cover.sense),
         nearness: nearness(met, words),
         names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
         numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
         length: ln(words.len()),
         with_previous: at.checked_sub(1).map_or_else(|| share(asked, &cover.spelling), |i| cover.with(&covers[i], asked)),
+        nearness_with_previous: nearness(met, &reading.words[previous..part.words.end]),
         with_next: covers.get(at + 1).map_or_else(|| share(asked, &cover.spelling), |next| cover.with(next, asked)),
         first: flag(at == 0),
         place: at as f32 / covers.len() as f32,
@@ -302,12 +350,39 @@ fn of_part(
         kind_count: ln(added.len()),
         kind_distance: distance.map_or(-1.0, ln),
         focus: asked.focus.map_or(-1.0, |focus| cover.meaning[focus]),
+        focus_added,
         last_term: cover.meaning.last().copied().unwrap_or(0.0),
+        missed: missed(cover),
+        lacks_around: lacks(asked, &around),
+        around: share(asked, &around),
+        run: run(met, words) as f32,
         negates: flag(negates != asked.negates),
         adds_names: ln(kind_words(Kind::Person, met, words).len()),
         adds_numbers: ln(kind_words(Kind::Number, met, words).len()),
         ..passage
     }
+}
+
+fn missed(cover: &Cover) -> f32 {
+    cover.sense.iter().filter(|sense| **sense < 0.5).count() as f32
+}
+
+/// The longest run of words in which the question and the sentence agree.
+fn run(met: &Met<'_>, words: &[Seen]) -> usize {
+    // For each place in the question, how many words up to it agree with those up to here.
+    let mut runs = vec![0; met.asked.words.len()];
+    let mut longest = 0;
+    for word in words {
+        let places = &met.word(*word).places;
+        let next: Vec<(usize, usize)> =
+            places.iter().map(|&at| (at, 1 + at.checked_sub(1).map_or(0, |before| runs[before]))).collect();
+        runs.fill(0);
+        for (at, length) in next {
+            runs[at] = length;
+            longest = longest.max(length);
+        }
+    }
+    longest
 }
 
 /// The words of the kind that is asked for, which the question does not say itself.
@@ -351,19 +426,25 @@ fn pairs(met: &Met<'_>, words: &[Seen]) -> f32 {
 /// What can only be said beside the others.
 fn compare(found: &mut [(usize, usize, Features)], passages: usize) {
     let mut best_part = vec![0.0_f32; passages];
+    let mut best_sense = vec![0.0_f32; passages];
+    let mut best_nearness = vec![-1.0_f32; passages];
     let mut whole = vec![0.0_f32; passages];
     for (passage, _, features) in found.iter() {
         best_part[*passage] = best_part[*passage].max(features.spelling);
+        best_sense[*passage] = best_sense[*passage].max(features.sense);
+        best_nearness[*passage] = best_nearness[*passage].max(features.nearness);
         whole[*passage] = features.passage_spelling;
     }
     let best_other = |values: &[f32], but: usize| {
-        values.iter().enumerate().filter(|(i, _)| *i != but).map(|(_, value)| *value).fold(0.0, f32::max)
+        values.iter().enumerate().filter(|(i, _)| *i != but).map(|(_, value)| *value).fold(-1.0, f32::max)
     };
     for (passage, _, features) in found.iter_mut() {
         let near = |other: &&f32| **other >= features.passage_spelling - 0.1;
         let rivals = whole.iter().filter(near).count().saturating_sub(1);
         features.passage_lead = features.passage_spelling - best_other(&whole, *passage);
         features.lead = features.spelling - best_other(&best_part, *passage);
+        features.lead_sense = features.sense - best_other(&best_sense, *passage);
+        features.lead_nearness = features.nearness - best_other(&best_nearness, *passage);
         features.within = features.spelling - best_part[*passage];
         features.rivals = ln(rivals);
     }

@@ -8,12 +8,16 @@ TRAIN is a data set of paragraphs and questions with the strings that answer the
 [{"kind": "in" | "out" | "adversarial", "question", "answers", "gold"}]}`, of which "in" are answered by a paragraph,
 "out" are about something else, and "adversarial" only look answered. DEV, of the same form, is only looked at.
 
-- Every sentence of the 30 passages found for a question is a row, right if an answer stands in it. Boosted trees (Ke et
-  al., NIPS 2017) learn the log-odds of that.
-- The sums of the best sentences of questions the trees did not learn from (in ten parts, by paragraph) make the curve:
-  an isotonic regression (Barlow et al., 1972) of how many were right. They make the thresholds, too.
-- Adversarial questions teach the trees with a small weight, and the curve not at all: whether a paragraph about the
-  very thing answers takes reading, and confidence is to be honest about what was found.
+- Every sentence of the 30 passages found for a question is a row, right if an answer stands in it and it is out of a
+  paragraph that answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the
+  answerable questions to put the right one first.
+- The "trust" trees learn from all questions whether to trust that choice, by its features and by how it stands out. A
+  right choice is 1; a wrong one counts for something (ALMOST) where the question could be answered at all, since the
+  evidence was near.
+- Whatever is measured or learned from choices uses choices of trees that had not seen the question (FOLDS parts, by
+  paragraph).
+- The trust of such choices makes the curve: an isotonic regression (Barlow et al., 1972) of how many were right, over
+  the questions that are answered and those about something else. The thresholds come from the same.
 """
 
 import collections
@@ -27,14 +31,22 @@ import lightgbm
 import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
-FOLDS = 10
-ADVERSARIAL_WEIGHT = 0.3
-TREES = 250
+FOLDS = 5
+ADVERSARIAL_WEIGHT = 1.2
+ALMOST = 0.5
 PARAMETERS = {
-    "objective": "binary", "learning_rate": 0.05, "num_leaves": 12, "min_data_in_leaf": 60, "lambda_l2": 5.0,
-    "feature_fraction": 0.5, "bagging_fraction": 0.7, "bagging_freq": 1, "max_bin": 255, "seed": 7,
-    "deterministic": True, "force_row_wise": True, "num_threads": 2, "verbose": -1,
+    "learning_rate": 0.05, "min_data_in_leaf": 60, "lambda_l2": 5.0, "feature_fraction": 0.5, "bagging_fraction": 0.7,
+    "bagging_freq": 1, "max_bin": 255, "seed": 7, "deterministic": True, "force_row_wise": True, "num_threads": 2,
+    "verbose": -1,
 }
+RANK = PARAMETERS | {"objective": "lambdarank", "lambdarank_truncation_level": 10, "label_gain": [0, 1],
+                     "num_leaves": 31}
+TRUST = PARAMETERS | {"objective": "cross_entropy", "num_leaves": 8, "min_data_in_leaf": 40, "learning_rate": 0.03,
+                      "feature_fraction": 0.3}
+TREES = 300
+# As model.rs computes them, after the features.
+CHOICE = ["sum", "over_own", "over_other", "over_mean", "other", "crowd"]
+NONE = -9.0
 
 
 class Set:
@@ -48,32 +60,48 @@ class Set:
                              input=text, stdout=subprocess.PIPE, check=True, cwd=HERE).stdout
         names, _, rows = raw.partition(b"\n")
         self.names = names.decode().split(" ")
-        rows = np.frombuffer(rows, "<f4").reshape(-1, 2 + len(self.names))
-        self.question, self.right, self.features = rows[:, 0].astype(int), rows[:, 1], rows[:, 2:]
+        rows = np.frombuffer(rows, "<f4").reshape(-1, 3 + len(self.names))
+        self.question, self.right, self.gold, self.features = rows[:, 0].astype(int), rows[:, 1], rows[:, 2], rows[:, 3:]
         self.kind = np.array([q["kind"] for q in self.questions])
         self.right = np.where(self.kind[self.question] == "in", self.right, 0)
-        self.weight = np.where(self.kind[self.question] == "adversarial", ADVERSARIAL_WEIGHT, 1.0)
         # Questions on the same paragraph are kept together.
         keys = [(q.get("gold") or [q.get("id", n)])[0] for n, q in enumerate(self.questions)]
         order = {key: n for n, key in enumerate(np.random.default_rng(7).permutation(sorted(set(keys))))}
         self.fold = np.array([order[key] % FOLDS for key in keys])
 
-    def best(self, sums):
-        """For each question, the sum of its best candidate and whether it is right."""
-        top = np.full(len(self.questions), -20.0)
-        np.maximum.at(top, self.question, sums)
-        is_top = sums == top[self.question]
-        right = np.zeros(len(self.questions))
-        first = np.full(len(self.questions), -1)
-        rows = np.flatnonzero(is_top)[::-1]
-        first[self.question[rows]] = rows
-        right[first >= 0] = self.right[first[first >= 0]]
-        return top, right
+    def choices(self, sums):
+        """For each question the chosen candidate's features and how it stands out, and whether it is right."""
+        n = len(self.questions)
+        order = np.lexsort((-sums, self.question))
+        bounds = np.searchsorted(self.question[order], np.arange(n + 1))
+        passage = self.features[:, self.names.index("passage_rank")]
+        rows, right = np.full((n, len(self.names) + len(CHOICE)), NONE), np.zeros(n)
+        for q in range(n):
+            o = order[bounds[q]:bounds[q + 1]]
+            if not len(o):
+                continue
+            first, s = o[0], sums[o[0]]
+            own, other = o[passage[o] == passage[first]], o[passage[o] != passage[first]]
+            rows[q, :len(self.names)] = self.features[first]
+            rows[q, len(self.names):] = [
+                s, s - sums[own[1]] if len(own) > 1 else -NONE, s - sums[other[0]] if len(other) else -NONE,
+                sums[o[:5]].mean() - s, sums[other[0]] if len(other) else NONE, np.log(np.exp(sums[o] - s).sum()),
+            ]
+            right[q] = self.right[first]
+        return rows, right
 
 
-def fit(s, rows):
-    data = lightgbm.Dataset(s.features[rows], s.right[rows], weight=s.weight[rows], feature_name=s.names)
-    return lightgbm.train(PARAMETERS, data, TREES)
+def fit_rank(s, rows):
+    rows = rows & (s.kind[s.question] == "in")
+    groups = np.unique(s.question[rows], return_counts=True)[1]
+    labels = (s.right[rows] * s.gold[rows]).astype(int)
+    return lightgbm.train(RANK, lightgbm.Dataset(s.features[rows], labels, group=groups, feature_name=s.names), TREES)
+
+
+def fit_trust(s, choices, right, which):
+    labels = np.where(right > 0, 1.0, np.where(s.kind == "in", ALMOST, 0.0))[which]
+    weights = np.where(s.kind == "adversarial", ADVERSARIAL_WEIGHT, 1.0)[which]
+    return lightgbm.train(TRUST, lightgbm.Dataset(choices[which], labels, weight=weights), TREES)
 
 
 def auroc(high, low):
@@ -107,8 +135,7 @@ def curve(top, right):
     return [p for i, p in enumerate(points) if i == 0 or p[0] > points[i - 1][0]]
 
 
-def report(name, s, sums, points, threshold):
-    top, right = s.best(sums)
+def report(name, s, top, right, points, threshold):
     confidence = np.interp(top, *zip(*points))
     kind = s.kind
     main = kind != "adversarial"
@@ -167,21 +194,28 @@ def main(train, dev=None):
     sums = np.zeros(len(s.right))
     for fold in range(FOLDS):
         held = s.fold[s.question] == fold
-        sums[held] = fit(s, ~held).predict(s.features[held], raw_score=True)
-    top, right = s.best(sums)
+        sums[held] = fit_rank(s, ~held).predict(s.features[held], raw_score=True)
+    choices, right = s.choices(sums)
+    top = np.zeros(len(s.questions))
+    for fold in range(FOLDS):
+        held = s.fold == fold
+        top[held] = fit_trust(s, choices, right, ~held).predict(choices[held], raw_score=True)
     main = s.kind != "adversarial"
     points = curve(top[main], right[main])
     confidence = np.interp(top, *zip(*points))
     _, threshold = best_f1(confidence[main], right[main], (s.kind == "in").sum())
     threshold = round(float(threshold) - 0.005, 2)
     table = precisions(confidence[main], right[main])
-    report("held out", s, sums, points, threshold)
-    model = fit(s, np.ones(len(s.right), bool))
-    gain = sorted(zip(model.feature_importance("gain"), s.names), reverse=True)
-    print("gain:", ", ".join(f"{name} {100 * g / sum(x for x, _ in gain):.1f}" for g, name in gain))
+    report("held out", s, top, right, points, threshold)
+    rank = fit_rank(s, np.ones(len(s.right), bool))
+    trust = fit_trust(s, choices, right, np.ones(len(s.questions), bool))
+    for name, model, names in (("rank", rank, s.names), ("trust", trust, s.names + CHOICE)):
+        gain = sorted(zip(model.feature_importance("gain"), names), reverse=True)[:25]
+        print(f"gain of {name}:", ", ".join(f"{n} {100 * g / sum(model.feature_importance('gain')):.1f}" for g, n in gain))
     lines = ["# Written by fit.py; see model.rs for what the lines mean.", "features " + " ".join(s.names)]
-    for tree in model.dump_model()["tree_info"]:
-        lines.append("tree " + " ".join(preorder(tree["tree_structure"])))
+    for name, model in (("rank", rank), ("trust", trust)):
+        for tree in model.dump_model()["tree_info"]:
+            lines.append(f"{name} " + " ".join(preorder(tree["tree_structure"])))
     lines.append("curve " + " ".join(f"{x}:{y}" for x, y in points))
     lines.append(f"threshold {threshold}")
     lines.append("precision " + " ".join(f"{p}:{t}" for p, t in table))
@@ -193,7 +227,8 @@ def main(train, dev=None):
           ", ".join(f"{p} {t} {told[p]:.2f}" for p, t in table if round(p * 100) % 5 == 0))
     if dev:
         d = Set(dev)
-        report("dev", d, model.predict(d.features, raw_score=True), points, threshold)
+        choices, right = d.choices(rank.predict(d.features, raw_score=True))
+        report("dev", d, trust.predict(choices, raw_score=True), right, points, threshold)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ use crate::index::term;
 /// Words remembered, a thread: text repeats its words.
 const REMEMBERED: usize = 20_000;
 
+/// The rarity of words that the vectors do not know.
+const UNKNOWN: f32 = 10.0;
+
 /// Words without a weight of their own: they say how things hang together, not what is asked for.
 const STOP_WORDS: &[&str] = &[
     "a", "about", "after", "again", "all", "also", "an", "and", "any", "are", "as", "at", "be", "because", "been",
@@ -92,6 +95,8 @@ pub(super) struct Lexeme {
     pub(super) classes: Classes,
     /// Its meaning, where it is known.
     pub(super) vector: Option<Vector>,
+    /// How rare it is in English at large, from 0.7 to some 10.
+    pub(super) rarity: f32,
 }
 
 /// What is known of a word.
@@ -120,7 +125,8 @@ impl Lexeme {
         classes.number |= bare.contains(|c: char| c.is_ascii_digit());
         classes.date |= is_year(bare);
         classes.negates |= bare.ends_with("n't") || bare.ends_with("n’t");
-        Self { term: term(word), vector: vector(bare), classes, lower: bare.to_owned() }
+        let (vector, rarity) = vector(bare).map_or((None, UNKNOWN), |(vector, rarity)| (Some(vector), rarity));
+        Self { term: term(word), vector, rarity, classes, lower: bare.to_owned() }
     }
 }
 

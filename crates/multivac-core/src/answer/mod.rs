@@ -21,6 +21,7 @@ pub use standing::Standing;
 
 use asked::Asked;
 use candidates::{Candidate, Candidates};
+use model::Choice;
 use crate::datum::DatumId;
 use crate::index::{IndexError, Snapshot};
 use crate::question::Question;
@@ -89,23 +90,28 @@ impl Answer {
 pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Result<Answer, IndexError> {
     let asked = Asked::new(question, index)?;
     let candidates = Candidates::new(&asked, index)?;
+    let found = &candidates.found;
+    let sums: Vec<(usize, f32)> = found.iter().map(|found| (found.passage, model::rank(&found.features))).collect();
     // The best sentence of each passage.
-    let mut best: Vec<Option<(f32, &Candidate)>> = vec![None; candidates.hits.len()];
-    for candidate in &candidates.found {
-        let sum = model::sum(&candidate.features);
-        let best = &mut best[candidate.passage];
-        if best.is_none_or(|(other, _)| sum > other) {
-            *best = Some((sum, candidate));
+    let mut best: Vec<Option<usize>> = vec![None; candidates.hits.len()];
+    for (at, (passage, sum)) in sums.iter().enumerate() {
+        let best = &mut best[*passage];
+        if best.is_none_or(|other| *sum > sums[other].1) {
+            *best = Some(at);
         }
     }
-    let mut best: Vec<_> = best.into_iter().flatten().collect();
+    let mut best: Vec<usize> = best.into_iter().flatten().collect();
     // Equal ones stay in the order of their words' weight, so the same index gives the same answer.
-    best.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let confidence = best.first().map_or(0.0, |(sum, _)| round(model::confidence(*sum)));
-    let answer = best.first().filter(|_| confidence >= min_confidence).map(|(_, best)| candidates.text(best));
-    let evidence = best.into_iter().take(MAX_EVIDENCE).map(|(sum, candidate)| {
-        let hit = &candidates.hits[candidate.passage];
-        Evidence { id: hit.id, passage: hit.passage.clone(), score: round(model::confidence(sum)) }
+    best.sort_by(|a, b| sums[*b].1.total_cmp(&sums[*a].1));
+    let trust = |at: &usize| model::confidence(&found[*at].features, Choice::new(*at, &sums));
+    let confidence = best.first().map_or(0.0, |best| round(trust(best)));
+    let answer = best.first().filter(|_| confidence >= min_confidence).map(|best| candidates.text(&found[*best]));
+    // No piece of evidence counts for more than one before it.
+    let mut most = confidence;
+    let evidence = best.iter().take(MAX_EVIDENCE).map(|at| {
+        most = most.min(round(trust(at)));
+        let hit = &candidates.hits[found[*at].passage];
+        Evidence { id: hit.id, passage: hit.passage.clone(), score: most }
     });
     Ok(Answer {
         question: question.as_str().to_owned(),
@@ -121,10 +127,11 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
 ///
 /// # Errors
 /// When the index cannot be read.
-pub fn weigh(question: &Question, index: &Snapshot) -> Result<Vec<(String, Features)>, IndexError> {
+pub fn weigh(question: &Question, index: &Snapshot) -> Result<Vec<(DatumId, String, Features)>, IndexError> {
     let asked = Asked::new(question, index)?;
     let candidates = Candidates::new(&asked, index)?;
-    Ok(candidates.found.iter().map(|found| (candidates.text(found), found.features)).collect())
+    let id = |found: &Candidate| candidates.hits[found.passage].id;
+    Ok(candidates.found.iter().map(|found| (id(found), candidates.text(found), found.features)).collect())
 }
 
 /// To four places: more would pretend.

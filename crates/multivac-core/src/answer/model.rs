@@ -1,12 +1,12 @@
-//! Features to confidence: boosted trees, whose one table `fit.py` fitted and wrote, and a curve that makes of their
-//! sum a share of right answers.
+//! Features to confidence: boosted trees choose a sentence, others say whether to trust the choice, and a curve makes of
+//! that a share of right answers. All of it is one table, which `fit.py` fitted and wrote.
 
 use std::sync::LazyLock;
 
 use super::features::Features;
 
-/// The table, in lines: `features` (their names), `tree` (in preorder; `3<0.5` goes left where feature 3 is at most 0.5;
-/// a number alone is a leaf), `curve` (sum:confidence, between which lines are drawn), `threshold` (the confidence to
+/// The table, in lines: `features` (their names), `rank` and `trust` (trees in preorder; `3<0.5` goes left where feature 3 is at most 0.5;
+/// a number alone is a leaf), `curve` (trust:confidence, between which lines are drawn), `threshold` (the confidence to
 /// answer at), `precision` (that share of answers is right when answering at this confidence).
 static TABLE: &str = include_str!("model.txt");
 
@@ -20,13 +20,70 @@ enum Node {
     Leaf(f32),
 }
 
+/// Trees whose leaves add up.
 #[derive(Debug, Default)]
-struct Model {
+struct Forest {
     nodes: Vec<Node>,
     roots: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    rank: Forest,
+    trust: Forest,
     curve: Vec<(f32, f32)>,
     threshold: f64,
     precisions: Vec<(f64, f64)>,
+}
+
+/// How a chosen sentence stands out among the candidates: what trust rests on, beside its features.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Choice {
+    /// Its rank sum.
+    pub(super) sum: f32,
+    /// How far it is above the best other sentence of its passage.
+    pub(super) over_own: f32,
+    /// How far it is above the best sentence of another passage.
+    pub(super) over_other: f32,
+    /// How far the mean of the five best is above it.
+    pub(super) over_mean: f32,
+    /// The best sum of another passage.
+    pub(super) other: f32,
+    /// The logarithm of all the sums' exponentials, by its own: how many come near it.
+    pub(super) crowd: f32,
+}
+
+/// In place of a sum that is not there, below all that are.
+const NONE: f32 = -9.0;
+
+impl Choice {
+    /// Of the candidate at `chosen`, among candidates given as (passage, rank sum).
+    pub(super) fn new(chosen: usize, candidates: &[(usize, f32)]) -> Self {
+        let (passage, sum) = candidates[chosen];
+        let best = |which: &dyn Fn(usize, usize) -> bool| {
+            let sums = candidates.iter().enumerate().filter(|(at, (passage, _))| which(*at, *passage));
+            sums.map(|(_, (_, sum))| *sum).reduce(f32::max)
+        };
+        let own = best(&|at, other| other == passage && at != chosen);
+        let other = best(&|_, other| other != passage);
+        let mut sums: Vec<f32> = candidates.iter().map(|(_, sum)| *sum).collect();
+        sums.sort_by(|a, b| b.total_cmp(a));
+        sums.truncate(5);
+        Self {
+            sum,
+            over_own: own.map_or(-NONE, |own| sum - own),
+            over_other: other.map_or(-NONE, |other| sum - other),
+            over_mean: sums.iter().sum::<f32>() / sums.len() as f32 - sum,
+            other: other.unwrap_or(NONE),
+            crowd: candidates.iter().map(|(_, other)| (other - sum).exp()).sum::<f32>().ln(),
+        }
+    }
+
+    const LEN: usize = 6;
+
+    fn values(self) -> [f32; Self::LEN] {
+        [self.sum, self.over_own, self.over_other, self.over_mean, self.other, self.crowd]
+    }
 }
 
 /// The confidence below which MultiVAC abstains, unless it is configured otherwise.
@@ -42,17 +99,18 @@ pub fn threshold_for(precision: f64) -> Option<f64> {
     MODEL.precisions.iter().find(|(reached, _)| *reached >= precision).map(|(_, threshold)| *threshold)
 }
 
-/// The trees' sum for a candidate: any number, higher is better.
-pub(super) fn sum(features: &Features) -> f32 {
-    MODEL.sum(&features.values())
+/// The rank sum of a candidate: any number, higher is better.
+pub(super) fn rank(features: &Features) -> f32 {
+    MODEL.rank.sum(&features.values())
 }
 
-/// How likely a candidate with this sum is to be right, from 0 to 1.
-pub(super) fn confidence(sum: f32) -> f64 {
-    MODEL.confidence(sum)
+/// How likely a chosen sentence is to be right, from 0 to 1.
+pub(super) fn confidence(features: &Features, choice: Choice) -> f64 {
+    let values: Vec<f32> = features.values().into_iter().chain(choice.values()).collect();
+    MODEL.confidence(MODEL.trust.sum(&values))
 }
 
-impl Model {
+impl Forest {
     fn sum(&self, values: &[f32]) -> f32 {
         let leaf = |root: &u32| {
             let mut at = *root as usize;
@@ -67,6 +125,34 @@ impl Model {
         self.roots.iter().map(leaf).sum()
     }
 
+    /// Reads one tree of a forest over so many values.
+    fn read(&mut self, line: &str, values: usize) -> Option<()> {
+        self.roots.push(u32::try_from(self.nodes.len()).ok()?);
+        let mut tokens = line.split(' ');
+        self.read_node(&mut tokens, values)?;
+        tokens.next().is_none().then_some(())
+    }
+
+    fn read_node<'a>(&mut self, tokens: &mut impl Iterator<Item = &'a str>, values: usize) -> Option<()> {
+        let token = tokens.next()?;
+        let Some((feature, bound)) = token.split_once('<') else {
+            self.nodes.push(Node::Leaf(token.parse().ok()?));
+            return Some(());
+        };
+        let (feature, bound) = (feature.parse().ok()?, bound.parse().ok()?);
+        if usize::from(feature) >= values {
+            return None;
+        }
+        let at = self.nodes.len();
+        self.nodes.push(Node::Split { feature, bound, right: 0 });
+        self.read_node(tokens, values)?;
+        let right = u32::try_from(self.nodes.len()).ok()?;
+        self.nodes[at] = Node::Split { feature, bound, right };
+        self.read_node(tokens, values)
+    }
+}
+
+impl Model {
     fn confidence(&self, sum: f32) -> f64 {
         let after = self.curve.partition_point(|(x, _)| *x <= sum);
         let (Some(&(x1, y1)), Some(&(x2, y2))) = (self.curve.get(after.wrapping_sub(1)), self.curve.get(after)) else {
@@ -84,14 +170,8 @@ impl Model {
             let pairs = || rest.split(' ').map(|pair| pair.split_once(':'));
             match kind {
                 "features" if rest.split(' ').ne(Features::NAMES.iter().copied()) => return None,
-                "tree" => {
-                    model.roots.push(u32::try_from(model.nodes.len()).ok()?);
-                    let mut tokens = rest.split(' ');
-                    model.read_node(&mut tokens)?;
-                    if tokens.next().is_some() {
-                        return None;
-                    }
-                }
+                "rank" => model.rank.read(rest, Features::NAMES.len())?,
+                "trust" => model.trust.read(rest, Features::NAMES.len() + Choice::LEN)?,
                 "curve" => {
                     for pair in pairs() {
                         let (x, y) = pair?;
@@ -108,25 +188,8 @@ impl Model {
                 _ => {}
             }
         }
-        (!model.roots.is_empty() && !model.curve.is_empty()).then_some(model)
-    }
-
-    fn read_node<'a>(&mut self, tokens: &mut impl Iterator<Item = &'a str>) -> Option<()> {
-        let token = tokens.next()?;
-        let Some((feature, bound)) = token.split_once('<') else {
-            self.nodes.push(Node::Leaf(token.parse().ok()?));
-            return Some(());
-        };
-        let (feature, bound) = (feature.parse().ok()?, bound.parse().ok()?);
-        if usize::from(feature) >= Features::NAMES.len() {
-            return None;
-        }
-        let at = self.nodes.len();
-        self.nodes.push(Node::Split { feature, bound, right: 0 });
-        self.read_node(tokens)?;
-        let right = u32::try_from(self.nodes.len()).ok()?;
-        self.nodes[at] = Node::Split { feature, bound, right };
-        self.read_node(tokens)
+        let whole = ![model.rank.roots.len(), model.trust.roots.len(), model.curve.len()].contains(&0);
+        whole.then_some(model)
     }
 }
 
@@ -136,26 +199,32 @@ mod tests {
 
     #[test]
     fn a_tree_is_walked_and_a_curve_followed() {
-        let table = "tree 0<0.5 1<2 1 2 3\ntree 0.25\ncurve 0:0.1 2:0.5 4:0.9";
-        let model = Model::read(table).expect("a table");
-        let values = |a, b| {
+        let model = Model::read("rank 0<0.5 1<2 1 2 3\nrank 0.25\ntrust 1\ncurve 0:0.1 2:0.5 4:0.9").expect("a table");
+        let sum = |a, b| {
             let mut values = Features::default().values();
             (values[0], values[1]) = (a, b);
-            values
+            model.rank.sum(&values)
         };
-        assert_eq!([model.sum(&values(0.5, 2.0)), model.sum(&values(0.0, 2.5)), model.sum(&values(0.6, 0.0))], [
-            1.25, 2.25, 3.25
-        ]);
-        for (sum, confidence) in [(-9.0, 0.1), (0.0, 0.1), (1.0, 0.3), (2.0, 0.5), (3.5, 0.8), (99.0, 0.9)] {
+        assert_eq!([sum(0.5, 2.0), sum(0.0, 2.5), sum(0.6, 0.0)], [1.25, 2.25, 3.25]);
+        for (sum, confidence) in [(-9.0, 0.1), (0.0, 0.1), (1.0, 0.3), (2.0, 0.5), (3.0, 0.7), (99.0, 0.9)] {
             assert!((model.confidence(sum) - confidence).abs() < 1e-6, "{sum}");
         }
     }
 
     #[test]
     fn half_a_table_is_none() {
-        for table in ["", "tree 0<0.5 1\ncurve 0:0", "tree 1 2\ncurve 0:0", "tree 999<1 1 1\ncurve 0:0", "tree 1"] {
+        for table in ["", "rank 0<0.5 1\ntrust 1\ncurve 0:0", "rank 1 2\ntrust 1\ncurve 0:0", "rank 1\ncurve 0:0"] {
             assert!(Model::read(table).is_none(), "{table}");
         }
+        assert!(Model::read("rank 999<1 1 1\ntrust 1\ncurve 0:0").is_none());
+    }
+
+    #[test]
+    fn a_choice_is_known_by_how_it_stands_out() {
+        let choice = Choice::new(1, &[(0, 1.0), (1, 3.0), (1, 2.5)]);
+        assert_eq!((choice.sum, choice.over_own, choice.over_other, choice.other), (3.0, 0.5, 2.0, 1.0));
+        let alone = Choice::new(0, &[(0, 1.0)]);
+        assert_eq!((alone.over_own, alone.over_other, alone.over_mean, alone.crowd), (9.0, 9.0, 0.0, 0.0));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::process::{answerable, sentences};
 const SAME_BEGINNING: f32 = 0.6;
 const MISSPELT: f32 = 0.8;
 
+/// Up to here two words' meanings are not clearly near.
+const UNCLEAR: f32 = 0.45;
+
 /// How near one word comes to one term of the question, each from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Nearness {
@@ -23,6 +26,8 @@ pub(super) struct Nearness {
     pub(super) spelling: f32,
     /// By its letters or its meaning.
     pub(super) meaning: f32,
+    /// By its letters or its meaning, where that is clearly near: most pairs of words have a little in common.
+    pub(super) sense: f32,
 }
 
 /// Words that were met in this question's passages, so that each is compared once.
@@ -38,6 +43,8 @@ pub(super) struct MetWord {
     pub(super) lexeme: Rc<Lexeme>,
     /// Whether the question says it.
     pub(super) said: bool,
+    /// Where the question says it, counted in words.
+    pub(super) places: Vec<usize>,
     /// Whether it comes near any term by its letters.
     pub(super) touches: bool,
 }
@@ -64,8 +71,6 @@ pub(super) struct Reading {
 pub(super) struct Part {
     pub(super) bytes: Range<usize>,
     pub(super) words: Range<usize>,
-    /// The sentence that it is, or is cut out of.
-    pub(super) sentence: Range<usize>,
     /// Whether it is a clause of a longer sentence.
     pub(super) cut: bool,
 }
@@ -86,8 +91,7 @@ impl<'a> Met<'a> {
         };
         let whole = sentences(passage);
         let parts = answerable(passage).into_iter().map(|bytes| {
-            let sentence = whole.iter().find(|s| s.start <= bytes.start && bytes.start < s.end).unwrap_or(&bytes);
-            Part { words: within(&bytes), sentence: within(sentence), cut: *sentence != bytes, bytes }
+            Part { words: within(&bytes), cut: !whole.contains(&bytes), bytes }
         });
         Reading { parts: parts.collect(), words: seen }
     }
@@ -114,7 +118,9 @@ impl<'a> Met<'a> {
                 self.nearness.push(nearness);
             }
             // Kept alive, or another could come to lie at the same address.
-            self.lexemes.push(MetWord { said: self.asked.says(&lexeme), touches, lexeme });
+            let places = self.asked.words.iter().enumerate().filter(|(_, term)| **term == lexeme.term);
+            let places: Vec<usize> = places.map(|(at, _)| at).collect();
+            self.lexemes.push(MetWord { said: !places.is_empty(), places, touches, lexeme });
         }
         number
     }
@@ -122,7 +128,7 @@ impl<'a> Met<'a> {
 
 fn nearness(asked: &Lexeme, met: &Lexeme) -> Nearness {
     if asked.term == met.term {
-        return Nearness { exact: 1.0, spelling: 1.0, meaning: 1.0 };
+        return Nearness { exact: 1.0, spelling: 1.0, meaning: 1.0, sense: 1.0 };
     }
     if met.classes.stop {
         return Nearness::default();
@@ -132,7 +138,8 @@ fn nearness(asked: &Lexeme, met: &Lexeme) -> Nearness {
         (Some(a), Some(b)) => cosine(a, b).max(0.0),
         _ => 0.0,
     };
-    Nearness { exact: 0.0, spelling, meaning: spelling.max(meaning) }
+    let sense = (meaning - UNCLEAR).max(0.0) / (1.0 - UNCLEAR);
+    Nearness { exact: 0.0, spelling, meaning: spelling.max(meaning), sense: spelling.max(sense) }
 }
 
 /// How alike two different words are written; numbers are never alike.

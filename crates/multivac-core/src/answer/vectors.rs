@@ -30,13 +30,14 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
 });
 
 /// The vector of a word in lower case, where all of it is known: the mean of its pieces' vectors, cut off as WordPiece
-/// does (Wu et al., 2016), the longest first.
-pub(super) fn vector(word: &str) -> Option<Vector> {
+/// does (Wu et al., 2016), the longest first. With it how rare the word is, as the logarithm of its rarest piece's rank:
+/// the table goes from frequent to rare.
+pub(super) fn vector(word: &str) -> Option<(Vector, f32)> {
     if word.is_empty() || word.len() > LONGEST || !word.is_ascii() {
         return None;
     }
     let mut sum = [0.0; DIMENSIONS];
-    let mut start = 0;
+    let (mut start, mut rank) = (0, 0);
     let mut piece = String::with_capacity(word.len() + 2);
     while start < word.len() {
         let (end, row) = (start + 1..=word.len()).rev().find_map(|end| {
@@ -52,8 +53,9 @@ pub(super) fn vector(word: &str) -> Option<Vector> {
             *sum += value / length;
         }
         start = end;
+        rank = rank.max(row);
     }
-    unit(sum)
+    unit(sum).map(|vector| (vector, (2.0 + rank as f32).ln()))
 }
 
 /// A vector made one long; nothing of a vector that is nothing.
@@ -80,7 +82,7 @@ mod tests {
     use super::*;
 
     fn near(a: &str, b: &str) -> f32 {
-        cosine(&vector(a).expect("a known word"), &vector(b).expect("a known word"))
+        cosine(&vector(a).expect("a known word").0, &vector(b).expect("a known word").0)
     }
 
     #[test]
