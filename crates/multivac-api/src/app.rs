@@ -95,6 +95,7 @@ impl Application {
     /// See [`StartError`].
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let urls = config.backends.server_urls()?;
+        let min_confidence = config.threshold()?;
         // The port before the data directory: what cannot run shall not leave a directory behind.
         let cannot = |source| StartError::Listen { address: config.listen.clone(), source };
         let listener = std::net::TcpListener::bind(&config.listen).map_err(cannot)?;
@@ -124,9 +125,9 @@ impl Application {
                 index: Arc::clone(&index),
                 follower,
             },
-            standing: Standing::new(config.question, config.min_confidence, index),
+            standing: Standing::new(config.question, min_confidence, index),
             max_datum_size: config.max_datum_size.0,
-            min_confidence: config.min_confidence,
+            min_confidence,
             warnings: OnceLock::new(),
             stop: CancellationToken::new(),
         });

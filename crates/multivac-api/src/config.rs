@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use multivac_core::answer::fitted_threshold;
+use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
-use multivac_core::runtime::config::{BackendArgs, ByteSize, LogArgs};
+use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs};
 
 /// MultiVAC's HTTP server: accepts data and answers questions from them.
 ///
@@ -39,6 +39,11 @@ pub struct Config {
     #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = fitted_threshold(), value_name = "P", value_parser = probability)]
     pub min_confidence: f64,
 
+    /// In place of a confidence, the share of answers that shall be right, such as 0.9: the confidence that gave it where
+    /// the model was fitted. Higher: fewer answers. Other data may give another share.
+    #[arg(long, env = "MULTIVAC_MIN_PRECISION", value_name = "P", value_parser = probability, conflicts_with = "min_confidence")]
+    pub min_precision: Option<f64>,
+
     #[command(flatten)]
     /// Where the queue and the store are.
     pub backends: BackendArgs,
@@ -46,6 +51,19 @@ pub struct Config {
     #[command(flatten)]
     /// How the server speaks.
     pub log: LogArgs,
+}
+
+impl Config {
+    /// The confidence below which there is no answer.
+    ///
+    /// # Errors
+    /// When no confidence gave the wanted precision.
+    pub fn threshold(&self) -> Result<f64, ConfigError> {
+        let Some(precision) = self.min_precision else { return Ok(self.min_confidence) };
+        let none =
+            || ConfigError::Invalid("--min-precision: no confidence gave as much; expected a lower one".to_owned());
+        threshold_for(precision).ok_or_else(none)
+    }
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -79,6 +79,7 @@ fn wrong_flags_and_values_are_refused_with_what_was_expected() {
         (["--max-datum-size", "1MB"], "1MiB"),
         (["--lease", "soon"], "30s"),
         (["--min-confidence", "2"], "from 0 to 1"),
+        (["--min-precision", "1"], "a lower one"),
         (["--partitions", "0"], "1..=256"),
         (["--question", " "], "empty"),
     ] {

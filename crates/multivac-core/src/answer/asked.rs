@@ -66,26 +66,125 @@ pub(super) struct Asked {
 }
 
 const PERSON_NOUNS: &[&str] = &[
-    "person", "man", "woman", "people", "author", "king", "queen", "president", "leader", "scientist", "inventor",
-    "actor", "singer", "artist", "player", "coach", "emperor", "director", "founder", "explorer", "mathematician",
-    "general", "bishop", "pope", "minister", "governor", "mayor", "philosopher", "engineer", "composer", "writer",
-    "name", "individual", "figure", "politician", "architect", "physicist", "chemist",
+    "person",
+    "man",
+    "woman",
+    "people",
+    "author",
+    "king",
+    "queen",
+    "president",
+    "leader",
+    "scientist",
+    "inventor",
+    "actor",
+    "singer",
+    "artist",
+    "player",
+    "coach",
+    "emperor",
+    "director",
+    "founder",
+    "explorer",
+    "mathematician",
+    "general",
+    "bishop",
+    "pope",
+    "minister",
+    "governor",
+    "mayor",
+    "philosopher",
+    "engineer",
+    "composer",
+    "writer",
+    "name",
+    "individual",
+    "figure",
+    "politician",
+    "architect",
+    "physicist",
+    "chemist",
 ];
 const DATE_NOUNS: &[&str] =
     &["year", "years", "date", "century", "decade", "month", "day", "period", "era", "time", "season", "age"];
 const PLACE_NOUNS: &[&str] = &[
-    "city", "country", "state", "place", "location", "region", "continent", "county", "town", "village", "river",
-    "island", "area", "nation", "province", "district", "street", "neighborhood", "countries", "cities", "states",
-    "university", "building", "borough", "sea", "ocean", "mountain",
+    "city",
+    "country",
+    "state",
+    "place",
+    "location",
+    "region",
+    "continent",
+    "county",
+    "town",
+    "village",
+    "river",
+    "island",
+    "area",
+    "nation",
+    "province",
+    "district",
+    "street",
+    "neighborhood",
+    "countries",
+    "cities",
+    "states",
+    "university",
+    "building",
+    "borough",
+    "sea",
+    "ocean",
+    "mountain",
 ];
 const NUMBER_NOUNS: &[&str] = &[
-    "percentage", "percent", "number", "population", "amount", "proportion", "distance", "length", "size", "rate",
-    "temperature", "price", "cost", "height", "weight", "speed", "fraction", "ratio", "level", "share", "width",
-    "depth", "altitude", "duration", "quantity",
+    "percentage",
+    "percent",
+    "number",
+    "population",
+    "amount",
+    "proportion",
+    "distance",
+    "length",
+    "size",
+    "rate",
+    "temperature",
+    "price",
+    "cost",
+    "height",
+    "weight",
+    "speed",
+    "fraction",
+    "ratio",
+    "level",
+    "share",
+    "width",
+    "depth",
+    "altitude",
+    "duration",
+    "quantity",
 ];
 const MEASURES: &[&str] = &[
-    "many", "much", "long", "old", "far", "large", "big", "tall", "often", "high", "deep", "fast", "wide", "heavy",
-    "hot", "cold", "frequently", "soon", "late", "early", "small",
+    "many",
+    "much",
+    "long",
+    "old",
+    "far",
+    "large",
+    "big",
+    "tall",
+    "often",
+    "high",
+    "deep",
+    "fast",
+    "wide",
+    "heavy",
+    "hot",
+    "cold",
+    "frequently",
+    "soon",
+    "late",
+    "early",
+    "small",
 ];
 
 impl Asked {
@@ -144,7 +243,8 @@ impl Asked {
 /// The kind of a question, the word that asks, and the noun that says of what kind the answer is.
 fn kind(words: &[(&str, Rc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
     let lower = |at: usize| words.get(at).map_or("", |(_, lexeme)| lexeme.lower.as_str());
-    let asks = |word: &str| matches!(word, "who" | "whom" | "whose" | "when" | "where" | "what" | "which" | "why" | "how");
+    let asks =
+        |word: &str| matches!(word, "who" | "whom" | "whose" | "when" | "where" | "what" | "which" | "why" | "how");
     // The first that asks; "when" and "where" within a sentence mostly tell, unless none other is there.
     let asking = |at: &usize| asks(lower(*at)) && (*at == 0 || !matches!(lower(*at), "when" | "where" | "how"));
     let Some(at) = (0..words.len()).find(asking).or_else(|| (0..words.len()).find(|at| asks(lower(*at)))) else {
@@ -210,7 +310,8 @@ mod tests {
 
     #[test]
     fn stop_words_count_only_where_there_is_nothing_else() {
-        let words = |question: &str| asked(question).terms.iter().map(|term| term.lexeme.lower.clone()).collect::<Vec<_>>();
+        let words =
+            |question: &str| asked(question).terms.iter().map(|term| term.lexeme.lower.clone()).collect::<Vec<_>>();
         assert_eq!(words("How can the entropy be reversed?"), ["entropy", "reversed"]);
         assert_eq!(words("Who is it?"), ["who", "is", "it"]);
     }

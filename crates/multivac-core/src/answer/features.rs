@@ -3,6 +3,8 @@
 //! Shares of the question are shares of its terms' weight, so they compare across questions and corpora.
 //! Where a feature has no meaning (a question without names has no share of its names), it is -1.
 
+use std::collections::BTreeMap;
+
 use super::asked::{Asked, Kind};
 use super::reading::{Met, Part, Reading, Seen};
 use super::vectors::{DIMENSIONS, Vector, cosine, unit};
@@ -158,6 +160,29 @@ features! {
     rivals,
 }
 
+impl Features {
+    /// Those that weigh most, to three places; those that mean nothing here are left out.
+    #[must_use]
+    pub fn main(&self) -> BTreeMap<&'static str, f32> {
+        let main = [
+            ("passage_bm25_share", self.passage_bm25_share),
+            ("passage_exact", self.passage_exact),
+            ("passage_sense", self.passage_sense),
+            ("exact", self.exact),
+            ("sense", self.sense),
+            ("lacks", self.lacks),
+            ("around", self.around),
+            ("names", self.names),
+            ("numbers", self.numbers),
+            ("kind_found", self.kind_found),
+            ("lead_sense", self.lead_sense),
+        ];
+        let optional = ["names", "numbers", "kind_found"];
+        let means = main.into_iter().filter(|(name, value)| *value != -1.0 || !optional.contains(name));
+        means.map(|(name, value)| (name, (value * 1_000.0).round() / 1_000.0)).collect()
+    }
+}
+
 /// How much of each term is met, each from 0 to 1.
 struct Cover {
     exact: Vec<f32>,
@@ -231,7 +256,8 @@ pub(super) fn all(met: &Met<'_>, hits: &[Hit], readings: &[Reading]) -> Vec<(usi
             passage_rank: ln(rank),
             ..of_passage(met, reading, question)
         };
-        let covers: Vec<Cover> = reading.parts.iter().map(|part| Cover::of(met, &reading.words[part.words.clone()])).collect();
+        let covers: Vec<Cover> =
+            reading.parts.iter().map(|part| Cover::of(met, &reading.words[part.words.clone()])).collect();
         for (at, part) in reading.parts.iter().enumerate() {
             let text = &hit.passage[part.bytes.clone()];
             found.push((rank, at, of_part(met, reading, part, at, &covers, text, passage)));
@@ -333,7 +359,9 @@ fn of_part(
         names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
         numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
         length: ln(words.len()),
-        with_previous: at.checked_sub(1).map_or_else(|| share(asked, &cover.spelling), |i| cover.with(&covers[i], asked)),
+        with_previous: at
+            .checked_sub(1)
+            .map_or_else(|| share(asked, &cover.spelling), |i| cover.with(&covers[i], asked)),
         nearness_with_previous: nearness(met, &reading.words[previous..part.words.end]),
         with_next: covers.get(at + 1).map_or_else(|| share(asked, &cover.spelling), |next| cover.with(next, asked)),
         first: flag(at == 0),
@@ -416,9 +444,9 @@ fn pairs(met: &Met<'_>, words: &[Seen]) -> f32 {
     let touches = |i: usize, term: usize| met.nearness(words[i])[term].spelling > 0.0;
     let touching: Vec<usize> = (0..words.len()).filter(|&i| met.word(words[i]).touches).collect();
     let is_pair = |term: &usize| {
-        touching.iter().any(|&i| {
-            touches(i, *term) && (i + 1..words.len().min(i + 4)).any(|j| j != i && touches(j, term + 1))
-        })
+        touching
+            .iter()
+            .any(|&i| touches(i, *term) && (i + 1..words.len().min(i + 4)).any(|j| j != i && touches(j, term + 1)))
     };
     (0..terms - 1).filter(is_pair).count() as f32 / (terms - 1) as f32
 }

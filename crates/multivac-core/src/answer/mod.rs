@@ -12,6 +12,8 @@ mod reading;
 mod standing;
 mod vectors;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde::ser::Serializer;
 
@@ -19,12 +21,12 @@ pub use features::Features;
 pub use model::{fitted_threshold, threshold_for};
 pub use standing::Standing;
 
-use asked::Asked;
-use candidates::{Candidate, Candidates};
-use model::Choice;
 use crate::datum::DatumId;
 use crate::index::{IndexError, Snapshot};
 use crate::question::Question;
+use asked::Asked;
+use candidates::{Candidate, Candidates};
+use model::Choice;
 
 /// What is said when the data do not carry an answer.
 pub const INSUFFICIENT_DATA: &str = "INSUFFICIENT DATA FOR MEANINGFUL ANSWER.";
@@ -55,6 +57,9 @@ pub struct Answer {
     pub confidence: f64,
     /// What it rests on, or what came nearest; best first, ten at most.
     pub evidence: Vec<Evidence>,
+    /// Where there is no answer: the question's words that no datum holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
     /// How many data were looked at.
     pub learned: u64,
 }
@@ -69,6 +74,8 @@ pub struct Evidence {
     pub passage: String,
     /// How likely its best sentence is to be right, from 0 to 1.
     pub score: f64,
+    /// What the score rests on most; see [`Features`] for what each means.
+    pub features: BTreeMap<&'static str, f32>,
 }
 
 fn as_text<S: Serializer>(id: &DatumId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -111,14 +118,17 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
     let evidence = best.iter().take(MAX_EVIDENCE).map(|at| {
         most = most.min(round(trust(at)));
         let hit = &candidates.hits[found[*at].passage];
-        Evidence { id: hit.id, passage: hit.passage.clone(), score: most }
+        Evidence { id: hit.id, passage: hit.passage.clone(), score: most, features: found[*at].features.main() }
     });
+    let absent = asked.terms.iter().filter(|term| term.absent);
+    let missing = answer.is_none().then(|| absent.map(|term| term.lexeme.lower.clone()).collect());
     Ok(Answer {
         question: question.as_str().to_owned(),
         status: if answer.is_some() { Status::Answered } else { Status::InsufficientData },
         answer,
         confidence,
         evidence: evidence.collect(),
+        missing,
         learned: index.learned,
     })
 }

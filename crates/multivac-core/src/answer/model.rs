@@ -16,7 +16,11 @@ static MODEL: LazyLock<Model> = LazyLock::new(|| Model::read(TABLE).expect("fit.
 #[derive(Debug, Clone, Copy)]
 enum Node {
     /// At most the bound: the next node; above it: the one at `right`.
-    Split { feature: u16, bound: f32, right: u32 },
+    Split {
+        feature: u16,
+        bound: f32,
+        right: u32,
+    },
     Leaf(f32),
 }
 

@@ -90,8 +90,10 @@ impl<'a> Met<'a> {
             seen.partition_point(|word| word.at < bytes.start)..seen.partition_point(|word| word.at < bytes.end)
         };
         let whole = sentences(passage);
-        let parts = answerable(passage).into_iter().map(|bytes| {
-            Part { words: within(&bytes), cut: !whole.contains(&bytes), bytes }
+        let parts = answerable(passage).into_iter().map(|bytes| Part {
+            words: within(&bytes),
+            cut: !whole.contains(&bytes),
+            bytes,
         });
         Reading { parts: parts.collect(), words: seen }
     }
@@ -175,10 +177,13 @@ mod tests {
     #[test]
     fn words_are_alike_by_their_beginning_or_by_a_slip() {
         assert_eq!(alike("entropic", "entropy"), SAME_BEGINNING);
-        for (a, b) in [("einstein", "einstien"), ("einstein", "einsten"), ("lindsay", "lindsey"), ("riches", "richest")] {
+        for (a, b) in [("einstein", "einstien"), ("einstein", "einsten"), ("lindsay", "lindsey"), ("riches", "richest")]
+        {
             assert_eq!((alike(a, b), alike(b, a)), (MISSPELT, MISSPELT), "{a} {b}");
         }
-        for (a, b) in [("star", "start"), ("1905", "1906"), ("universe", "university"), ("cat", "cats"), ("moon", "noon")] {
+        for (a, b) in
+            [("star", "start"), ("1905", "1906"), ("universe", "university"), ("cat", "cats"), ("moon", "noon")]
+        {
             assert!(alike(a, b) < MISSPELT, "{a} {b}");
         }
         assert_eq!(alike("moon", "noon"), 0.0);
