@@ -1,4 +1,5 @@
 //! The worker's real program against a real Redis and a real MongoDB.
+#![allow(clippy::unwrap_used)]
 
 mod crash;
 mod drain;
