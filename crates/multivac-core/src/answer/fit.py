@@ -33,7 +33,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).resolve().parent
 FOLDS = 5
 ADVERSARIAL_WEIGHT = 1.2
-ALMOST = 0.5
+ALMOST = 0.45
 PARAMETERS = {
     "learning_rate": 0.05, "min_data_in_leaf": 60, "lambda_l2": 5.0, "feature_fraction": 0.5, "bagging_fraction": 0.7,
     "bagging_freq": 1, "max_bin": 255, "seed": 7, "deterministic": True, "force_row_wise": True, "num_threads": 2,
