@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs};
+use multivac_core::runtime::health::HealthArgs;
 
 /// MultiVAC's HTTP server: accepts data and answers questions from them.
 ///
@@ -14,8 +15,12 @@ use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs
 #[derive(Parser, Clone)]
 #[command(name = "multivac-api", version)]
 pub struct Config {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// The address and port to listen on; port 0 lets the system choose one.
-    #[arg(long, env = "MULTIVAC_LISTEN", default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
+    #[arg(long, global = true, env = "MULTIVAC_LISTEN", default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     pub listen: String,
 
     /// Where the embedded queue and store keep their data; made if it is not there. Unused with REDIS_URL and MONGO_URL.
@@ -51,6 +56,15 @@ pub struct Config {
     #[command(flatten)]
     /// How the server speaks.
     pub log: LogArgs,
+}
+
+/// What else the program can do.
+#[derive(Subcommand, Clone)]
+pub enum Command {
+    /// Asks the server that listens at --listen whether it is ready; exit code 0 if so, else 1 and what is missing.
+    ///
+    /// For a container's health check: the image holds nothing else that could ask.
+    Health(HealthArgs),
 }
 
 impl Config {

@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use multivac_api::config::Config;
+use multivac_api::config::{Command, Config};
+use multivac_core::runtime::health;
 
 #[actix_web::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
+    if let Some(Command::Health(asking)) = config.command {
+        return health::exit("multivac-api", asking.ask(&config.listen));
+    }
     match multivac_api::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,9 @@
-//! Which form of a reply a client wants.
+//! Which form of a reply a client wants, and whether it has it already.
 
-use actix_web::HttpRequest;
-use actix_web::http::header::{ACCEPT, Accept, Header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, Accept, CONTENT_TYPE, ETAG, EntityTag, Header, IfNoneMatch};
+use actix_web::{HttpRequest, HttpResponse};
+use sha2::{Digest, Sha256};
 
 /// The form of `offered` (full media types, the default first) that the request's `Accept` header prefers; the default
 /// where it has none, or wants none of them: a reply in another form helps more than 406 does.
@@ -21,4 +23,26 @@ pub(crate) fn preferred(request: &HttpRequest, offered: &[&'static str]) -> &'st
         }
     }
     default
+}
+
+/// A reply that whoever holds a copy asks for again each time, and that is sent only where it has changed.
+///
+/// nginx in front keeps a copy too, to serve while no replica answers. `X-Accel-Expires` says that it was due long ago,
+/// so that nginx asks each time as well; `Cache-Control` alone would have it keep none. nginx does not pass it on.
+pub(crate) fn revalidated(request: &HttpRequest, content_type: &'static str, body: String) -> HttpResponse {
+    let digest = Sha256::digest(body.as_bytes());
+    let tag: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let tag = EntityTag::new_strong(tag);
+    let held = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => request.headers().contains_key("If-None-Match"),
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|held| held.weak_eq(&tag)),
+        Err(_) => false,
+    };
+    let mut reply = HttpResponse::build(if held { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
+    reply.insert_header((ETAG, tag)).insert_header(("Vary", "Accept"));
+    reply.insert_header(("Cache-Control", "no-cache")).insert_header(("X-Accel-Expires", "@1"));
+    if held {
+        return reply.finish();
+    }
+    reply.insert_header((CONTENT_TYPE, content_type)).body(body)
 }

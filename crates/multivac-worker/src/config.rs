@@ -2,15 +2,26 @@
 
 use std::thread::available_parallelism;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use multivac_core::runtime::config::{BackendArgs, LogArgs};
+use multivac_core::runtime::health::HealthArgs;
 
 /// MultiVAC's worker: learns what multivac-api accepted. Any number of them share the work.
 #[derive(Parser, Clone)]
 #[command(name = "multivac-worker", version)]
 pub struct Config {
+    /// What to do instead of learning.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// The address and port of health, readiness and metrics; port 0 lets the system choose one.
-    #[arg(long, env = "MULTIVAC_HEALTH_LISTEN", default_value = "127.0.0.1:5001", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        global = true,
+        env = "MULTIVAC_HEALTH_LISTEN",
+        default_value = "127.0.0.1:5001",
+        value_name = "ADDRESS"
+    )]
     pub health_listen: String,
 
     /// Batches under way at once. Left out: the number of cores.
@@ -24,6 +35,15 @@ pub struct Config {
     #[command(flatten)]
     /// How the worker speaks.
     pub log: LogArgs,
+}
+
+/// What else the program can do.
+#[derive(Subcommand, Clone)]
+pub enum Command {
+    /// Asks the worker that listens at --health-listen whether it is ready; exit code 0 if so, else 1 and what is missing.
+    ///
+    /// For a container's health check: the image holds nothing else that could ask.
+    Health(HealthArgs),
 }
 
 impl Config {

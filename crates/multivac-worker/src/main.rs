@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use multivac_worker::config::Config;
+use multivac_core::runtime::health;
+use multivac_worker::config::{Command, Config};
 
 #[actix_web::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
+    if let Some(Command::Health(asking)) = config.command {
+        return health::exit("multivac-worker", asking.ask(&config.health_listen));
+    }
     match multivac_worker::run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode;
 
 use super::TEXT;
 use crate::app::State;
-use crate::negotiate::preferred;
+use crate::negotiate::{preferred, revalidated};
 use crate::problem::Problem;
 
 pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
@@ -30,12 +30,13 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
     };
     metrics::ANSWERS.with_label_values(&[status]).inc();
     metrics::ANSWER_SECONDS.observe(started.elapsed().as_secs_f64());
-    let mut reply = HttpResponse::Ok();
     // A later datum may make it another answer, and a retraction must.
-    reply.insert_header(("Vary", "Accept")).insert_header(("Cache-Control", "no-cache"));
     Ok(match preferred(&request, &["text/plain", "application/json"]) {
-        "application/json" => reply.json(&*answer),
-        _ => reply.content_type(TEXT).body(answer.text().to_owned()),
+        "application/json" => {
+            let body = serde_json::to_string(&*answer).map_err(|error| Problem::fault(&error))?;
+            revalidated(&request, "application/json", body)
+        }
+        _ => revalidated(&request, TEXT, answer.text().to_owned()),
     })
 }
 

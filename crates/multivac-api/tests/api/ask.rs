@@ -93,3 +93,29 @@ async fn it_still_knows_after_a_restart() {
     assert_eq!(app.json("/multivac/stats").await["accepted"], 1);
     app.stop().await;
 }
+
+#[actix_web::test]
+async fn an_answer_is_sent_again_only_when_it_has_changed() {
+    let app = TestApp::start(&[]).await;
+    let ask = |accept: &'static str, held: &str| {
+        let request = app.request(reqwest::Method::GET, "/multivac").header("Accept", accept);
+        request.header("If-None-Match", held).send()
+    };
+    let tag = |reply: &reqwest::Response| reply.headers()["etag"].to_str().unwrap().to_owned();
+    let text = ask("text/plain", "\"other\"").await.unwrap();
+    assert_eq!(
+        (text.status(), &text.headers()["cache-control"]),
+        (reqwest::StatusCode::OK, &"no-cache".parse().unwrap())
+    );
+    let held = tag(&text);
+    for same in [held.clone(), format!("\"other\", W/{held}"), "*".to_owned()] {
+        let reply = ask("text/plain", &same).await.unwrap();
+        assert_eq!((reply.status().as_u16(), tag(&reply)), (304, held.clone()), "{same}");
+        assert_eq!(reply.headers()["vary"], "Accept");
+        assert!(reply.bytes().await.unwrap().is_empty());
+    }
+    assert_eq!(ask("application/json", &held).await.unwrap().status(), 200, "the JSON is another");
+    app.teach("The entropy of the universe can be reversed by gathering all of the starlight.").await;
+    assert_eq!(ask("text/plain", &held).await.unwrap().status(), 200, "the answer is another");
+    app.stop().await;
+}

@@ -156,3 +156,25 @@ fn it_says_where_it_listens_waits_for_servers_and_stops_cleanly() {
     assert!(killed.success());
     assert_eq!(wait(&mut child.0), 0);
 }
+
+#[test]
+fn it_can_be_asked_for_its_health_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().to_str().unwrap();
+    let flags = ["--listen", "127.0.0.1:0", "--log-format", "text", "--data-dir", data];
+    let mut serving = Running(program(&flags).spawn().unwrap());
+    let mut first = String::new();
+    BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let address = first.trim().rsplit('/').next().unwrap().to_owned();
+    let health = |flags: &[&str]| program(flags).env("MULTIVAC_LISTEN", &address).output().unwrap();
+    assert_eq!(health(&["health", "--live"]).status.code(), Some(0));
+    let deadline = Instant::now() + PATIENCE;
+    while health(&["health"]).status.code() != Some(0) {
+        assert!(Instant::now() < deadline, "it does not become ready");
+    }
+    assert!(Command::new("kill").arg(serving.0.id().to_string()).status().unwrap().success());
+    assert_eq!(wait(&mut serving.0), 0);
+    let asked = health(&["health", "--live"]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&asked.stderr).contains(&address));
+}

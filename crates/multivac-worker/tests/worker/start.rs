@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use crate::test_worker::{Running, Servers, program};
+use crate::test_worker::{PATIENCE, Running, Servers, program};
 
 /// Its one clear sentence.
 fn refusal(command: &mut Command) -> String {
@@ -61,5 +62,23 @@ async fn a_mongodb_that_is_no_replica_set_is_refused_with_what_to_do() {
     // It waits until mongod is there, and then does not go on waiting.
     let said = refusal(&mut program(&["--redis-url", redis, "--mongo-url", &format!("mongodb://127.0.0.1:{port}")]));
     assert!(said.contains("replica set"), "{said}");
+    servers.clean_up().await;
+}
+
+#[tokio::test]
+async fn it_can_be_asked_for_its_health_by_itself() {
+    let Some(servers) = Servers::find(&[]).await else { return };
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let health = |flags: &[&str]| program(flags).env("MULTIVAC_HEALTH_LISTEN", &address).output().unwrap();
+    assert_eq!(health(&["health"]).status.code(), Some(1), "nobody is there yet");
+    let worker = Running::start(program(&[]).env("MULTIVAC_HEALTH_LISTEN", &address).args(&servers.flags));
+    let deadline = Instant::now() + PATIENCE;
+    while health(&["health"]).status.code() != Some(0) {
+        assert!(Instant::now() < deadline, "it does not become ready");
+    }
+    assert_eq!(health(&["health", "--live"]).status.code(), Some(0));
+    worker.signal("TERM");
+    assert_eq!(worker.wait().0, Some(0));
     servers.clean_up().await;
 }

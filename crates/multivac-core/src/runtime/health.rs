@@ -1,0 +1,141 @@
+//! A process asks itself whether it is well: for containers whose image holds nothing else that could ask.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use clap::Args;
+
+/// How long each step of asking may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What `health` asks.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct HealthArgs {
+    /// Ask whether the process runs (/healthz), not whether it is ready for work (/readyz).
+    #[arg(long)]
+    pub live: bool,
+}
+
+/// Why a process is not well.
+#[derive(Debug, thiserror::Error)]
+pub enum Unwell {
+    /// Nobody answers there.
+    #[error("nothing answers at {address}: {source}")]
+    Silent {
+        /// Where it should listen.
+        address: String,
+        /// What happened instead.
+        source: io::Error,
+    },
+    /// It answers that it is not.
+    #[error("{address} answers {reply}")]
+    Not {
+        /// Where it listens.
+        address: String,
+        /// Its status line and what it says is missing.
+        reply: String,
+    },
+}
+
+impl HealthArgs {
+    /// Asks the process that listens at `listen`, a setting such as `0.0.0.0:5000`.
+    ///
+    /// # Errors
+    /// When it does not say 200.
+    pub fn ask(self, listen: &str) -> Result<(), Unwell> {
+        let path = if self.live { "/healthz" } else { "/readyz" };
+        let reply = get(listen, path).map_err(|source| Unwell::Silent { address: listen.to_owned(), source })?;
+        let well = reply.split(' ').nth(1) == Some("200");
+        let said = || {
+            let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+            format!("{} {}", head.lines().next().unwrap_or_default(), body.trim())
+        };
+        if well { Ok(()) } else { Err(Unwell::Not { address: listen.to_owned(), reply: said() }) }
+    }
+}
+
+fn get(listen: &str, path: &str) -> io::Result<String> {
+    let none = || io::Error::new(io::ErrorKind::InvalidInput, "no such address");
+    let address = reachable(listen.to_socket_addrs()?.next().ok_or_else(none)?);
+    let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut reply = Vec::new();
+    connection.take(64 << 10).read_to_end(&mut reply)?;
+    Ok(String::from_utf8_lossy(&reply).into_owned())
+}
+
+/// Who listens on every address is asked on the loopback one.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// The subcommand's exit: nothing to say when well.
+#[must_use]
+pub fn exit(program: impl fmt::Display, asked: Result<(), Unwell>) -> std::process::ExitCode {
+    match asked {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(unwell) => {
+            eprintln!("{program}: {unwell}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Somebody who gives this reply once, and what he was asked.
+    fn one_who_says(reply: &'static str) -> (String, std::thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = std::thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut request = vec![0; 1024];
+            let read = connection.read(&mut request).unwrap();
+            connection.write_all(reply.as_bytes()).unwrap();
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        });
+        (address, asked)
+    }
+
+    #[test]
+    fn who_says_200_is_well() {
+        let (address, asked) = one_who_says("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        assert!(HealthArgs { live: true }.ask(&address).is_ok());
+        assert!(asked.join().unwrap().starts_with("GET /healthz "));
+    }
+
+    #[test]
+    fn who_does_not_is_quoted() {
+        let (address, asked) = one_who_says("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"missing\":[\"the queue\"]}");
+        let unwell = HealthArgs { live: false }.ask(&address).unwrap_err().to_string();
+        assert!(unwell.contains("503") && unwell.contains("the queue"), "{unwell}");
+        assert!(asked.join().unwrap().starts_with("GET /readyz "));
+    }
+
+    #[test]
+    fn nobody_is_not_well() {
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        assert!(HealthArgs { live: true }.ask(&nobody).is_err());
+    }
+
+    #[test]
+    fn an_address_that_stands_for_all_is_asked_on_loopback() {
+        assert_eq!(reachable("0.0.0.0:5000".parse().unwrap()), "127.0.0.1:5000".parse().unwrap());
+        assert_eq!(reachable("[::]:5000".parse().unwrap()), "[::1]:5000".parse().unwrap());
+    }
+}
