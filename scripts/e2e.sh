@@ -1,0 +1,475 @@
+#!/usr/bin/env bash
+# Walks every rule of the edge with curl: real nginx with the configuration of deploy/nginx in front of two
+# multivac-api and a multivac-worker on Redis and MongoDB. No Docker.
+#
+#     scripts/e2e.sh
+#
+# What it does    Builds the programs, starts all of it on free ports of 127.0.0.1 in a temporary directory, with secrets
+#                 made by setup.sh, looks at each rule, and ends what it started.
+# What it needs   what test-backends.sh needs, curl, openssl, getent.
+# What it returns 0 if every rule holds, else 1; a line for each rule, and the last line counts them. About a minute.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+for tool in curl openssl getent python3; do
+    command -v $tool >/dev/null || { printf 'e2e: %s is missing\n' $tool >&2; exit 2; }
+done
+if [[ -z ${MULTIVAC_E2E_API:-} ]]; then
+    # With the tests, since the features that they need would otherwise make it another build.
+    built=$(cargo build --locked --workspace --bins --tests --message-format json-render-diagnostics | python3 -c '
+import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("executable") and message["target"]["kind"] == ["bin"] and not message["profile"]["test"]:
+        print(message["target"]["name"], message["executable"])')
+    while read -r name path; do
+        case $name in
+            multivac-api) export MULTIVAC_E2E_API=$path ;;
+            multivac-worker) export MULTIVAC_E2E_WORKER=$path ;;
+        esac
+    done <<<"$built"
+    exec env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL scripts/test-backends.sh scripts/e2e.sh
+fi
+
+readonly TEXT='The entropy of the universe can be reversed by gathering all of the starlight.'
+readonly INSUFFICIENT='INSUFFICIENT DATA FOR MEANINGFUL ANSWER.'
+
+directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-e2e.XXXXXX")
+running=()
+held=0 broken=0
+
+clean_up() {
+    local pid
+    for pid in "${running[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${running[@]}"; do
+        timeout 35 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
+    done
+    rm -rf "$directory"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+fail() {
+    printf 'e2e: %s\n' "$*" >&2
+    tail -n 5 "$directory"/*.log >&2
+    exit 1
+}
+
+# start NAME COMMAND…: in the background, leaves its process in $pid.
+start() {
+    local name=$1
+    shift
+    "$@" </dev/null >>"$directory/$name.log" 2>>"$directory/$name.err.log" &
+    pid=$!
+    running+=("$pid")
+}
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# until SECONDS COMMAND…: tries again until it succeeds.
+until_true() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [[ $SECONDS -lt $deadline ]] || return 1
+        sleep 0.1
+    done
+}
+
+# rule NAME COMMAND…: one line, and one more in the count.
+rule() {
+    local name=$1
+    shift
+    if "$@"; then
+        held=$((held + 1))
+        printf 'ok      %s\n' "$name"
+    else
+        broken=$((broken + 1))
+        printf 'BROKEN  %s\n        status %s, %s\n' "$name" "$status" "$(head -c 300 "$directory/body")"
+    fi
+}
+
+# --- the system -----------------------------------------------------------------------------------------------
+
+readonly SECRETS=$directory/secrets
+MULTIVAC_SECRETS=$SECRETS MULTIVAC_ENV_FILE=$directory/env scripts/setup.sh 2>/dev/null
+PASSWORD=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --user susan 2>/dev/null)
+readonly PASSWORD
+
+api_port=$(free_port) other_port=$(free_port) https=$(free_port) http=$(free_port)
+readonly BASE=https://localhost:$https
+
+export MULTIVAC_NAMESPACE=multivac_e2e
+export REDIS_URL=$MULTIVAC_TEST_REDIS_URL MONGO_URL=$MULTIVAC_TEST_MONGO_URL
+
+start_api() { start "api-$1" "$MULTIVAC_E2E_API" --listen "127.0.0.1:$1"; }
+
+# edge DIRECTORY HTTPS HTTP API [NAME=VALUE…]: becomes nginx, as the image's entrypoint does; fails if it does not start.
+edge() {
+    local run=$1 nginx=(nginx)
+    [[ -z ${MULTIVAC_TEST_NGINX:-} ]] || nginx=("$MULTIVAC_TEST_NGINX")
+    # Root's workers would be nobody, who cannot read the secrets; the image has no root.
+    local as='daemon off;'
+    [[ $(id -u) != 0 ]] || as+=' user root root;'
+    export MULTIVAC_EDGE_DIR=$run MULTIVAC_EDGE_LISTEN=127.0.0.1:$2 MULTIVAC_EDGE_REDIRECT_LISTEN=127.0.0.1:$3 \
+        MULTIVAC_EDGE_PUBLIC_PORT=$2 MULTIVAC_EDGE_API=$4 \
+        MULTIVAC_EDGE_CERTIFICATE=$SECRETS/edge/tls.crt MULTIVAC_EDGE_KEY=$SECRETS/edge/tls.key \
+        MULTIVAC_EDGE_HTPASSWD=$SECRETS/edge/htpasswd MULTIVAC_EDGE_BURST=50 MULTIVAC_EDGE_RATE=50 \
+        MULTIVAC_EDGE_CONNECTIONS=10 MULTIVAC_EDGE_HEADER_TIMEOUT=2s
+    shift 4
+    [[ $# == 0 ]] || export "$@"
+    PATH=$(dirname "${nginx[0]}"):$PATH:/usr/sbin
+    . deploy/nginx/docker-entrypoint.d/10-edge.envsh
+    python3 - deploy/nginx/templates/nginx.conf.template >"$run/nginx.conf" <<'RENDER'
+import os, re, sys
+text = open(sys.argv[1]).read()
+print(re.sub(r"\$\{(MULTIVAC_EDGE_\w+)\}", lambda found: os.environ.get(found[1], found[0]), text))
+RENDER
+    # It leaves the watcher behind, which ends with nginx.
+    deploy/nginx/docker-entrypoint.d/30-edge-watch.sh
+    exec "${nginx[@]}" -c "$run/nginx.conf" -g "$as"
+}
+
+# --- asking -----------------------------------------------------------------------------------------------------
+
+status=''
+
+curl_edge() { curl --silent --ipv4 --noproxy '*' --cacert "$SECRETS/edge/tls.crt" --max-time 45 "$@"; }
+
+# send CURL-ARGUMENTS…: leaves $status, and the reply in head and body.
+send() {
+    : >"$directory/body" >"$directory/head"
+    status=$(curl_edge --output "$directory/body" --dump-header "$directory/head" --write-out '%{http_code}' "$@") || true
+}
+
+# as_susan …: with the right password, which no process list shows.
+as_susan() { send --config <(printf 'user = "susan:%s"' "$PASSWORD") "$@"; }
+
+body_is() { [[ $status == "$1" && $(<"$directory/body") == "$2" ]]; }
+
+header() { tr -d '\r' <"$directory/head" | awk -v name="$1" 'BEGIN { FS = ": " } tolower($1) == tolower(name) { print substr($0, length($1) + 3) }'; }
+
+# is_problem STATUS: as the api's problems are, with a trace.
+is_problem() {
+    [[ $status == "$1" && $(header content-type) == application/problem+json ]] || return 1
+    python3 - "$directory/body" "$1" <<'CHECK' 2>/dev/null
+import json, re, sys
+problem = json.load(open(sys.argv[1]))
+assert set(problem) == {"type", "title", "status", "detail", "trace_id"}, problem
+assert problem["status"] == int(sys.argv[2]) and problem["title"] and problem["detail"], problem
+assert re.fullmatch("[0-9a-f]{32}", problem["trace_id"]), problem
+CHECK
+}
+
+get_is() { send "$BASE$1" && [[ $status == "$2" ]]; }
+feed() { as_susan "$BASE/multivac/data" --data-urlencode "data=$1"; }
+json_of() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$directory/body" "$1"; }
+
+# --- the rules ----------------------------------------------------------------------------------------------------
+
+start_api "$api_port"
+first_api=$pid
+start_api "$other_port"
+second_api=$pid
+start worker "$MULTIVAC_E2E_WORKER" --health-listen "127.0.0.1:$(free_port)"
+for port in "$api_port" "$other_port"; do
+    until_true 30 curl --silent --noproxy '*' --fail --output /dev/null "http://127.0.0.1:$port/readyz" || fail "an api does not become ready"
+done
+
+# Without what it needs to be safe.
+refuses() { # WHAT SETTING
+    local refused=0
+    (edge "$directory/refused" 1 2 127.0.0.1:9 "$1") >"$directory/refused.log" 2>&1 || refused=$?
+    [[ $refused != 0 ]] && grep -q 'not starting without it' "$directory/refused.log"
+}
+: >"$directory/empty"
+echo '# nobody' >"$directory/nobody"
+rule 'no htpasswd, no start' refuses "MULTIVAC_EDGE_HTPASSWD=$directory/none"
+rule 'an empty htpasswd, no start' refuses "MULTIVAC_EDGE_HTPASSWD=$directory/empty"
+rule 'an htpasswd that names nobody, no start' refuses "MULTIVAC_EDGE_HTPASSWD=$directory/nobody"
+rule 'no certificate, no start' refuses "MULTIVAC_EDGE_CERTIFICATE=$directory/none"
+rule 'no key, no start' refuses "MULTIVAC_EDGE_KEY=$directory/none"
+
+start edge edge "$directory/edge" "$https" "$http" "127.0.0.1:$api_port,127.0.0.1:$other_port"
+edge_pid=$pid
+until_true 15 get_is /healthz 200 || fail "the edge does not answer"
+
+# Slow bodies, from an address of their own: as many as one may have at once. They are looked at further down.
+slow_body() {
+    { printf 'data=slow'; sleep 44; } | curl_edge --interface 127.0.0.3 --config <(printf 'user = "susan:%s"' "$PASSWORD") \
+        --http1.1 --header 'Content-Type: application/x-www-form-urlencoded' --header 'Expect:' --upload-file - -X POST \
+        --output "$directory/slow-$1" --dump-header "$directory/slow-head-$1" --write-out '%{http_code}' \
+        "$BASE/multivac/data" >"$directory/slow-status-$1" || true
+}
+slow=()
+for i in {1..10}; do
+    slow_body "$i" 2>/dev/null &
+    slow+=($!)
+    running+=($!)
+done
+slow_started=$SECONDS
+
+# TLS.
+redirects() { send "http://127.0.0.1:$http/multivac?x=1" && [[ $status == 308 && $(header location) == "https://127.0.0.1:$https/multivac?x=1" ]]; }
+rule 'http leads to https' redirects
+plain_health() { send "http://127.0.0.1:$http/healthz" && body_is 200 ok; }
+rule 'nginx says over http that it runs' plain_health
+speaks() { [[ $(curl_edge --output /dev/null --write-out '%{http_version}' "$@" "$BASE/zzz") == 2 ]]; }
+rule 'TLS 1.3 with HTTP/2' speaks --tlsv1.3
+rule 'TLS 1.2 with HTTP/2' speaks --tlsv1.2 --tls-max 1.2
+old_tls() { ! curl_edge --output /dev/null --tlsv1.0 --tls-max 1.1 --ciphers 'DEFAULT@SECLEVEL=0' "$BASE/zzz"; }
+rule 'nothing older' old_tls
+weak_cipher() { ! curl_edge --output /dev/null --tls-max 1.2 --ciphers AES128-SHA256 "$BASE/zzz"; }
+rule 'no cipher without forward secrecy' weak_cipher
+guarded() {
+    [[ $(header strict-transport-security) == max-age=31536000 && $(header x-content-type-options) == nosniff &&
+        $(header x-frame-options) == DENY && $(header referrer-policy) == no-referrer && -n $(header x-request-id) ]]
+}
+headers_of() { send "$BASE$1" && guarded && [[ $(header content-security-policy) == "default-src 'none'; "* ]]; }
+rule 'security headers on a reply' headers_of /zzz
+rule 'security headers on what the edge says itself' headers_of /nothing
+console() { send -H 'Accept: text/html' "$BASE/" && guarded && [[ $status == 200 && $(header content-security-policy) == *"script-src 'unsafe-inline'"* && $(header content-security-policy | wc -l) == 1 ]]; }
+rule 'the console with its own policy' console
+
+# Open and closed.
+text_of() { send "$BASE$1" && body_is 200 "$2"; }
+rule 'GET / is open' text_of / 'Welcome to MultiVAC!'
+rule 'GET /zzz is open' text_of /zzz 'LET THERE BE LIGHT!'
+rule 'GET /zzz/ is open' text_of /zzz/ 'LET THERE BE LIGHT!'
+rule 'GET /healthz is open' text_of /healthz ok
+rule 'GET /multivac is open' text_of /multivac "$INSUFFICIENT"
+rule 'GET /multivac/stats is open' get_is /multivac/stats 200
+rule 'GET /openapi.json is open' get_is /openapi.json 200
+head_is_open() { send --head "$BASE/zzz" && [[ $status == 200 ]]; }
+rule 'HEAD is open' head_is_open
+closed() { send --path-as-is "$BASE$1" && is_problem 404; }
+for path in /metrics /readyz /metrics/ //metrics /%6detrics /multivac/../metrics /multivac/%2e%2e/readyz '/readyz?x' /nothing; do
+    rule "GET $path is not there" closed "$path"
+done
+
+# Who may change data.
+asks_who() { send -X "$1" "$BASE$2" && is_problem 401 && [[ $(header www-authenticate) == 'Basic realm="MultiVAC"' ]]; }
+for method in POST PUT PATCH DELETE ERASE; do
+    rule "$method without a password" asks_who $method /multivac/data
+done
+rule 'DELETE of a datum without a password' asks_who DELETE /multivac/data/01a2070d-70f8-71de-8994-146c5af941d2
+rule 'bulk without a password' asks_who POST /multivac/data/bulk
+rule 'GET /docs without a password' asks_who GET /docs
+wrong() { send --user "$1" "$BASE/multivac/data" -d data=x && is_problem 401; }
+rule 'a wrong password' wrong susan:multivac
+rule 'an unknown name' wrong "calvin:$PASSWORD"
+rule 'no password at all' wrong susan:
+docs() { as_susan "$BASE/docs" && [[ $status == 200 || $status == 404 ]]; }
+rule 'GET /docs with the password reaches the api' docs
+feeds() { feed "$1" && [[ $status == 200 && $(json_of response) == 'MultiVAC updated!' && $(header location) == /multivac/data/$(json_of id) ]]; }
+rule 'POST with the password' feeds 'Susan Calvin was a robopsychologist.'
+new_person() {
+    local password
+    password=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --user lenny 2>/dev/null)
+    send --user "lenny:$password" "$BASE/multivac/data" -d data=robot && [[ $status == 200 ]] &&
+        MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --remove-user lenny 2>/dev/null && send --user "lenny:$password" "$BASE/multivac/data" -d data=x && is_problem 401
+}
+rule 'a person is let in and out at once' new_person
+bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary $'{"data":"One."}\n{"data":"Two."}\n' && [[ $status == 200 && $(json_of accepted) == 2 ]]; }
+rule 'bulk with the password' bulk
+
+# Traces.
+readonly TRACE=0af7651916cd43dd8448eb211c80319c
+traced() { as_susan "$BASE/multivac/data" -d other=x -H "traceparent: $1" && is_problem 400 && [[ $(json_of trace_id) == "$2" ]]; }
+rule 'the trace goes through to the api' traced "00-$TRACE-b7ad6b7169203331-01" $TRACE
+own_trace() { send "$BASE/nothing" -H "traceparent: 00-$TRACE-b7ad6b7169203331-01" && is_problem 404 && [[ $(json_of trace_id) == "$TRACE" ]]; }
+rule 'the edge names it too' own_trace
+new_trace() { as_susan "$BASE/multivac/data" -d other=x -H 'traceparent: nonsense' && is_problem 400 && [[ $(json_of trace_id) == "$(header x-request-id)" ]]; }
+rule 'without one the request gives the trace its name' new_trace
+
+# Answers: kept, asked for again each time, taken back at once.
+cached() { send -H "Accept: $1" "$BASE/multivac" && [[ $status == 200 && $(header x-cache-status) == "$2" && -z $(header warning) ]]; }
+feed "$TEXT"
+datum=$(json_of id)
+answers() { send "$BASE/multivac" && body_is 200 "$TEXT"; }
+rule 'an answer is seen as soon as it is learned' until_true 20 answers
+answers_of_both() { for _ in {1..6}; do answers || return 1; done; }
+until_true 10 answers_of_both || true
+cached text/plain any || true
+rule 'the answer is asked for again' cached text/plain REVALIDATED
+cached application/json any || true
+rule 'JSON is another reply' cached application/json REVALIDATED
+is_json() { send -H 'Accept: application/json' "$BASE/multivac" && [[ $(json_of answer) == "$TEXT" ]] && send "$BASE/multivac" && body_is 200 "$TEXT"; }
+rule 'and each gets its own' is_json
+not_modified() { send -H "If-None-Match: $(header etag)" "$BASE/multivac" && [[ $status == 304 ]]; }
+rule 'the client can ask again as well' not_modified
+question() { send --get "$BASE/multivac" --data-urlencode "question=What can be reversed by gathering the starlight of Trantor?" && [[ $status == 200 ]]; }
+rule 'any question' question
+long_question() { send --get "$BASE/multivac" --data-urlencode "question=$(printf '\xf0\x9f\x8c\x8c%.0s' {1..1000})" && [[ $status == 200 ]]; }
+rule 'a question of 1,000 characters, however they are written' long_question
+taken_back() {
+    as_susan -X DELETE "$BASE/multivac/data/$datum"
+    [[ $status == 204 ]] || return 1
+    for _ in 1 2 3 4; do send "$BASE/multivac" && body_is 200 "$INSUFFICIENT" || return 1; done
+}
+rule 'a retraction shows at once' taken_back
+
+# Limits.
+head -c 9000000 /dev/zero | tr '\0' '\n' >"$directory/huge"
+huge() { as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' -H 'Expect:' "$@" && is_problem 413; }
+rule 'a huge body' huge --data-binary @"$directory/huge"
+rule 'a huge body of no stated length' huge --http1.1 -H 'Transfer-Encoding: chunked' -X POST --upload-file "$directory/huge"
+large_datum() { head -c 1500000 /dev/zero | tr '\0' x >"$directory/large" && as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' --data-binary @"$directory/large" && is_problem 413; }
+rule 'a datum over the limit is refused by the api' large_datum
+long_bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary @"$directory/huge" && [[ $status == 200 && $(json_of accepted) == 0 ]]; }
+rule 'bulk may be longer than a datum' long_bulk
+slow_header() {
+    local started=$SECONDS
+    { printf 'GET /zzz HTTP/1.1\r\nHost: x\r\n'; sleep 9; } | timeout 9 openssl s_client -quiet -connect "127.0.0.1:$https" >/dev/null 2>&1 &
+    local client=$!
+    until_true 8 eval "! kill -0 $client 2>/dev/null" && [[ $((SECONDS - started)) -lt 7 ]]
+}
+rule 'a header that comes too slowly is cut off' slow_header
+huge_header() { send "$BASE/zzz" --http1.1 -H "X-Long: $(head -c 20000 /dev/zero | tr '\0' x)" && is_problem 400; }
+rule 'a huge header' huge_header
+burst() {
+    curl_edge --interface 127.0.0.2 --parallel --parallel-max 4 --output /dev/null --write-out '%{http_code}\n' "$BASE/zzz?[1-200]" >"$directory/burst" 2>/dev/null || true
+    send --interface 127.0.0.2 "$BASE/zzz"
+    status="$(sort "$directory/burst" | uniq -c | xargs), then $status"
+    [[ $(grep -c 429 "$directory/burst") -gt 50 && $(grep -c 200 "$directory/burst") -ge 50 ]]
+}
+rule 'a burst from one address is cut off' burst
+burst_is_told() {
+    until_true 5 eval 'curl_edge --interface 127.0.0.2 --output /dev/null "$BASE/zzz?[1-100]" 2>/dev/null; send --interface 127.0.0.2 "$BASE/zzz"; [[ $status == 429 ]]'
+    is_problem 429 && [[ $(header retry-after) == 1 ]]
+}
+rule 'with a problem and when to try again' burst_is_told
+rule 'and others are served' get_is /zzz 200
+too_many() { send --interface 127.0.0.3 "$BASE/zzz" && is_problem 429; }
+rule 'the eleventh at once from one address' too_many
+
+# Replicas.
+connections_to_apis() { awk -v a="$(printf '%04X' "$api_port")" -v b="$(printf '%04X' "$other_port")" 'split($3, to, ":") && (to[2] == a || to[2] == b)' /proc/net/tcp | wc -l; }
+keeps_alive() {
+    local before
+    before=$(connections_to_apis)
+    for _ in {1..40}; do get_is "/multivac/stats?$RANDOM" 200 || return 1; done
+    status="$before connections, then $(connections_to_apis)"
+    [[ $(connections_to_apis) -lt $((before + 20)) ]]
+}
+rule 'connections to the api are kept' keeps_alive
+
+# An event stream, from a replica that says one thing, waits to be told, and says another. It outlives a reload.
+cat >"$directory/events.py" <<'EVENTS'
+import http.server, os, sys, time
+
+class Events(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200)
+        if self.path != "/multivac/events":
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(b"event: stats\ndata: 1\n\n")
+        while not os.path.exists(sys.argv[1]):
+            time.sleep(0.05)
+        self.wfile.write(b"event: stats\ndata: 2\n\n")
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Events)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+EVENTS
+start events python3 "$directory/events.py" "$directory/told"
+until_true 10 test -s "$directory/events.log" || fail "the event stream does not start"
+events_https=$(free_port)
+start events-edge edge "$directory/events-edge" "$events_https" "$(free_port)" "127.0.0.1:$(<"$directory/events.log")"
+stream() { curl_edge --no-buffer --output "$directory/stream" "https://localhost:$events_https/multivac/events"; }
+until_true 15 curl_edge --fail --output /dev/null "https://localhost:$events_https/healthz" || fail "the second edge does not answer"
+stream &
+streaming=$!
+running+=($!)
+has_event() { grep -q "^data: $1" "$directory/stream" 2>/dev/null; }
+rule 'an event passes at once' until_true 10 has_event 1
+
+# The certificate is changed in the middle of it, and of a body that is on its way.
+serial() { openssl s_client -connect "127.0.0.1:$1" </dev/null 2>/dev/null | openssl x509 -noout -serial; }
+halves() { printf 'data=Half a text, '; until_true 20 test -e "$directory/told"; printf 'and the other half.'; }
+(
+    halves | curl_edge --config <(printf 'user = "susan:%s"' "$PASSWORD") -X POST --upload-file - --header 'Expect:' \
+        --header 'Content-Type: application/x-www-form-urlencoded' --output "$directory/halves-reply" \
+        --write-out '%{http_code}' "$BASE/multivac/data" >"$directory/halves-status"
+) &
+sending=$!
+running+=($!)
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=new -addext subjectAltName=DNS:localhost \
+    -keyout "$directory/new.key" -out "$directory/new.crt" 2>/dev/null
+old=$(serial "$https")
+cp "$directory/new.crt" "$SECRETS/edge/tls.crt"
+half_changed() { sleep 2.5 && [[ $(serial "$https") == "$old" ]]; }
+rule 'a certificate without its key is passed over' half_changed
+cp "$directory/new.key" "$SECRETS/edge/tls.key"
+new=$(openssl x509 -noout -serial -in "$directory/new.crt")
+changed() { [[ $(serial "$https") == "$new" && $(serial "$events_https") == "$new" ]]; }
+rule 'a changed certificate is taken up' until_true 15 changed
+: >"$directory/told"
+rule 'the stream has gone on meanwhile' until_true 10 has_event 2
+wait $streaming $sending || true
+went_on() { status=$(<"$directory/halves-status") && [[ $status == 200 ]]; }
+rule 'and so has the body' went_on
+
+# A replica dies, both do, and they come back.
+wait "${slow[@]}" 2>/dev/null || true
+slow_is_told() {
+    local i
+    for i in {1..10}; do
+        status=$(<"$directory/slow-status-$i")
+        cp "$directory/slow-$i" "$directory/body" && cp "$directory/slow-head-$i" "$directory/head"
+        is_problem 408 || return 1
+    done
+}
+rule "slow bodies get 408 (they have had $((SECONDS - slow_started)) s)" slow_is_told
+feed "$TEXT"
+until_true 20 answers_of_both || true
+kill -KILL "$first_api"
+reads_on() { for _ in {1..30}; do get_is "/multivac/stats?$RANDOM" 200 || return 1; done; }
+rule 'a replica is killed: reading goes on' reads_on
+feeds_on() { for _ in {1..10}; do feed 'It goes on.' && [[ $status == 200 ]] || return 1; done; }
+rule 'and so does feeding' feeds_on
+kill -KILL "$second_api"
+stale() { send "$BASE/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == STALE && $(header warning) == 110* ]] && guarded; }
+rule 'both are: the last answer, marked as stale' stale
+never_asked() { send --get "$BASE/multivac" --data-urlencode "question=Who has never asked?" && is_problem 502 && [[ -n $(header retry-after) ]]; }
+rule 'what was never asked has no answer now' never_asked
+not_fed() { feed 'Is anybody there?' || true; is_problem 502 && [[ -n $(header retry-after) ]]; }
+rule 'feeding is refused' not_fed
+start_api "$other_port"
+fresh() { send "$BASE/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == REVALIDATED ]]; }
+rule 'one is back: fresh answers' until_true 30 fresh
+rule 'and feeding' until_true 10 feeds 'Here it is.'
+
+# The log.
+log_is_json() {
+    python3 - "$directory/edge.log" <<'LOG'
+import json, re, sys
+lines = [json.loads(line) for line in open(sys.argv[1])]
+seen = {line["status"] for line in lines}
+assert {200, 204, 304, 400, 401, 404, 408, 413, 429, 502} <= seen, seen
+for line in lines:
+    assert re.fullmatch("[0-9a-f]{32}", line["request_id"]) and re.fullmatch("[0-9a-f]{32}", line["trace_id"]), line
+    assert "?" not in line["path"], line
+assert any(line["trace_id"] == "0af7651916cd43dd8448eb211c80319c" and line["status"] == 400 for line in lines)
+assert {line["user"] for line in lines} == {"", "susan", "lenny"}, {line["user"] for line in lines}
+assert any(line["cache"] == "STALE" for line in lines)
+LOG
+}
+rule 'every line of the log is JSON, with request and trace' log_is_json
+no_secret() {
+    local word
+    for word in "$PASSWORD" "$(printf 'susan:%s' "$PASSWORD" | base64 -w0)" Authorization Basic starlight Trantor robopsychologist "$(sed -n 's/^lenny://p' "$SECRETS/edge/htpasswd")"; do
+        [[ -z $word ]] || ! grep -qF -- "$word" "$directory/edge.log" "$directory/edge.err.log" || { status="found: $word"; return 1; }
+    done
+}
+rule 'and no line holds a password, a text or a question' no_secret
+stops() { kill -QUIT "$edge_pid" && until_true 15 eval "! kill -0 $edge_pid 2>/dev/null"; }
+rule 'it stops when it is told to' stops
+
+printf 'e2e: %d rules hold, %d broken\n' "$held" "$broken"
+[[ $broken == 0 ]]

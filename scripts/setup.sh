@@ -1,0 +1,170 @@
+#!/usr/bin/env bash
+# Makes what the full system needs before its first start: a certificate, passwords, and who may change data.
+#
+#     scripts/setup.sh                     what is missing; run again it changes nothing
+#     scripts/setup.sh --user NAME         a person who may feed and retract, with a new password, told once
+#     scripts/setup.sh --user NAME --ask   the same, with a password that you type
+#     scripts/setup.sh --remove-user NAME  a person who no longer may
+#
+# What it makes   secrets/ (never committed, mode 700, each file 600), and .env, which tells docker compose whom the
+#                 containers run as: you, so that they can read the files; as root, the user 65532.
+#                   edge/   tls.crt, tls.key     a certificate that nobody has signed; bring your own in its place
+#                           htpasswd             who may change data, by the hash of their passwords
+#                   app/    redis_url, mongo_url what the api and the workers connect with
+#                   redis/  redis.conf           its password
+#                   mongo/  keyfile, root_password, app_password
+#                   curlrc  for `curl -K secrets/curlrc …`: the first person's name and password, and the certificate
+# What it needs   bash, openssl.
+# Elsewhere       MULTIVAC_SECRETS is the directory, MULTIVAC_ENV_FILE the file, if they shall be others.
+# What it returns 0; 2 and the reason if it cannot.
+set -euo pipefail
+umask 077
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly SECRETS=${MULTIVAC_SECRETS:-secrets} ENV_FILE=${MULTIVAC_ENV_FILE:-.env}
+readonly FIRST=multivac
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 2; }
+
+new_password() { openssl rand -hex 24; }
+
+# missing FILE: whether it has to be made.
+missing() { [[ ! -s $SECRETS/$1 ]]; }
+
+# put FILE: the standard input, all or nothing.
+put() {
+    cat >"$SECRETS/$1.new"
+    mv "$SECRETS/$1.new" "$SECRETS/$1"
+    own "$SECRETS/$1"
+}
+
+# Root's files would be for root alone, and no container runs as root.
+own() { [[ $(id -u) != 0 ]] || chown 65532:65532 "$@"; }
+
+# --- who may change data ------------------------------------------------------------------------------------
+
+# A thousand rounds, the fewest there are: nginx works the hash out at every request, and a password of 192 random
+# bits needs no more.
+hash_of() { openssl passwd -6 -salt "rounds=1000\$$(openssl rand -hex 8)" -stdin; }
+
+others_than() { [[ ! -s $SECRETS/edge/htpasswd ]] || grep -v "^$1:" "$SECRETS/edge/htpasswd" || true; }
+
+# enter NAME PASSWORD: with this password from the next request on.
+enter() {
+    { others_than "$1"; printf '%s:%s\n' "$1" "$(printf '%s' "$2" | hash_of)"; } | put edge/htpasswd
+}
+
+check_name() { [[ ${1:-} =~ ^[A-Za-z0-9._-]{1,64}$ ]] || fail "a name has 1 to 64 letters, digits, '.', '_' or '-'"; }
+
+add_user() {
+    local name=$1 password again
+    if [[ ${2:-} == --ask ]]; then
+        read -r -s -p "Password for $name: " password && echo >&2
+        [[ ${#password} -ge 12 ]] || fail "a password has at least 12 characters"
+        read -r -s -p "Again: " again && echo >&2
+        [[ $password == "$again" ]] || fail "the two are not the same"
+        enter "$name" "$password"
+        say "$name may change data"
+    else
+        password=$(new_password)
+        enter "$name" "$password"
+        say "$name may change data, with this password, which is kept nowhere:"
+        printf '%s\n' "$password"
+    fi
+}
+
+remove_user() {
+    grep -q "^$1:" "$SECRETS/edge/htpasswd" 2>/dev/null || fail "there is no $1"
+    [[ -n $(others_than "$1") ]] || fail "$1 is the only one; without anybody the edge does not start"
+    others_than "$1" | put edge/htpasswd
+    say "$1 may no longer change data"
+}
+
+# --- what is missing ------------------------------------------------------------------------------------------
+
+make_certificate() {
+    local name
+    name=$(hostname 2>/dev/null || echo localhost)
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 825 -subj "/CN=MultiVAC" \
+        -addext "subjectAltName=DNS:localhost,DNS:$name,IP:127.0.0.1,IP:::1" -addext "extendedKeyUsage=serverAuth" \
+        -keyout "$SECRETS/edge/tls.key" -out "$SECRETS/edge/tls.crt" 2>/dev/null || fail "openssl cannot make a certificate"
+    own "$SECRETS/edge/tls.key" "$SECRETS/edge/tls.crt"
+}
+
+make_what_is_missing() {
+    local made=() password user
+    mkdir -p "$SECRETS"/{edge,app,redis,mongo}
+
+    if missing edge/tls.crt || missing edge/tls.key; then
+        make_certificate
+        made+=("a certificate for localhost that nobody has signed (edge/tls.crt)")
+    fi
+    if missing edge/htpasswd; then
+        password=$(new_password)
+        enter $FIRST "$password"
+        printf 'user = "%s:%s"\ncacert = "%s/edge/tls.crt"\n' $FIRST "$password" "$SECRETS" | put curlrc
+        # For whoever runs curl, not for a container.
+        [[ $(id -u) != 0 ]] || chown 0:0 "$SECRETS/curlrc"
+        made+=("a password for $FIRST (curlrc)")
+    fi
+    if missing app/redis_url || missing redis/redis.conf; then
+        password=$(new_password)
+        printf 'requirepass %s\n' "$password" | put redis/redis.conf
+        printf 'redis://:%s@redis:6379\n' "$password" | put app/redis_url
+        made+=("a password for Redis")
+    fi
+    if missing app/mongo_url || missing mongo/app_password; then
+        password=$(new_password)
+        printf '%s' "$password" | put mongo/app_password
+        printf 'mongodb://multivac:%s@mongo:27017/multivac?replicaSet=rs0\n' "$password" | put app/mongo_url
+        made+=("a password for MongoDB")
+    fi
+    if missing mongo/root_password; then
+        new_password | tr -d '\n' | put mongo/root_password
+        made+=("a password for MongoDB's administrator")
+    fi
+    if missing mongo/keyfile; then
+        openssl rand -base64 384 | put mongo/keyfile
+        made+=("a key for MongoDB's replica set")
+    fi
+    own "$SECRETS"/*/
+
+    user=$(id -u):$(id -g)
+    [[ $(id -u) != 0 ]] || user=65532:65532
+    if ! grep -qs '^MULTIVAC_USER=' "$ENV_FILE"; then
+        printf '# Whom the containers run as: the owner of secrets/.\nMULTIVAC_USER=%s\n' "$user" >>"$ENV_FILE"
+        made+=("$ENV_FILE")
+    fi
+
+    if [[ ${#made[@]} == 0 ]]; then
+        say "everything is there"
+        return
+    fi
+    local thing
+    for thing in "${made[@]}"; do say "made $thing"; done
+    say "now: docker compose up -d --wait"
+}
+
+# --- the way through --------------------------------------------------------------------------------------------
+
+command -v openssl >/dev/null || fail "openssl is missing"
+case ${1:-} in
+    '')
+        make_what_is_missing
+        ;;
+    --user)
+        check_name "${2:-}"
+        [[ -z ${3:-} || $3 == --ask ]] || fail "after the name comes --ask or nothing"
+        [[ -d $SECRETS/edge ]] || make_what_is_missing
+        add_user "$2" "${3:-}"
+        ;;
+    --remove-user)
+        check_name "${2:-}"
+        remove_user "$2"
+        ;;
+    *)
+        sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+        [[ $1 == -h || $1 == --help ]] || exit 2
+        ;;
+esac
