@@ -15,6 +15,7 @@ use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
 use multivac_core::index::follow::Follower;
 use multivac_core::index::{Index, IndexError};
+use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::telemetry::LogFormat;
 use multivac_core::status::Registry;
@@ -112,6 +113,8 @@ impl Application {
             store: Arc::clone(&backends.store),
             lease: config.backends.lease,
             concurrency: 2,
+            process,
+            process_timeout: config.backends.process_timeout,
         });
         let index = Arc::new(Index::new()?);
         let replica = DatumId::generate().to_string();

@@ -3,21 +3,24 @@
 //! - Stored before completed: a crash repeats work and loses none.
 //! - A store that is out of reach is nobody's failed attempt: the loop keeps its leases, leases no more, and tries
 //!   again. Only a datum that cannot be processed, or that the store refuses for itself, fails.
+//! - A datum that makes processing panic, or takes longer than the limit, fails its attempt and holds up no other.
 //! - When it is stopped it finishes what it has, or gives it back.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{MissedTickBehavior, interval_at, sleep};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::datum::Timestamp;
-use crate::process::process;
-use crate::queue::{Failure, Lease, Outcome, Queue};
+use crate::queue::{Failure, Job, Lease, Outcome, Queue};
 use crate::runtime::metrics;
+use crate::runtime::telemetry::QUIET_THREAD;
 use crate::store::{Put, Store, StoredDatum};
 
 /// Jobs leased at once, at most.
@@ -28,6 +31,12 @@ const WAIT: Duration = Duration::from_secs(1);
 
 /// The longest wait before a backend out of reach is tried again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// The longest error kept with a dead letter, in bytes.
+const LONGEST_ERROR: usize = 1_024;
+
+/// Makes what the store keeps out of what the queue held.
+pub type Process = fn(&Job, Timestamp) -> StoredDatum;
 
 /// Learns what a queue holds.
 #[derive(Clone)]
@@ -40,6 +49,18 @@ pub struct Consumer {
     pub lease: Duration,
     /// Batches under way at once.
     pub concurrency: usize,
+    /// What is done with each job: [`process`](crate::process::process), but for tests of data that it cannot do.
+    pub process: Process,
+    /// How long processing one datum may take before its attempt has failed.
+    pub process_timeout: Duration,
+}
+
+/// Why an attempt failed: a word for the log, and what the dead letter keeps.
+///
+/// They are two, since what a panic says can quote the text that was fed, and no log shall hold that.
+struct Fault {
+    reason: &'static str,
+    error: String,
 }
 
 impl Consumer {
@@ -102,9 +123,15 @@ impl Consumer {
     }
 
     async fn store_and_complete(&self, leases: Vec<Lease>, stop: &CancellationToken) {
-        let jobs = leases.clone();
-        let processed = tokio::task::spawn_blocking(move || jobs.iter().map(process_one).collect::<Vec<_>>()).await;
-        let processed = processed.unwrap_or_else(|error| leases.iter().map(|_| Err(error.to_string())).collect());
+        let processed = match self.process_all(&leases).await {
+            Ok(processed) => processed,
+            Err(error) => {
+                // No datum's fault: the system has no thread to spare.
+                warn!(%error, jobs = leases.len(), "data cannot be processed now; giving them back");
+                self.give_back(&leases).await;
+                return Backoff::default().wait(stop).await;
+            }
+        };
         let mut good: Vec<Lease> = Vec::with_capacity(leases.len());
         let mut data: Vec<StoredDatum> = Vec::with_capacity(leases.len());
         for (lease, processed) in leases.into_iter().zip(processed) {
@@ -113,24 +140,52 @@ impl Consumer {
                     good.push(lease);
                     data.push(datum);
                 }
-                Err(error) => self.fail(&lease, &error).await,
+                Err(fault) => self.fail(&lease, fault).await,
             }
         }
         let Some(puts) = self.put(&data, stop).await else {
-            if let Err(error) = self.queue.give_back(&good).await {
-                warn!(%error, jobs = good.len(), "leases could not be given back; they pass to others when they run out");
-            }
-            return;
+            return self.give_back(&good).await;
         };
         let mut finished = Vec::with_capacity(good.len());
         for (lease, put) in good.into_iter().zip(puts) {
             match put {
                 Put::Stored => finished.push((lease, Outcome::Learned)),
                 Put::Retracted => finished.push((lease, Outcome::Retracted)),
-                Put::Refused(error) => self.fail(&lease, &error).await,
+                Put::Refused(error) => self.fail(&lease, Fault { reason: "refused by the store", error }).await,
             }
         }
         self.complete(&finished, stop).await;
+    }
+
+    /// Processes jobs in their order, and says what came of each.
+    ///
+    /// A thread cannot be stopped from outside. So one that takes too long is left to itself, and ends when it is done
+    /// with its datum, if ever; the rest of the jobs go to another.
+    async fn process_all(&self, leases: &[Lease]) -> io::Result<Vec<Result<StoredDatum, Fault>>> {
+        let jobs: Arc<[Job]> = leases.iter().map(|lease| lease.job.clone()).collect();
+        let mut results = Vec::with_capacity(jobs.len());
+        while results.len() < jobs.len() {
+            let mut arriving = process_on_a_thread(self.process, Arc::clone(&jobs), results.len())?;
+            while results.len() < jobs.len() {
+                match timeout(self.process_timeout, arriving.recv()).await {
+                    Ok(Some(result)) => results.push(result),
+                    // A thread ends early only if its panic could not be caught, and then on this datum.
+                    Ok(None) => results.push(Err(Fault { reason: "panicked", error: "processing ended".to_owned() })),
+                    Err(_) => {
+                        let error = format!("processing took longer than {:?}", self.process_timeout);
+                        results.push(Err(Fault { reason: "took too long", error }));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(results)
+    }
+
+    async fn give_back(&self, leases: &[Lease]) {
+        if let Err(error) = self.queue.give_back(leases).await {
+            warn!(%error, jobs = leases.len(), "leases could not be given back; they pass to others when they run out");
+        }
     }
 
     /// Puts until the store has them; `None` when it was stopped before.
@@ -185,31 +240,58 @@ impl Consumer {
         }
     }
 
-    async fn fail(&self, lease: &Lease, error: &str) {
+    async fn fail(&self, lease: &Lease, Fault { reason, mut error }: Fault) {
         metrics::FAILED.inc();
-        // 100 ms, doubled with each attempt: enough for a passing fault, short beside the lease.
-        let retry_after = Duration::from_millis(100 << lease.attempt.min(8)).min(self.lease);
-        match self.queue.fail(lease, error, retry_after).await {
+        error.truncate(error.floor_char_boundary(LONGEST_ERROR));
+        let retry_after = retry_delay(lease.attempt).min(self.lease);
+        match self.queue.fail(lease, &error, retry_after).await {
             Ok(Failure::Retried) => {
-                warn!(datum.id = %lease.job.id, attempt = lease.attempt, error, "an attempt failed; it is tried again");
+                warn!(datum.id = %lease.job.id, attempt = lease.attempt, reason, "an attempt failed; it is tried again");
             }
             Ok(Failure::Dead) => {
                 metrics::DEAD.inc();
-                warn!(datum.id = %lease.job.id, attempt = lease.attempt, error, "the last attempt failed; it lies in the dead letters");
+                warn!(datum.id = %lease.job.id, attempt = lease.attempt, reason, "the last attempt failed; it lies in the dead letters");
             }
             Err(unheard) => {
-                warn!(datum.id = %lease.job.id, error, %unheard, "a failed attempt could not be noted; its lease will run out");
+                warn!(datum.id = %lease.job.id, reason, %unheard, "a failed attempt could not be noted; its lease will run out");
             }
         }
     }
 }
 
+/// Processes the jobs from the given one on, and sends each result as soon as it is there. The thread ends when nobody
+/// receives any more.
+///
+/// Not one of the runtime's own blocking threads, which a runtime waits for when it ends.
+fn process_on_a_thread(
+    process: Process,
+    jobs: Arc<[Job]>,
+    from: usize,
+) -> io::Result<mpsc::UnboundedReceiver<Result<StoredDatum, Fault>>> {
+    let (results, arriving) = mpsc::unbounded_channel();
+    std::thread::Builder::new().name(QUIET_THREAD.to_owned()).spawn(move || {
+        for job in &jobs[from..] {
+            if results.send(process_one(process, job)).is_err() {
+                break;
+            }
+        }
+    })?;
+    Ok(arriving)
+}
+
 /// A panic is the datum's failed attempt, not the worker's end.
-fn process_one(lease: &Lease) -> Result<StoredDatum, String> {
-    catch_unwind(AssertUnwindSafe(|| process(&lease.job, Timestamp::now()))).map_err(|panic| {
+fn process_one(process: Process, job: &Job) -> Result<StoredDatum, Fault> {
+    catch_unwind(AssertUnwindSafe(|| process(job, Timestamp::now()))).map_err(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        format!("processing panicked: {}", message.unwrap_or("without a message"))
+        Fault { reason: "panicked", error: format!("processing panicked: {}", message.unwrap_or("without a message")) }
     })
+}
+
+/// Between 100 and 200 ms after the first attempt, doubled with each: enough for a passing fault, short beside the
+/// lease. The spread keeps data that failed together from coming again together.
+fn retry_delay(attempt: u32) -> Duration {
+    let longest = 200 << attempt.saturating_sub(1).min(8);
+    Duration::from_millis(fastrand::u64(longest / 2..=longest))
 }
 
 /// Doubling waits, with the news of being in one told once.
@@ -230,11 +312,28 @@ impl Backoff {
     }
 
     async fn wait(&mut self, stop: &CancellationToken) {
-        let wait = Duration::from_millis(50 << self.tries.min(6)).min(LONGEST_BACKOFF);
+        let longest = Duration::from_millis(50 << self.tries.min(6)).min(LONGEST_BACKOFF);
         self.tries += 1;
+        // Not all workers at the same moment, when a backend has just come back.
+        let wait = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
         tokio::select! {
             () = sleep(wait) => {}
             () = stop.cancelled() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_and_are_spread_over_the_upper_half() {
+        for (attempt, shortest, longest) in [(1, 100, 200), (2, 200, 400), (5, 1_600, 3_200), (1_000, 25_600, 51_200)] {
+            let waits: Vec<Duration> = (0..200).map(|_| retry_delay(attempt)).collect();
+            let range = Duration::from_millis(shortest)..=Duration::from_millis(longest);
+            assert!(waits.iter().all(|wait| range.contains(wait)), "{attempt}: {waits:?}");
+            assert!(waits.iter().any(|wait| *wait != waits[0]), "all alike");
         }
     }
 }

@@ -259,6 +259,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Up to `max` dead letters, oldest first, those after `after` in that order.
     async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError>;
 
+    /// One dead letter; `None` if there is none with this id.
+    async fn dead_letter(&self, id: DatumId) -> Result<Option<DeadLetter>, QueueError>;
+
     /// Puts a dead letter back on the queue with all its attempts before it; `false` if there is none with this id.
     async fn retry_dead(&self, id: DatumId) -> Result<bool, QueueError>;
 }

@@ -2,15 +2,18 @@
 
 use std::thread::available_parallelism;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use multivac_core::runtime::config::{BackendArgs, LogArgs};
-use multivac_core::runtime::health::HealthArgs;
+
+use crate::commands::Command;
 
 /// MultiVAC's worker: learns what multivac-api accepted. Any number of them share the work.
+///
+/// Without a command it works until it is stopped.
 #[derive(Parser, Clone)]
 #[command(name = "multivac-worker", version)]
 pub struct Config {
-    /// What to do instead of learning.
+    /// What to do in place of working.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -35,15 +38,6 @@ pub struct Config {
     #[command(flatten)]
     /// How the worker speaks.
     pub log: LogArgs,
-}
-
-/// What else the program can do.
-#[derive(Subcommand, Clone)]
-pub enum Command {
-    /// Asks the worker that listens at --health-listen whether it is ready; exit code 0 if so, else 1 and what is missing.
-    ///
-    /// For a container's health check: the image holds nothing else that could ask.
-    Health(HealthArgs),
 }
 
 impl Config {

@@ -1,5 +1,6 @@
 //! MultiVAC's worker: thin. It wires the consumer of [`multivac_core`] and runs it until it is stopped.
 
+pub mod commands;
 pub mod config;
 
 mod ops;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::consumer::Consumer;
+use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::telemetry::LogFormat;
 use multivac_core::runtime::{shutdown, telemetry};
@@ -69,6 +71,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             store: backends.store,
             lease: config.backends.lease,
             concurrency: config.concurrency(),
+            process,
+            process_timeout: config.backends.process_timeout,
         };
         consumer.run(stop).await;
     }

@@ -23,6 +23,8 @@ async fn consumer(servers: &Servers) -> (Consumer, CancellationToken) {
         store: Arc::clone(&backends.store),
         lease: Duration::from_secs(30),
         concurrency: 1,
+        process: multivac_core::process::process,
+        process_timeout: Duration::from_secs(10),
     };
     (consumer, CancellationToken::new())
 }

@@ -55,39 +55,43 @@ pub struct BackendArgs {
     /// Where Redis is: `redis://user:password@host:port/db`, or `rediss://…` for TLS. Several with commas: a Redis Cluster.
     ///
     /// A password is better kept in the environment or in a file, where it stays out of the process list.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, global = true, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
 
     /// A file that holds the Redis URL.
-    #[arg(long, env = "REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis_url")]
+    #[arg(long, global = true, env = "REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis_url")]
     pub redis_url_file: Option<PathBuf>,
 
     /// Where MongoDB is: `mongodb://user:password@host:port/database?replicaSet=rs0`. A replica set, since the index follows
     /// its change stream. The database is multivac if the URL names none.
-    #[arg(long, env = "MONGO_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, global = true, env = "MONGO_URL", hide_env_values = true, value_name = "URL")]
     pub mongo_url: Option<String>,
 
     /// A file that holds the MongoDB URL.
-    #[arg(long, env = "MONGO_URL_FILE", value_name = "FILE", conflicts_with = "mongo_url")]
+    #[arg(long, global = true, env = "MONGO_URL_FILE", value_name = "FILE", conflicts_with = "mongo_url")]
     pub mongo_url_file: Option<PathBuf>,
 
     /// The prefix of every key in Redis. Installations that share a Redis differ in it.
-    #[arg(long, env = "MULTIVAC_NAMESPACE", default_value = "multivac", value_name = "NAME")]
+    #[arg(long, global = true, env = "MULTIVAC_NAMESPACE", default_value = "multivac", value_name = "NAME")]
     pub namespace: String,
 
     /// Streams that the queue is spread over; more than 1 for a Redis Cluster. The same for every process.
-    #[arg(long, env = "MULTIVAC_PARTITIONS", default_value_t = 1, value_name = "N",
+    #[arg(long, global = true, env = "MULTIVAC_PARTITIONS", default_value_t = 1, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub partitions: u16,
 
     /// How long a leased job stays hidden from others; a killed worker's jobs pass on after that time. Such as 30s.
-    #[arg(long, env = "MULTIVAC_LEASE", default_value = "30s", value_parser = duration, value_name = "TIME")]
+    #[arg(long, global = true, env = "MULTIVAC_LEASE", default_value = "30s", value_parser = duration, value_name = "TIME")]
     pub lease: Duration,
 
     /// Attempts at a job before it moves to the dead letters.
-    #[arg(long, env = "MULTIVAC_MAX_ATTEMPTS", default_value_t = 5, value_name = "N",
+    #[arg(long, global = true, env = "MULTIVAC_MAX_ATTEMPTS", default_value_t = 5, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_attempts: u32,
+
+    /// How long processing one datum may take before its attempt has failed. Such as 10s; milliseconds are usual.
+    #[arg(long, global = true, env = "MULTIVAC_PROCESS_TIMEOUT", default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub process_timeout: Duration,
 }
 
 /// Redis and MongoDB, both or neither.
@@ -133,6 +137,9 @@ impl BackendArgs {
         if self.lease < Duration::from_millis(100) {
             return Err(ConfigError::Invalid("--lease is too short: expected at least 100ms".to_owned()));
         }
+        if self.process_timeout < Duration::from_millis(10) {
+            return Err(ConfigError::Invalid("--process-timeout is too short: expected at least 10ms".to_owned()));
+        }
         let bad = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
         if self.namespace.is_empty() || self.namespace.contains(bad) {
             let expected = "--namespace: expected letters, digits, '-', '_', '.' or ':'";
@@ -172,7 +179,7 @@ fn secret(
 #[derive(Args, Clone, Copy, Debug)]
 pub struct LogArgs {
     /// How log lines are written. Left out: text on a terminal, else json. RUST_LOG chooses what is logged.
-    #[arg(long, env = "MULTIVAC_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    #[arg(long, global = true, env = "MULTIVAC_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 }
 

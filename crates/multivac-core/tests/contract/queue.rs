@@ -395,9 +395,13 @@ async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dyn Backend>)
     assert_eq!(page(Some(ids[1]), 2).await, ids[2..4]);
     assert_eq!(page(Some(ids[3]), 2).await, ids[4..]);
     assert_eq!(page(Some(ids[4]), 2).await, []);
+    let letter = queue.dead_letter(ids[2]).await.unwrap().unwrap();
+    assert_eq!((letter.job.id, letter.job.datum.as_str(), letter.error.as_str()), (ids[2], "number 2", "bad"));
+    assert_eq!(queue.dead_letter(DatumId::generate()).await.unwrap(), None);
 
     assert!(queue.retry_dead(ids[2]).await.unwrap());
     assert!(!queue.retry_dead(ids[2]).await.unwrap());
+    assert_eq!(queue.dead_letter(ids[2]).await.unwrap(), None);
     assert!(!queue.retry_dead(DatumId::generate()).await.unwrap());
     assert_eq!(ledger(&queue).await, Ledger { accepted: 5, queued: 1, dead: 4, ..Ledger::default() });
     let again = lease(&queue, 1).await;

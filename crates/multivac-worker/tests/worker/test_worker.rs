@@ -158,8 +158,11 @@ impl Servers {
 }
 
 fn submission(n: usize) -> Submission {
-    let text = format!("Star number {n} went out. Its light is still on the way.");
-    let datum = Datum::new(&text, 1 << 20).unwrap();
+    submission_of(&format!("Star number {n} went out. Its light is still on the way."))
+}
+
+pub(crate) fn submission_of(text: &str) -> Submission {
+    let datum = Datum::accepted_before(text);
     let job = Job { id: DatumId::generate(), datum, received_at: Timestamp::now(), trace: None };
     Submission { job, idempotency_key: None }
 }

@@ -119,6 +119,10 @@ impl Queue for EmbeddedQueue {
         Ok(self.shared.readers.read(move |connection| dead_letters(connection, after, max)).await?)
     }
 
+    async fn dead_letter(&self, id: DatumId) -> Result<Option<DeadLetter>, QueueError> {
+        Ok(self.shared.readers.read(move |connection| dead_letter(connection, id)).await?)
+    }
+
     async fn retry_dead(&self, id: DatumId) -> Result<bool, QueueError> {
         Ok(self.writer().write(0, move |write| retry_dead(write, id)).await?)
     }
@@ -449,15 +453,15 @@ fn dead_letters(connection: &Connection, after: Option<DatumId>, max: usize) -> 
             "SELECT id, received_at, trace, text, attempts, error, died_at FROM dead
              WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
         )?
-        .query_map(params![after.map(IdColumn), to_column(max)], |row| {
-            Ok(DeadLetter {
-                job: read_job(row)?,
-                attempts: row.get(4)?,
-                error: row.get(5)?,
-                died_at: Timestamp::from_millis(row.get(6)?),
-            })
-        })?
+        .query_map(params![after.map(IdColumn), to_column(max)], read_dead_letter)?
         .collect()
+}
+
+fn dead_letter(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<DeadLetter>> {
+    connection
+        .prepare_cached("SELECT id, received_at, trace, text, attempts, error, died_at FROM dead WHERE id = ?1")?
+        .query_row([IdColumn(id)], read_dead_letter)
+        .optional()
 }
 
 fn retry_dead(write: &Write<'_>, id: DatumId) -> rusqlite::Result<bool> {
@@ -512,6 +516,16 @@ fn read_job(row: &Row<'_>) -> rusqlite::Result<Job> {
         received_at: Timestamp::from_millis(row.get(1)?),
         trace: row.get(2)?,
         datum: Datum::accepted_before(row.get_ref(3)?.as_str()?),
+    })
+}
+
+/// From the columns of [`read_job`], then attempts, error, died_at.
+fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    Ok(DeadLetter {
+        job: read_job(row)?,
+        attempts: row.get(4)?,
+        error: row.get(5)?,
+        died_at: Timestamp::from_millis(row.get(6)?),
     })
 }
 

@@ -511,6 +511,18 @@ impl Queue for RedisQueue {
         Ok(letters.into_iter().map(|(_, _, letter)| letter).collect())
     }
 
+    async fn dead_letter(&self, id: DatumId) -> Result<Option<DeadLetter>, QueueError> {
+        let Some(((ms, seq), partition)) = self.letter_of(id).await? else { return Ok(None) };
+        let (keys, entry) = (&self.partitions[partition], format!("{ms}-{seq}"));
+        let read = async |connection: &mut Connection| {
+            let mut range = redis::cmd("XRANGE");
+            range.arg(keys.dead()).arg(&entry).arg(&entry);
+            range.query_async::<Vec<(String, Fields)>>(connection).await
+        };
+        let found = self.pool.call("read a dead letter", Duration::ZERO, read).await?;
+        Ok(found.into_iter().find_map(|(entry, mut fields)| read_dead_letter(&entry, &mut fields)))
+    }
+
     async fn retry_dead(&self, id: DatumId) -> Result<bool, QueueError> {
         for (partition, keys) in self.partitions.iter().enumerate() {
             let mut call = self.scripts.retry_dead.prepare_invoke();

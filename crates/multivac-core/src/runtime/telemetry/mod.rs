@@ -36,6 +36,19 @@ impl LogFormat {
     }
 }
 
+/// The name of threads whose panics may quote the text that was fed; of those, the log says only where they were.
+pub const QUIET_THREAD: &str = "multivac-process";
+
+/// Puts panics into the log, as an event like any other.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let place = panic.location().map(ToString::to_string);
+        let said = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
+        tracing::error!(place, thread = thread.name(), said, "panicked");
+    }));
+}
+
 /// Sends what is left when it is dropped.
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
@@ -71,6 +84,7 @@ pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry, Box<
     let traces = exporter(service)?;
     let spans = traces.as_ref().map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer(service)));
     tracing_subscriber::registry().with(filter).with(lines).with(spans).try_init()?;
+    log_panics();
     Ok(Telemetry { traces })
 }
 

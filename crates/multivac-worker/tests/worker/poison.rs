@@ -1,0 +1,78 @@
+//! Data that cannot be learned, however often it is tried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use multivac_core::consumer::Consumer;
+use multivac_core::datum::{DatumId, Timestamp};
+use multivac_core::process::process;
+use multivac_core::queue::{Job, Ledger};
+use multivac_core::store::StoredDatum;
+use tokio_util::sync::CancellationToken;
+
+use crate::test_worker::{Servers, submission_of};
+
+const PANICS: &str = "panic\0 \r\n\t🌌 Ωμέγα";
+const ENDLESS: &str = " endless é ";
+
+/// Processing, but for three texts: one makes it panic, one never ends, of one it makes more than the store takes.
+fn fragile(job: &Job, now: Timestamp) -> StoredDatum {
+    match job.datum.as_str() {
+        PANICS => panic!("at {PANICS}"),
+        ENDLESS => loop {
+            std::thread::park();
+        },
+        text if text.len() > 1 << 20 => StoredDatum {
+            id: job.id,
+            text: text.to_owned(),
+            passages: vec![text.to_owned()],
+            digest: String::new(),
+            received_at: job.received_at,
+            processed_at: now,
+            trace: None,
+        },
+        _ => process(job, now),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_goes_to_the_dead_letters_and_everything_else_flows_on() {
+    let Some(servers) = Servers::find(&["--max-attempts", "3"]).await else { return };
+    let too_large = "x".repeat(9 << 20);
+    let poison = [
+        (PANICS, "processing panicked: at panic"),
+        (ENDLESS, "processing took longer than 1s"),
+        (&too_large, "larger than MongoDB takes"),
+    ];
+    // In the midst of others, so that they share their batches.
+    servers.accept(50).await;
+    let submissions: Vec<_> = poison.iter().map(|(text, _)| submission_of(text)).collect();
+    servers.backends.queue.accept(&submissions).await.unwrap();
+    servers.accept(50).await;
+    let stop = CancellationToken::new();
+    let consumer = Consumer {
+        queue: Arc::clone(&servers.backends.queue),
+        store: Arc::clone(&servers.backends.store),
+        lease: Duration::from_secs(30),
+        concurrency: 1,
+        process: fragile,
+        process_timeout: Duration::from_secs(1),
+    };
+    let running = tokio::spawn(consumer.run(stop.clone()));
+
+    let end = servers.until(Ledger::is_quiet).await;
+    assert_eq!(end, Ledger { accepted: 103, learned: 100, dead: 3, ..Ledger::default() });
+    for (submission, (text, error)) in submissions.iter().zip(poison) {
+        let letter = servers.backends.queue.dead_letter(submission.job.id).await.unwrap().unwrap();
+        assert!(letter.job.datum.as_str() == text, "the text came back changed");
+        assert_eq!(letter.attempts, 3);
+        assert!(letter.error.contains(error), "{}", letter.error);
+    }
+    let stored = servers.stored().await;
+    let dead: Vec<DatumId> = submissions.iter().map(|submission| submission.job.id).collect();
+    assert!(stored.len() == 100 && dead.iter().all(|id| !stored.contains(id)));
+    // The thread that never ends does not keep the consumer from ending.
+    stop.cancel();
+    running.await.unwrap();
+    servers.clean_up().await;
+}
