@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use multivac_core::{accept::*, adapters::embedded::Embedded, answer::*, consumer::Consumer, datum::Datum,
-//!                     index::{Index, follow::Follower}, queue::QueueSettings};
+//!                     index::{Index, follow::Follower}, process::process, queue::QueueSettings};
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let directory = tempfile::tempdir()?;
@@ -27,7 +27,9 @@
 //! let id = Acceptor::new(queue.clone()).accept(offer).await?; // From here on it is never lost.
 //!
 //! let stop = tokio_util::sync::CancellationToken::new();
-//! tokio::spawn(Consumer { queue, store: store.clone(), lease, concurrency: 1 }.run(stop.clone()));
+//! let process_timeout = std::time::Duration::from_secs(10);
+//! let consumer = Consumer { queue, store: store.clone(), lease, concurrency: 1, process, process_timeout };
+//! tokio::spawn(consumer.run(stop.clone()));
 //! let index = std::sync::Arc::new(Index::new()?);
 //! let (follower, stopped) = (Follower::new(store, index.clone(), "a replica".into()), stop.clone());
 //! tokio::spawn(async move { follower.run(stopped).await });

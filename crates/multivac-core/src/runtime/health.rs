@@ -62,7 +62,9 @@ fn get(listen: &str, path: &str) -> io::Result<String> {
     let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // In one piece: who has read enough may reply, and hang up, in the middle of several.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    connection.write_all(request.as_bytes())?;
     let mut reply = Vec::new();
     connection.take(64 << 10).read_to_end(&mut reply)?;
     Ok(String::from_utf8_lossy(&reply).into_owned())
