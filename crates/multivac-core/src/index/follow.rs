@@ -121,6 +121,8 @@ impl Follower {
         *from = Some(position);
         let mut changes = self.store.follow(position).await?;
         self.announce(position).await?;
+        // Where it has to come to be caught up. Under a steady load the store never has nothing new to tell.
+        let goal = self.store.position().await?;
         // A task of its own takes changes from the store while the index commits the ones before.
         let (sender, mut batches) = mpsc::channel::<Result<ChangeBatch, StoreError>>(8);
         let puller = tokio::spawn(async move {
@@ -161,7 +163,7 @@ impl Follower {
             let position = position.unwrap_or_default();
             self.progress.send_modify(|p| {
                 p.position = position;
-                p.caught_up |= quiet;
+                p.caught_up |= quiet || position >= goal;
                 p.following = true;
             });
             if std::mem::take(silent) {

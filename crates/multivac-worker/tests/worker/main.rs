@@ -1,9 +1,14 @@
-//! The worker's real program against a real Redis and a real MongoDB.
+//! The real programs against a real Redis and a real MongoDB.
 #![allow(clippy::unwrap_used)]
 
 mod commands;
 mod crash;
 mod drain;
+mod faults;
+mod load;
 mod poison;
+mod process;
 mod start;
+mod system;
+mod take_over;
 mod test_worker;

@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::test_worker::{PATIENCE, Running, Servers, program};
+use crate::process::{PATIENCE, Running};
+use crate::test_worker::{Servers, program};
 
 /// Its one clear sentence.
 fn refusal(command: &mut Command) -> String {

@@ -1,8 +1,8 @@
 //! Starts the real program with backends of its own, and feeds and watches them past it.
 
 use std::env;
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -15,8 +15,7 @@ use multivac_worker::config::Config;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How long anything may take that takes seconds on a quiet machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::process::{PATIENCE, Running};
 
 /// The program with nothing of the environment that the tests run in.
 pub(crate) fn program(flags: &[&str]) -> Command {
@@ -24,44 +23,6 @@ pub(crate) fn program(flags: &[&str]) -> Command {
     command.env_clear().env("PATH", "/usr/bin:/bin").env("MULTIVAC_HEALTH_LISTEN", "127.0.0.1:0").args(flags);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
-}
-
-/// A running process; ended with the test at the latest.
-pub(crate) struct Running(pub(crate) Child);
-
-impl Running {
-    pub(crate) fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap().success());
-    }
-
-    /// Its exit code (`None`: a signal ended it), and what it said.
-    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
-        let mut stderr = self.0.stderr.take().unwrap();
-        let said = std::thread::spawn(move || {
-            let mut said = String::new();
-            stderr.read_to_string(&mut said).unwrap();
-            said
-        });
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return (status.code(), said.join().unwrap());
-            }
-            assert!(Instant::now() < deadline, "it still runs");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Redis and MongoDB under names that nobody else has.
@@ -100,15 +61,12 @@ impl Servers {
     }
 
     /// Accepts so many data, as the api does.
-    pub(crate) async fn accept(&self, count: usize) -> Vec<DatumId> {
-        let mut ids = Vec::with_capacity(count);
-        while ids.len() < count {
-            let batch: Vec<Submission> = (ids.len()..count.min(ids.len() + 1_000)).map(submission).collect();
-            let answers = self.backends.queue.accept(&batch).await.unwrap();
+    pub(crate) async fn accept(&self, count: usize) {
+        let all: Vec<Submission> = (0..count).map(submission).collect();
+        for batch in all.chunks(1_000) {
+            let answers = self.backends.queue.accept(batch).await.unwrap();
             assert!(answers.iter().all(|answer| *answer == Acceptance::Accepted));
-            ids.extend(batch.iter().map(|submission| submission.job.id));
         }
-        ids
     }
 
     /// Looks at the ledger until it is so. It balances at every look.
