@@ -97,14 +97,15 @@ impl Application {
     pub async fn build(config: Config) -> Result<Self, StartError> {
         let urls = config.backends.server_urls()?;
         let min_confidence = config.threshold()?;
+        let settings = config.queue_settings()?;
         // The port before the data directory: what cannot run shall not leave a directory behind.
         let cannot = |source| StartError::Listen { address: config.listen.clone(), source };
         let listener = std::net::TcpListener::bind(&config.listen).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let (backends, data_dir) = match urls {
-            Some(urls) => (Backends::servers(urls, &config.backends, config.max_queued).await?, None),
+            Some(urls) => (Backends::servers(urls, &config.backends, settings).await?, None),
             None => {
-                let backends = Backends::embedded(&config.data_dir, &config.backends, config.max_queued)?;
+                let backends = Backends::embedded(&config.data_dir, settings)?;
                 (backends, Some(config.data_dir))
             }
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
+use multivac_core::queue::QueueSettings;
 use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs};
 use multivac_core::runtime::health::HealthArgs;
 
@@ -40,6 +41,11 @@ pub struct Config {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queued: u64,
 
+    /// The text of unfinished data that the queue holds at most; with KiB, MiB or GiB. Beyond it, feeding gets 503. What
+    /// Redis or the data directory takes for it is more: some 300 bytes with each datum.
+    #[arg(long, env = "MULTIVAC_MAX_QUEUED_BYTES", default_value = "1GiB", value_name = "SIZE")]
+    pub max_queued_bytes: ByteSize,
+
     /// The confidence below which there is no answer, from 0 to 1. Higher: fewer answers, and more of them right.
     #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = fitted_threshold(), value_name = "P", value_parser = probability)]
     pub min_confidence: f64,
@@ -68,6 +74,24 @@ pub enum Command {
 }
 
 impl Config {
+    /// How the queue is used.
+    ///
+    /// # Errors
+    /// When the largest datum would never find room.
+    pub fn queue_settings(&self) -> Result<QueueSettings, ConfigError> {
+        let least = self.max_datum_size.0.saturating_mul(usize::from(self.backends.partitions));
+        if self.max_queued_bytes.0 < least {
+            let least = ByteSize(least);
+            let expected = format!("--max-queued-bytes: expected {least} or more: --max-datum-size for each partition");
+            return Err(ConfigError::Invalid(expected));
+        }
+        Ok(QueueSettings {
+            max_queued: self.max_queued,
+            max_queued_bytes: self.max_queued_bytes.0 as u64,
+            ..self.backends.queue_settings()
+        })
+    }
+
     /// The confidence below which there is no answer.
     ///
     /// # Errors

@@ -125,7 +125,11 @@ impl From<QuestionError> for Problem {
 
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
-        Self::unavailable(error.to_string(), 1)
+        let retry_after = match error {
+            AcceptError::Full { retry_after } => retry_after.as_secs(),
+            AcceptError::Unavailable(_) => 1,
+        };
+        Self::unavailable(error.to_string(), retry_after.max(1))
     }
 }
 

@@ -4,12 +4,16 @@
 //! No timer: on a quiet system a datum waits for nobody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
+use crate::backpressure::Backpressure;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{Acceptance, IdempotencyKey, Job, Queue, QueueError, Submission};
+use crate::runtime::metrics;
 
 /// Single data in one step of the queue, at most.
 const BATCH: usize = 512;
@@ -25,7 +29,10 @@ const WAITING: usize = 4_096;
 pub enum AcceptError {
     /// The queue holds as much as it may.
     #[error("the queue is full; nothing was accepted")]
-    Full,
+    Full {
+        /// When there is likely to be room.
+        retry_after: Duration,
+    },
     /// The queue is out of reach.
     #[error("the queue is out of reach; nothing was accepted")]
     Unavailable(#[source] Arc<QueueError>),
@@ -72,16 +79,18 @@ type Reply = oneshot::Sender<Result<DatumId, AcceptError>>;
 #[derive(Clone)]
 pub struct Acceptor {
     queue: Arc<dyn Queue>,
+    backpressure: Arc<Backpressure>,
     waiting: mpsc::Sender<(Submission, Reply)>,
 }
 
 impl Acceptor {
-    /// An acceptor, and the task that batches for it; the task ends when the last clone is gone.
+    /// An acceptor, and the tasks that batch for it and watch the queue; they end when the last clone is gone.
     #[must_use]
     pub fn new(queue: Arc<dyn Queue>) -> Self {
         let (waiting, offers) = mpsc::channel(WAITING);
-        tokio::spawn(batch(Arc::clone(&queue), offers));
-        Self { queue, waiting }
+        let backpressure = Backpressure::watch(&queue);
+        tokio::spawn(batch(Arc::clone(&queue), Arc::clone(&backpressure), offers));
+        Self { queue, backpressure, waiting }
     }
 
     /// Accepts one.
@@ -101,11 +110,15 @@ impl Acceptor {
     /// Accepts many in one step, and says what became of each, in their order.
     pub async fn accept_many(&self, offers: Vec<Offer>) -> Vec<Result<DatumId, AcceptError>> {
         let submissions: Vec<Submission> = offers.into_iter().map(Offer::submit).collect();
-        accept_step(&*self.queue, &submissions).await
+        accept_step(&*self.queue, &self.backpressure, &submissions).await
     }
 }
 
-async fn batch(queue: Arc<dyn Queue>, mut offers: mpsc::Receiver<(Submission, Reply)>) {
+async fn batch(
+    queue: Arc<dyn Queue>,
+    backpressure: Arc<Backpressure>,
+    mut offers: mpsc::Receiver<(Submission, Reply)>,
+) {
     let steps = Arc::new(Semaphore::new(STEPS));
     let mut taken = Vec::with_capacity(BATCH);
     loop {
@@ -115,9 +128,9 @@ async fn batch(queue: Arc<dyn Queue>, mut offers: mpsc::Receiver<(Submission, Re
             return;
         }
         let (submissions, replies): (Vec<_>, Vec<_>) = taken.drain(..).unzip();
-        let queue = Arc::clone(&queue);
+        let (queue, backpressure) = (Arc::clone(&queue), Arc::clone(&backpressure));
         tokio::spawn(async move {
-            let results = accept_step(&*queue, &submissions).await;
+            let results = accept_step(&*queue, &backpressure, &submissions).await;
             drop(permit);
             for (reply, result) in replies.into_iter().zip(results) {
                 // Who has hung up does not hear it; the datum is accepted all the same.
@@ -127,20 +140,31 @@ async fn batch(queue: Arc<dyn Queue>, mut offers: mpsc::Receiver<(Submission, Re
     }
 }
 
-async fn accept_step(queue: &dyn Queue, submissions: &[Submission]) -> Vec<Result<DatumId, AcceptError>> {
-    match queue.accept(submissions).await {
-        Ok(acceptances) => submissions
-            .iter()
-            .zip(acceptances)
-            .map(|(submission, acceptance)| match acceptance {
-                Acceptance::Accepted => Ok(submission.job.id),
-                Acceptance::AcceptedBefore(id) => Ok(id),
-                Acceptance::Full => Err(AcceptError::Full),
-            })
-            .collect(),
+async fn accept_step(
+    queue: &dyn Queue,
+    backpressure: &Backpressure,
+    submissions: &[Submission],
+) -> Vec<Result<DatumId, AcceptError>> {
+    let acceptances = match queue.accept(submissions).await {
+        Ok(acceptances) => acceptances,
         Err(error) => {
             let error = AcceptError::Unavailable(Arc::new(error));
-            submissions.iter().map(|_| Err(error.clone())).collect()
+            return submissions.iter().map(|_| Err(error.clone())).collect();
         }
-    }
+    };
+    let refused = || submissions.iter().zip(&acceptances).filter(|(_, acceptance)| **acceptance == Acceptance::Full);
+    let retry_after = match refused().count() as u64 {
+        0 => Duration::ZERO,
+        jobs => {
+            metrics::REFUSED.inc_by(jobs);
+            let bytes = refused().map(|(submission, _)| submission.job.datum.as_str().len() as u64).sum();
+            backpressure.refuse(Instant::now(), jobs, bytes)
+        }
+    };
+    let results = submissions.iter().zip(&acceptances).map(|(submission, acceptance)| match acceptance {
+        Acceptance::Accepted => Ok(submission.job.id),
+        Acceptance::AcceptedBefore(id) => Ok(*id),
+        Acceptance::Full => Err(AcceptError::Full { retry_after }),
+    });
+    results.collect()
 }

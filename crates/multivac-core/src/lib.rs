@@ -53,6 +53,7 @@ pub mod question;
 
 pub mod accept;
 pub mod answer;
+pub mod backpressure;
 pub mod consumer;
 pub mod index;
 pub mod process;

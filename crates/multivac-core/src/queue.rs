@@ -149,6 +149,26 @@ impl Ledger {
     }
 }
 
+/// What one partition of the queue holds, and what has left it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// Jobs that nobody has leased.
+    pub queued: u64,
+    /// Jobs that are leased, or wait for their next attempt.
+    pub processing: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// The text of what is queued or processing.
+    pub size_bytes: u64,
+    /// When the first of those was accepted; a job that was given back, or retried, may be older.
+    pub oldest: Option<Timestamp>,
+    /// Jobs that have left: completed, or dead. Two looks at it tell how fast the queue drains; the number itself means
+    /// nothing.
+    pub drained: u64,
+    /// Their text.
+    pub drained_bytes: u64,
+}
+
 /// What keeps the queue from keeping a promise.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -184,13 +204,15 @@ pub struct QueueSettings {
     pub lease: Duration,
     /// Attempts before a job is dead.
     pub max_attempts: u32,
-    /// Unfinished jobs held at most.
+    /// Unfinished jobs held at most. Each partition takes its equal share, and no more.
     pub max_queued: u64,
+    /// The text of unfinished jobs held at most, in bytes; shared out likewise.
+    pub max_queued_bytes: u64,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(30), max_attempts: 5, max_queued: 1_000_000 }
+        Self { lease: Duration::from_secs(30), max_attempts: 5, max_queued: 1_000_000, max_queued_bytes: 1 << 30 }
     }
 }
 
@@ -250,6 +272,9 @@ pub trait Queue: Send + Sync + 'static {
 
     /// The ledger, in one consistent snapshot.
     async fn ledger(&self) -> Result<Ledger, QueueError>;
+
+    /// What each partition holds, and what has left it.
+    async fn partitions(&self) -> Result<Vec<Partition>, QueueError>;
 
     /// Brings the ledger in line with a store that holds what the queue never saw (the original application's
     /// documents, or a queue that came back empty): sets `learned` and `retracted` to what the store counted, and

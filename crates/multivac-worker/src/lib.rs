@@ -56,8 +56,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let _telemetry = telemetry::start("multivac-worker", format).map_err(StartError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(StartError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(StartError::NoServers)?;
-    // What the queue holds at most is for those who accept.
-    let backends = Backends::servers(urls, &config.backends, u64::MAX).await?;
+    let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     let ready = Arc::new(AtomicBool::new(false));
     let ops = ops::serve(&config.health_listen, Arc::clone(&backends.queue), Arc::clone(&ready), stop.clone())
         .map_err(|source| StartError::Listen { address: config.health_listen.clone(), source })?;

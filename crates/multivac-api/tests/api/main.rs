@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ask;
+mod backpressure;
 mod bad_input;
 mod bulk;
 mod feed;

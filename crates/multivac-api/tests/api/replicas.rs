@@ -17,7 +17,7 @@ use crate::test_app::{Servers, TestApp};
 async fn consumer(servers: &Servers) -> (Consumer, CancellationToken) {
     let line = std::iter::once("multivac-api").chain(servers.flags.iter().map(String::as_str));
     let args = Config::parse_from(line).backends;
-    let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, 1_000).await.unwrap();
+    let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, args.queue_settings()).await.unwrap();
     let consumer = Consumer {
         queue: Arc::clone(&backends.queue),
         store: Arc::clone(&backends.store),

@@ -59,9 +59,9 @@ impl Backends {
     ///
     /// # Errors
     /// When a URL cannot be read.
-    pub async fn servers(urls: ServerUrls, args: &BackendArgs, max_queued: u64) -> Result<Self, BackendError> {
+    pub async fn servers(urls: ServerUrls, args: &BackendArgs, settings: QueueSettings) -> Result<Self, BackendError> {
         let redis = RedisSettings { urls: urls.redis, namespace: args.namespace.clone(), partitions: args.partitions };
-        let queue = RedisQueue::new(redis, queue_settings(args, max_queued))?;
+        let queue = RedisQueue::new(redis, settings)?;
         let store = MongoStore::new(&urls.mongo, passages).await?;
         Ok(Self { queue: Arc::new(queue), store: Arc::new(store) })
     }
@@ -70,8 +70,8 @@ impl Backends {
     ///
     /// # Errors
     /// When the directory or the file in it cannot be used.
-    pub fn embedded(directory: &Path, args: &BackendArgs, max_queued: u64) -> Result<Self, BackendError> {
-        let embedded = Embedded::open(directory, queue_settings(args, max_queued))?;
+    pub fn embedded(directory: &Path, settings: QueueSettings) -> Result<Self, BackendError> {
+        let embedded = Embedded::open(directory, settings)?;
         Ok(Self { queue: embedded.queue(), store: embedded.store() })
     }
 
@@ -120,8 +120,4 @@ impl BackendError {
             Self::Open(_) => false,
         }
     }
-}
-
-fn queue_settings(args: &BackendArgs, max_queued: u64) -> QueueSettings {
-    QueueSettings { lease: args.lease, max_attempts: args.max_attempts, max_queued }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::telemetry::LogFormat;
+use crate::queue::QueueSettings;
 
 /// A size in bytes, written with `KiB`, `MiB` or `GiB`, or as a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,7 @@ impl FromStr for ByteSize {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            n if n > 0 && n % (1 << 30) == 0 => write!(f, "{}GiB", n >> 30),
             n if n > 0 && n % (1 << 20) == 0 => write!(f, "{}MiB", n >> 20),
             n if n > 0 && n % (1 << 10) == 0 => write!(f, "{}KiB", n >> 10),
             n => write!(f, "{n}B"),
@@ -129,6 +131,12 @@ pub enum ConfigError {
 }
 
 impl BackendArgs {
+    /// What of them concerns the queue; how much it may hold is for those who accept to say.
+    #[must_use]
+    pub fn queue_settings(&self) -> QueueSettings {
+        QueueSettings { lease: self.lease, max_attempts: self.max_attempts, ..QueueSettings::default() }
+    }
+
     /// The servers' URLs, out of the environment or out of files; `None` when neither is set.
     ///
     /// # Errors
@@ -199,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_size_reads_back() {
-        for text in ["1MiB", "3KiB", "77B", "0B"] {
+        for text in ["2GiB", "1MiB", "3KiB", "77B", "0B"] {
             assert_eq!(text.parse::<ByteSize>().map(|size| size.to_string()).as_deref(), Ok(text));
         }
     }

@@ -33,6 +33,10 @@ const SECONDS: &[f64] =
 /// Data accepted by this process.
 pub static ACCEPTED: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_accepted_total", "Data that this process accepted."));
+/// Data that found no room.
+pub static REFUSED: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("multivac_refused_total", "Data that this process refused because the queue held as much as it may.")
+});
 /// Data learned by this process.
 pub static LEARNED: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_learned_total", "Jobs that this process completed."));
@@ -45,6 +49,17 @@ pub static DEAD: LazyLock<IntCounter> =
 /// Failed calls to the queue.
 pub static QUEUE_ERRORS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_queue_errors_total", "Calls to the queue that failed."));
+/// Text of unfinished jobs.
+pub static QUEUE_BYTES: LazyLock<Gauge> =
+    LazyLock::new(|| gauge("multivac_queue_bytes", "Bytes of text that the queue's unfinished jobs hold."));
+/// Age of the oldest unfinished job.
+pub static QUEUE_OLDEST_SECONDS: LazyLock<Gauge> = LazyLock::new(|| {
+    gauge("multivac_queue_oldest_seconds", "Seconds since the oldest unfinished job was accepted; 0 without one.")
+});
+/// How fast the queue drains.
+pub static QUEUE_DRAINED_PER_SECOND: LazyLock<Gauge> = LazyLock::new(|| {
+    gauge("multivac_queue_drained_per_second", "Jobs a second that left the queue, over the last ten seconds.")
+});
 /// Failed calls to the store.
 pub static STORE_ERRORS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_store_errors_total", "Calls to the store that failed."));

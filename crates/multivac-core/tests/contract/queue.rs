@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use deadpool_redis::redis::cmd;
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::queue::{
-    Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Queue, QueueSettings, Submission,
+    Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueSettings,
+    Submission,
 };
 
 use crate::backends::{self, Backend};
@@ -36,6 +37,8 @@ macro_rules! contract {
             an_idempotency_key_is_one_datum,
             accepting_again_adds_nothing,
             a_full_queue_refuses_and_adds_nothing,
+            a_queue_full_of_text_refuses_and_adds_nothing,
+            what_is_held_and_what_has_left_is_told,
             a_job_is_found_where_it_stands,
             settling_brings_the_ledger_up_to_the_store_and_never_down,
             the_ledger_follows_a_random_walk,
@@ -516,6 +519,64 @@ async fn a_full_queue_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
     assert_eq!(ledger(&queue).await, Ledger { accepted: 6, queued: 3, learned: 3, ..Ledger::default() });
 }
 
+async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
+    // A batch stays in one partition, and each holds 1,000 bytes.
+    let max_queued_bytes = 1_000 * backend.partitions();
+    let queue = backend.queue(QueueSettings { max_queued_bytes, max_attempts: 1, ..patient() }).await;
+    let held = async || queue.partitions().await.unwrap().iter().map(|p| p.size_bytes).sum::<u64>();
+    // Two bytes a character: it is bytes that count.
+    let batch: Vec<_> = [400, 400, 400, 200].map(|size| submission(&job(&"é".repeat(size / 2)))).to_vec();
+    let expected = [Acceptance::Accepted, Acceptance::Accepted, Acceptance::Full, Acceptance::Accepted];
+    for _ in 0..2 {
+        assert_eq!(queue.accept(&batch).await.unwrap(), expected);
+        assert_eq!(held().await, 1_000);
+    }
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
+    assert_eq!(queue.find(batch[2].job.id).await.unwrap(), None);
+
+    // What is leased counts, what is given back counts once, and what is dead counts no more, until it is retried.
+    let leases = lease(&queue, 3).await;
+    assert_eq!(held().await, 1_000);
+    queue.give_back(&leases[1..]).await.unwrap();
+    assert_eq!(held().await, 1_000);
+    assert_eq!(queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap(), Failure::Dead);
+    assert_eq!(held().await, 600);
+    assert!(queue.retry_dead(leases[0].job.id).await.unwrap());
+    assert_eq!(held().await, 1_000);
+    let leases = lease(&queue, 3).await;
+    for _ in 0..2 {
+        complete(&queue, &leases).await;
+        assert_eq!(held().await, 0);
+    }
+    let again: Vec<_> = [1_000, 1].map(|size| submission(&job(&"x".repeat(size)))).to_vec();
+    assert_eq!(queue.accept(&again).await.unwrap(), [Acceptance::Accepted, Acceptance::Full]);
+}
+
+async fn what_is_held_and_what_has_left_is_told(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+    // The one partition that a batch falls to is the one that is not as before.
+    let look = async |before: Partition| {
+        let partitions = queue.partitions().await.unwrap();
+        assert_eq!(partitions.len() as u64, backend.partitions());
+        partitions.into_iter().find(|partition| *partition != Partition::default()).unwrap_or(before)
+    };
+    assert_eq!(look(Partition::default()).await, Partition::default());
+    let jobs = accept_all(&queue, &["four", "six.six", "ten characters"]).await;
+    let oldest = Some(jobs[0].received_at);
+    let expected = Partition { queued: 3, size_bytes: 25, oldest, ..Partition::default() };
+    assert_eq!(look(expected).await, expected);
+    let leases = lease(&queue, 2).await;
+    queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
+    let oldest = Some(jobs[1].received_at);
+    let expected =
+        Partition { queued: 1, processing: 1, dead: 1, size_bytes: 21, oldest, drained: 1, drained_bytes: 4 };
+    assert_eq!(look(expected).await, expected);
+    complete(&queue, &leases[1..]).await;
+    complete(&queue, &lease(&queue, 1).await).await;
+    let expected = Partition { dead: 1, drained: 3, drained_bytes: 25, ..Partition::default() };
+    assert_eq!(look(expected).await, expected);
+}
+
 async fn a_job_is_found_where_it_stands(backend: Arc<dyn Backend>) {
     let queue = backend.queue(QueueSettings { max_attempts: 2, ..patient() }).await;
     assert_eq!(queue.find(DatumId::generate()).await.unwrap(), None);
@@ -674,6 +735,8 @@ async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) {
             } += 1;
         }
         assert_eq!(ledger(queue).await, expected, "step {step}");
+        let size_bytes: u64 = queue.partitions().await.unwrap().iter().map(|partition| partition.size_bytes).sum();
+        assert_eq!(size_bytes, 6 * (expected.queued + expected.processing), "step {step}");
         if let Some(id) = pick {
             let state = match model[&id].stands {
                 Stands::Queued => Some(JobState::Queued),

@@ -99,7 +99,7 @@ async fn with_backends(
     act: impl AsyncFnOnce(&mut dyn Write, &Backends, &[String]) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     let urls = config.backends.server_urls()?.ok_or(CommandError::NoServers)?;
-    let backends = Backends::servers(urls, &config.backends, u64::MAX).await?;
+    let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     let warnings = backends.queue.prepare().await?;
     let mut out = io::stdout().lock();
     let done = act(&mut out, &backends, &warnings).await;

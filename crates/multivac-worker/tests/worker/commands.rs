@@ -126,6 +126,9 @@ async fn the_status_is_the_ledger() {
     assert!(status.lines().any(|line| line.split_whitespace().eq(["queued", "12"])), "{status}");
     let status: Value = serde_json::from_str(&servers.done(&["status", "--json"])).unwrap();
     assert_eq!((&status["ledger"]["accepted"], &status["balances"]), (&12.into(), &true.into()));
+    let partition = &status["partitions"][0];
+    assert_eq!((&partition["queued"], &partition["processing"]), (&12.into(), &0.into()));
+    assert!(partition["size_bytes"].as_u64().unwrap() > 12 * 50 && partition["oldest_received_at"].is_string());
     servers.clean_up().await;
 }
 

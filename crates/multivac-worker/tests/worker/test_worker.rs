@@ -50,7 +50,8 @@ impl Servers {
         let flags: Vec<String> = own.iter().chain(flags).map(ToString::to_string).collect();
         let line = std::iter::once("multivac-worker").chain(flags.iter().map(String::as_str));
         let args = Config::parse_from(line).backends;
-        let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, 1_000_000).await.unwrap();
+        let urls = args.server_urls().unwrap().unwrap();
+        let backends = Backends::servers(urls, &args, args.queue_settings()).await.unwrap();
         let prepared = backends.prepare(&CancellationToken::new()).await.unwrap();
         assert!(matches!(prepared, Prepared::Ready(_)));
         Some(Self { flags, backends, redis, mongo, name })

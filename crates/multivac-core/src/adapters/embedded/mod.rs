@@ -45,7 +45,7 @@ use store::EmbeddedStore;
 use writer::Writer;
 
 /// One entry for each version of the file, in order; an entry, once released, never changes.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("held.sql")];
 
 /// Says in the file's header whose it is: "MVac".
 const APPLICATION_ID: i32 = 0x4d56_6163;
@@ -563,7 +563,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = open(dir.path()).unwrap().path().to_owned();
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
-        assert!(refusal(dir.path()).contains("newer MultiVAC (version 9 of the file; this one knows 1)"));
+        assert!(refusal(dir.path()).contains("newer MultiVAC (version 9 of the file; this one knows 2)"));
         let left: i64 = look(&path).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(left, 9);
     }

@@ -16,7 +16,7 @@ use super::{IdColumn, Shared, read_batch, to_column};
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{
     Acceptance, DeadLetter, Failure, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, Job, JobState, Lease, LeaseToken,
-    Ledger, Outcome, Queue, QueueError, QueueSettings, Submission,
+    Ledger, Outcome, Partition, Queue, QueueError, QueueSettings, Submission,
 };
 
 pub(super) struct EmbeddedQueue {
@@ -44,8 +44,8 @@ impl Queue for EmbeddedQueue {
     async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError> {
         let size_bytes = submissions.iter().map(|submission| submission.job.datum.as_str().len()).sum();
         let submissions = submissions.to_vec();
-        let max_queued = self.settings.max_queued;
-        Ok(self.writer().write(size_bytes, move |write| accept(write, &submissions, max_queued)).await?)
+        let settings = self.settings.clone();
+        Ok(self.writer().write(size_bytes, move |write| accept(write, &submissions, &settings)).await?)
     }
 
     async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError> {
@@ -110,6 +110,10 @@ impl Queue for EmbeddedQueue {
         Ok(self.shared.readers.read(ledger).await?)
     }
 
+    async fn partitions(&self) -> Result<Vec<Partition>, QueueError> {
+        Ok(vec![self.shared.readers.read(partition).await?])
+    }
+
     async fn settle(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
         let seen = *seen;
         Ok(self.writer().write(0, move |write| settle(write.connection, seen, learned, retracted)).await?)
@@ -155,7 +159,11 @@ pub(super) fn void_leases(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("UPDATE attempt SET token = NULL, due_ms = 0 WHERE due_ms >= 0", []).map(|_| ())
 }
 
-fn accept(write: &Write<'_>, submissions: &[Submission], max_queued: u64) -> rusqlite::Result<Vec<Acceptance>> {
+fn accept(
+    write: &Write<'_>,
+    submissions: &[Submission],
+    settings: &QueueSettings,
+) -> rusqlite::Result<Vec<Acceptance>> {
     let connection = write.connection;
     let mut remember_key = connection.prepare_cached(
         "INSERT INTO idempotency (key, id, expires_at) VALUES (?1, ?2, ?3)
@@ -164,8 +172,9 @@ fn accept(write: &Write<'_>, submissions: &[Submission], max_queued: u64) -> rus
     let mut add =
         connection.prepare_cached("INSERT INTO job (id, received_at, trace, text) VALUES (?1, ?2, ?3, ?4)")?;
     let now_ms = Timestamp::now().as_millis();
-    let ledger = ledger(connection)?;
-    let room = max_queued.saturating_sub(ledger.queued + ledger.processing);
+    let held = partition(connection)?;
+    let room = settings.max_queued.saturating_sub(held.queued + held.processing);
+    let mut room_bytes = settings.max_queued_bytes.saturating_sub(held.size_bytes);
     let (mut added, mut keys) = (0, 0);
     let mut answers = Vec::with_capacity(submissions.len());
     for Submission { job, idempotency_key } in submissions {
@@ -177,10 +186,12 @@ fn accept(write: &Write<'_>, submissions: &[Submission], max_queued: u64) -> rus
         }
         // An id that is here already is the same call again.
         if find(connection, job.id)?.is_none() {
-            if added == room {
+            let size_bytes = job.datum.as_str().len() as u64;
+            if added == room || size_bytes > room_bytes {
                 answers.push(Acceptance::Full);
                 continue;
             }
+            room_bytes -= size_bytes;
             let received_at = job.received_at.as_millis();
             add.execute(params![IdColumn(job.id), received_at, job.trace, job.datum.as_str()])?;
             added += 1;
@@ -433,6 +444,27 @@ fn ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
     )
 }
 
+/// In one statement, so in one snapshot.
+fn partition(connection: &Connection) -> rusqlite::Result<Partition> {
+    connection
+        .prepare_cached(
+            "SELECT queued, processing, dead, bytes, drained, drained_bytes,
+             (SELECT received_at FROM job ORDER BY seq LIMIT 1) FROM ledger, held",
+        )?
+        .query_row([], |row| {
+            let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
+            Ok(Partition {
+                queued: count(0)?,
+                processing: count(1)?,
+                dead: count(2)?,
+                size_bytes: count(3)?,
+                drained: count(4)?,
+                drained_bytes: count(5)?,
+                oldest: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
+            })
+        })
+}
+
 fn settle(connection: &Connection, seen: Ledger, learned: u64, retracted: u64) -> rusqlite::Result<bool> {
     // Fewer than were counted before would hide a loss.
     if ledger(connection)? != seen || learned + retracted < seen.learned + seen.retracted {
@@ -560,7 +592,11 @@ mod tests {
 
     fn queue(max_attempts: u32, max_queued: u64) -> (tempfile::TempDir, Embedded, Arc<dyn Queue>) {
         let dir = tempfile::tempdir().unwrap();
-        let embedded = Embedded::open(dir.path(), QueueSettings { lease: LEASE, max_attempts, max_queued }).unwrap();
+        let embedded = Embedded::open(
+            dir.path(),
+            QueueSettings { lease: LEASE, max_attempts, max_queued, ..QueueSettings::default() },
+        )
+        .unwrap();
         let queue = embedded.queue();
         (dir, embedded, queue)
     }
@@ -786,7 +822,8 @@ mod tests {
                 }
                 Move::Reopen => {
                     drop((embedded, queue));
-                    let settings = QueueSettings { lease: LEASE, max_attempts: 2, max_queued: 20 };
+                    let settings =
+                        QueueSettings { lease: LEASE, max_attempts: 2, max_queued: 20, ..QueueSettings::default() };
                     embedded = Embedded::open(dir.path(), settings).unwrap();
                     queue = embedded.queue();
                 }

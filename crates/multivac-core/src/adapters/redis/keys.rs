@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `{ns}:{p}:stream` | stream | the unfinished jobs; its one group is `workers` | while there is work; the empty key stays |
 //! | `{ns}:{p}:jobs` | hash | an unfinished job's id: `q` (on the stream), `r` (the same, and retracted) or `d` (dead), then its entry there | a field, as long as the job is unfinished |
-//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted`; the others are lengths | for good |
+//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes` of the unfinished; `drained` and `drained_bytes`, what has left the stream | for good |
 //! | `{ns}:{p}:dead` | stream | the dead letters | until retried or retracted |
 //! | `{ns}:{p}:bell` | list | at most one element, which wakes one consumer that waits | until the next consumer waits |
 //! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for | 24 hours |

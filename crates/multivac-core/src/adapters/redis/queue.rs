@@ -15,7 +15,7 @@ use super::keys::{GROUP, Keys};
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{
     Acceptance, DeadLetter, Failure, IDEMPOTENCY_KEY_LIFETIME, Job, JobState, Lease, LeaseToken, Ledger, Outcome,
-    Queue, QueueError, QueueSettings, Submission,
+    Partition, Queue, QueueError, QueueSettings, Submission,
 };
 
 /// One script takes no more jobs, and no more text, than this: Redis does nothing else meanwhile.
@@ -56,6 +56,7 @@ struct Scripts {
     find: Script,
     retract: Script,
     ledger: Script,
+    partition: Script,
     settle: Script,
     retry_dead: Script,
     tidy: Script,
@@ -80,6 +81,7 @@ impl Scripts {
             find: script!("find.lua"),
             retract: script!("retract.lua"),
             ledger: script!("ledger.lua"),
+            partition: script!("partition.lua"),
             settle: script!("settle.lua"),
             retry_dead: script!("retry_dead.lua"),
             tidy: script!("tidy.lua"),
@@ -313,13 +315,16 @@ impl Queue for RedisQueue {
             };
             by_partition[partition].push(i);
         }
-        let share = self.settings.max_queued.div_ceil(self.partitions.len() as u64);
+        let share = |limit: u64| limit.div_ceil(self.partitions.len() as u64);
         let mut results = vec![Acceptance::Full; submissions.len()];
         for (partition, places) in by_partition.iter().enumerate() {
             let keys = &self.partitions[partition];
             for places in chunks(places, |&i| submissions[i].job.datum.as_str().len()) {
                 let mut call = self.scripts.accept.prepare_invoke();
-                call.key(keys.of_scripts()).arg(share).arg(IDEMPOTENCY_KEY_LIFETIME.as_secs());
+                call.key(keys.of_scripts())
+                    .arg(share(self.settings.max_queued))
+                    .arg(share(self.settings.max_queued_bytes))
+                    .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs());
                 let mut idempotency_keys = 0;
                 for &i in places {
                     let Submission { job, idempotency_key } = &submissions[i];
@@ -388,6 +393,7 @@ impl Queue for RedisQueue {
                         Outcome::Learned => "learned",
                         Outcome::Retracted => "retracted",
                     });
+                    call.arg(lease.job.datum.as_str().len());
                 }
                 self.run::<()>("complete jobs", keys, &call).await?;
             }
@@ -462,6 +468,25 @@ impl Queue for RedisQueue {
 
     async fn ledger(&self) -> Result<Ledger, QueueError> {
         Ok(total(&self.counts().await?))
+    }
+
+    async fn partitions(&self) -> Result<Vec<Partition>, QueueError> {
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        let mut partitions = Vec::with_capacity(self.partitions.len());
+        for keys in &self.partitions {
+            let mut call = self.scripts.partition.prepare_invoke();
+            let counts: [i64; 7] = self.run("count its jobs", keys, call.key(keys.of_scripts()).arg(GROUP)).await?;
+            partitions.push(Partition {
+                queued: count(counts[0]),
+                processing: count(counts[1]),
+                dead: count(counts[2]),
+                size_bytes: count(counts[3]),
+                oldest: (counts[4] >= 0).then(|| Timestamp::from_millis(counts[4])),
+                drained: count(counts[5]),
+                drained_bytes: count(counts[6]),
+            });
+        }
+        Ok(partitions)
     }
 
     async fn settle(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {

@@ -1,13 +1,15 @@
 -- Puts jobs on the stream, in their order; a job or an idempotency key that is there already adds nothing.
 --
 -- KEYS after the partition's: the idempotency keys.
--- ARGV: unfinished jobs at most, the keys' lifetime in seconds; then of each job: id, received at, text, trace or '',
--- and the place of its idempotency key among them, or 0.
+-- ARGV: unfinished jobs at most, bytes of their text at most, the keys' lifetime in seconds; then of each job: id,
+-- received at, text, trace or '', and the place of its idempotency key among them, or 0.
 -- Returns for each job '+' (accepted), '-' (full), or the id that its idempotency key stands for.
-local limit, lifetime = tonumber(ARGV[1]), ARGV[2]
+local limit, limit_bytes, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local held, accepted, results = redis.call('XLEN', stream), 0, {}
+-- An empty stream holds no bytes, whatever was counted: someone may have deleted entries by hand.
+local bytes = held > 0 and tonumber(redis.call('HGET', ledger, 'bytes') or 0) or 0
 
-for i = 3, #ARGV, 5 do
+for i = 4, #ARGV, 5 do
   local id, at, data, trace = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local place = tonumber(ARGV[i + 4])
   local idempotency_key = place > 0 and KEYS[5 + place]
@@ -17,7 +19,7 @@ for i = 3, #ARGV, 5 do
     result = first
   elseif redis.call('HEXISTS', jobs, id) == 1 then
     -- The call is made again because its first answer was lost.
-  elseif held >= limit then
+  elseif held >= limit or bytes + #data > limit_bytes then
     result = '-'
   else
     local fields = { 'id', id, 'at', at, 'attempts', '0', 'data', data }
@@ -26,13 +28,14 @@ for i = 3, #ARGV, 5 do
     end
     redis.call('HSET', jobs, id, 'q' .. redis.call('XADD', stream, '*', unpack(fields)))
     if idempotency_key then redis.call('SET', idempotency_key, id, 'EX', lifetime) end
-    held, accepted = held + 1, accepted + 1
+    held, bytes, accepted = held + 1, bytes + #data, accepted + 1
   end
   results[#results + 1] = result
 end
 
 if accepted > 0 then
   redis.call('HINCRBY', ledger, 'accepted', accepted)
+  redis.call('HSET', ledger, 'bytes', bytes)
   ring()
 end
 return results

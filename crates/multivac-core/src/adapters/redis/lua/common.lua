@@ -23,6 +23,13 @@ local function holds(group, consumer, entry, delivery)
   return pending and pending[2] == consumer and pending[4] == tonumber(delivery)
 end
 
+-- Notes that so many jobs, with so much text, have left the stream.
+local function drained(count, bytes)
+  redis.call('HINCRBY', ledger, 'bytes', -bytes)
+  redis.call('HINCRBY', ledger, 'drained', count)
+  redis.call('HINCRBY', ledger, 'drained_bytes', bytes)
+end
+
 local function forget(group, entry)
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)
@@ -38,6 +45,7 @@ end
 local function bury(group, entry, fields, attempts, error, now)
   local id = fields[ID]
   forget(group, entry)
+  drained(1, #fields[DATA])
   if noted(id) == 'r' then
     redis.call('HDEL', jobs, id)
     redis.call('HINCRBY', ledger, 'retracted', 1)

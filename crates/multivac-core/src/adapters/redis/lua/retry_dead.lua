@@ -9,5 +9,6 @@ fields[ATTEMPTS] = 0
 local entry = redis.call('XADD', stream, '*', unpack(fields, 1, #fields - 4)) -- without error and died_at
 redis.call('HSET', jobs, id, 'q' .. entry)
 redis.call('XDEL', dead, letter)
+redis.call('HINCRBY', ledger, 'bytes', #fields[DATA])
 ring()
 return 1
