@@ -2,6 +2,9 @@
 # All of CI, in order: format, clippy with warnings as errors, all tests against a real Redis and a real
 # MongoDB, the rules of the edge with a real nginx, documentation with warnings as errors.
 #
+#     scripts/check.sh             a few minutes once the dependencies are built
+#     scripts/check.sh --images    also builds the images and tests docker compose (compose-test.sh)
+#
 # What it needs   Rust (cargo, rustfmt, clippy), a C compiler, python3; test-backends.sh gets the servers.
 # What it returns 0 if every step passed. All steps run, so that one failure does not hide the next; the last
 #                 line is always the totals of all tests, `N passed, N failed`.
@@ -37,17 +40,20 @@ tests() { CI=1 scripts/test-backends.sh cargo test --workspace --locked --no-fai
 
 # The rules of the edge, each of which counts as a test.
 edge() { scripts/e2e.sh 2>&1 | tee -a "$log"; }
+compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step tests tests
 step edge edge
+[[ ${1:-} != --images ]] || step compose compose
 step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
 printf '\n'
 [[ ${#failed[@]} == 0 ]] || printf 'check: failed: %s\n' "${failed[*]}"
-# One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for the edge: `e2e: 84 rules hold, 0 broken`.
+# One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for the edge and one for
+# docker compose: `e2e: 84 rules hold, 0 broken`.
 awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }
-     /^e2e: [0-9]/ { passed += $2; failures += $5 }
+     /^(e2e|compose-test): [0-9]/ { passed += $2; failures += $5 }
      END { printf "%d passed, %d failed\n", passed, failures }' "$log"
 [[ ${#failed[@]} == 0 ]]

@@ -5,6 +5,7 @@
 #     scripts/setup.sh --user NAME         a person who may feed and retract, with a new password, told once
 #     scripts/setup.sh --user NAME --ask   the same, with a password that you type
 #     scripts/setup.sh --remove-user NAME  a person who no longer may
+#     scripts/setup.sh --rotate WHAT       new passwords of redis or mongo, or a new keyfile; says what to restart
 #
 # What it makes   secrets/ (never committed, mode 700, each file 600), and .env, which tells docker compose whom the
 #                 containers run as: you, so that they can read the files; as root, the user 65532.
@@ -12,7 +13,7 @@
 #                           htpasswd             who may change data, by the hash of their passwords
 #                   app/    redis_url, mongo_url what the api and the workers connect with
 #                   redis/  redis.conf           its password
-#                   mongo/  keyfile, root_password, app_password
+#                   mongo/  keyfile, root_password, app_password (and the root_password before, to change it with)
 #                   curlrc  for `curl -K secrets/curlrc …`: the first person's name and password, and the certificate
 # What it needs   bash, openssl.
 # Elsewhere       MULTIVAC_SECRETS is the directory, MULTIVAC_ENV_FILE the file, if they shall be others.
@@ -137,13 +138,34 @@ make_what_is_missing() {
         made+=("$ENV_FILE")
     fi
 
-    if [[ ${#made[@]} == 0 ]]; then
-        say "everything is there"
-        return
-    fi
+    [[ ${#made[@]} -gt 0 ]] || made=("nothing: everything is there")
     local thing
     for thing in "${made[@]}"; do say "made $thing"; done
-    say "now: docker compose up -d --wait"
+}
+
+# --- new in place of old ------------------------------------------------------------------------------------------
+
+rotate() {
+    case ${1:-} in
+        redis)
+            rm -f "$SECRETS"/{redis/redis.conf,app/redis_url}
+            make_what_is_missing
+            say "now: docker compose restart redis api worker"
+            ;;
+        mongo)
+            rm -f "$SECRETS"/{mongo/app_password,app/mongo_url}
+            # deploy/mongo/init.js changes it, for which it needs the old one.
+            mv "$SECRETS"/mongo/root_password{,.old}
+            make_what_is_missing
+            say "now: docker compose run --rm mongo-init && docker compose restart api worker"
+            ;;
+        keyfile)
+            rm -f "$SECRETS/mongo/keyfile"
+            make_what_is_missing
+            say "now: docker compose restart mongo"
+            ;;
+        *) fail "--rotate takes redis, mongo or keyfile; a person's password is changed by --user" ;;
+    esac
 }
 
 # --- the way through --------------------------------------------------------------------------------------------
@@ -152,6 +174,7 @@ command -v openssl >/dev/null || fail "openssl is missing"
 case ${1:-} in
     '')
         make_what_is_missing
+        say "next: docker compose up -d --wait"
         ;;
     --user)
         check_name "${2:-}"
@@ -162,6 +185,10 @@ case ${1:-} in
     --remove-user)
         check_name "${2:-}"
         remove_user "$2"
+        ;;
+    --rotate)
+        [[ -d $SECRETS ]] || fail "there is nothing yet: run scripts/setup.sh"
+        rotate "${2:-}"
         ;;
     *)
         sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"

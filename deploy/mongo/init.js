@@ -1,0 +1,22 @@
+// Run by mongosh at every `docker compose up`: makes mongod a replica set of one, and the applications' user, who can
+// touch their database and nothing else. What is there already stays, but for the passwords, which become the files'.
+const fs = require("fs");
+const secret = (name) => fs.readFileSync(`/run/secrets/mongo/${name}`, "utf8").trim();
+
+const admin = db.getSiblingDB("admin");
+try {
+  admin.auth("root", secret("root_password"));
+} catch (refused) {
+  // scripts/setup.sh --rotate mongo has left the one before.
+  admin.auth("root", secret("root_password.old"));
+  admin.changeUserPassword("root", secret("root_password"));
+}
+if (!db.hello().setName) {
+  rs.initiate({ _id: "rs0", members: [{ _id: 0, host: "mongo:27017" }] });
+}
+while (!db.hello().isWritablePrimary) sleep(100);
+
+const own = db.getSiblingDB("multivac");
+const rights = { pwd: secret("app_password"), roles: [{ role: "readWrite", db: "multivac" }] };
+if (own.getUser("multivac")) own.updateUser("multivac", rights);
+else own.createUser({ user: "multivac", ...rights });

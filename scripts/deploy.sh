@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Starts a published version on a machine with Docker, by ssh, or upgrades what runs there:
+#
+#     scripts/deploy.sh [USER@]HOST VERSION REGISTRY
+#
+# What it does    Copies docker-compose.yml, deploy/ and setup.sh into ~/multivac there, runs setup.sh (which changes
+#                 nothing that is there already), notes the version in .env, pulls the images and starts them. The
+#                 secrets are made there and stay there.
+# What it needs   ssh (or MULTIVAC_SSH, such as 'ssh -p 2222'); there: Docker with compose, bash, openssl.
+# What it returns 0 when every container is healthy.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[[ $# == 3 ]] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 2; }
+read -r -a ssh <<<"${MULTIVAC_SSH:-ssh}"
+
+tar --create --gzip docker-compose.yml deploy scripts/setup.sh |
+    "${ssh[@]}" "$1" 'mkdir -p multivac && tar --extract --gzip --directory multivac'
+"${ssh[@]}" "$1" bash -s -- "$(printf '%q %q' "$2" "${3%/}/")" <<'THERE'
+set -euo pipefail
+cd multivac
+scripts/setup.sh
+sed -i '/^MULTIVAC_VERSION=/d; /^MULTIVAC_REGISTRY=/d' .env
+printf 'MULTIVAC_VERSION=%s\nMULTIVAC_REGISTRY=%s\n' "$1" "$2" >>.env
+docker compose pull --quiet api worker
+docker compose up --detach --wait --no-build
+THERE
