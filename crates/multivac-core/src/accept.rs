@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::backpressure::Backpressure;
 use crate::datum::{Datum, DatumId, Timestamp};
@@ -24,7 +24,14 @@ const STEPS: usize = 2;
 /// Single data that wait at most; who comes then waits to be taken, so memory stays bounded.
 const WAITING: usize = 4_096;
 
-/// Why a datum was not accepted. Nothing is on the queue then, as far as anyone can know.
+/// How long a queue that fell silent is asked again, so that the client can be told what became of its datum; well within
+/// what the queue remembers. The others wait behind it, so no longer than a queue takes that only starts again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is asked.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Why a datum was not accepted. Nothing is on the queue then, but for [`Unheard`](AcceptError::Unheard).
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AcceptError {
     /// The queue holds as much as it may.
@@ -36,6 +43,9 @@ pub enum AcceptError {
     /// The queue is out of reach.
     #[error("the queue is out of reach; nothing was accepted")]
     Unavailable(#[source] Arc<QueueError>),
+    /// The queue was asked, and fell silent before it answered.
+    #[error("the queue gave no answer; the datum may be accepted: send it again with the same Idempotency-Key")]
+    Unheard(#[source] Arc<QueueError>),
 }
 
 /// A text on its way in, with what came with it.
@@ -145,12 +155,9 @@ async fn accept_step(
     backpressure: &Backpressure,
     submissions: &[Submission],
 ) -> Vec<Result<DatumId, AcceptError>> {
-    let acceptances = match queue.accept(submissions).await {
+    let acceptances = match heard(queue, submissions).await {
         Ok(acceptances) => acceptances,
-        Err(error) => {
-            let error = AcceptError::Unavailable(Arc::new(error));
-            return submissions.iter().map(|_| Err(error.clone())).collect();
-        }
+        Err(error) => return submissions.iter().map(|_| Err(error.clone())).collect(),
     };
     let refused = || submissions.iter().zip(&acceptances).filter(|(_, acceptance)| **acceptance == Acceptance::Full);
     let retry_after = match refused().count() as u64 {
@@ -167,4 +174,25 @@ async fn accept_step(
         Acceptance::Full => Err(AcceptError::Full { retry_after }),
     });
     results.collect()
+}
+
+/// One step of the queue, repeated until it is known what came of it: what was accepted and not told would be fed again.
+async fn heard(queue: &dyn Queue, submissions: &[Submission]) -> Result<Vec<Acceptance>, AcceptError> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut unheard = false;
+    loop {
+        match queue.accept(submissions).await {
+            Ok(acceptances) => return Ok(acceptances),
+            Err(error) => {
+                unheard |= matches!(error, QueueError::Unheard { .. });
+                if !unheard {
+                    return Err(AcceptError::Unavailable(Arc::new(error)));
+                }
+                if Instant::now() >= deadline {
+                    return Err(AcceptError::Unheard(Arc::new(error)));
+                }
+            }
+        }
+        sleep(ASK_AGAIN).await;
+    }
 }

@@ -43,6 +43,9 @@ pub struct IdempotencyKey(pub [u8; 16]);
 /// How long an [`IdempotencyKey`] is remembered at least.
 pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a call that gave no answer may be repeated: as long at least, an adapter knows it again.
+pub const REMEMBERED: Duration = Duration::from_secs(30);
+
 /// What became of one [`Submission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceptance {
@@ -181,6 +184,16 @@ pub enum QueueError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// It was asked and gave no answer: it may have done it all the same. The same call may succeed later, and does
+    /// nothing then if it was done already.
+    #[error("the queue gave no answer: {message}")]
+    Unheard {
+        /// What was tried, and what came of it.
+        message: String,
+        /// The library's error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
     /// It answers, but cannot be used as it is set up: someone has to change that.
     #[error("{0}")]
     Misconfigured(String),
@@ -191,7 +204,7 @@ impl QueueError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { .. } => true,
+            Self::Unavailable { .. } | Self::Unheard { .. } => true,
             Self::Misconfigured(_) => false,
         }
     }
@@ -221,8 +234,9 @@ impl Default for QueueSettings {
 /// All methods may be called at once from any number of tasks and processes.
 ///
 /// # Errors
-/// Every method: [`QueueError::Unavailable`] when the backend did not do it or did not say so. It may have happened
-/// all the same; every method is safe to repeat with the same arguments.
+/// Every method: [`QueueError::Unavailable`] when the backend did not do it, [`QueueError::Unheard`] when it did not say
+/// so and may have done it all the same. Every method is safe to repeat with the same arguments within
+/// [`REMEMBERED`].
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
     /// Connects, makes what is missing, and checks the backend's set-up. Called at start, and again until it succeeds.

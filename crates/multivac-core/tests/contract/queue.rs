@@ -2,14 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::cmd;
+use multivac_core::accept::{Acceptor, Offer};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::queue::{
-    Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueSettings,
-    Submission,
+    Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueError,
+    QueueSettings, Submission,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::backends::{self, Backend};
 
@@ -86,6 +90,90 @@ async fn redis_may_lose_its_group_and_its_stream() {
         assert_eq!(ledger(&queue).await.learned, 2);
     })
     .await;
+}
+
+/// What an adapter's own client may do when a connection breaks, and we do.
+#[tokio::test]
+async fn a_call_of_accept_that_comes_again_after_its_jobs_are_finished_adds_nothing_to_redis() {
+    for partitions in [1, 3] {
+        backends::run(backends::redis(partitions), async |backend| {
+            let keyed = |key: u8| Submission { job: job("keyed"), idempotency_key: Some(IdempotencyKey([key; 16])) };
+            let queue = backend.queue(QueueSettings { max_queued: 2 * backend.partitions(), ..patient() }).await;
+            let batch = [keyed(1), keyed(1), keyed(1), submission(&job("one")), submission(&job("two"))];
+            let first = queue.accept(&batch).await.unwrap();
+            let leases = lease(&queue, first.iter().filter(|answer| **answer == Acceptance::Accepted).count()).await;
+            complete(&queue, &leases).await;
+            let before = ledger(&queue).await;
+            assert_eq!(queue.accept(&batch).await.unwrap(), first);
+            assert_eq!(ledger(&queue).await, before);
+        })
+        .await;
+    }
+}
+
+/// A reply that is lost on its way is asked for again, so that nobody is told of a failure who will feed it twice.
+#[tokio::test]
+async fn a_lost_reply_is_asked_for_again() {
+    let Some(mut redis) = backends::redis(1) else { return };
+    let plain = redis.0.urls.len() == 1 && redis.0.urls[0].starts_with("redis://") && !redis.0.urls[0].contains('@');
+    assert!(plain, "this test puts a proxy before one plain Redis");
+    let proxy = losing_replies_to("gone astray", redis.0.urls[0].trim_start_matches("redis://")).await;
+    redis.0.urls = vec![format!("redis://{proxy}")];
+    backends::run(Some(redis), async |backend| {
+        let queue = backend.queue(patient()).await;
+        // Redis knows the script from here on; a lost reply that it does not know it would be another case.
+        accept(&queue, "arrives").await;
+        let submissions = [submission(&job("gone astray"))];
+        let lost = queue.accept(&submissions).await;
+        assert!(matches!(lost, Err(QueueError::Unheard { .. })), "{lost:?}");
+        let acceptor = Acceptor::new(Arc::clone(&queue));
+        let datum = Datum::accepted_before("gone astray again");
+        acceptor.accept(Offer { datum, key: None, trace: None }).await.unwrap();
+        assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
+    })
+    .await;
+}
+
+/// A proxy that closes the connection instead of passing on the reply, the first two times a request holds `text`.
+async fn losing_replies_to(text: &'static str, target: &str) -> std::net::SocketAddr {
+    let target = target.split('/').next().unwrap().to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let left = Arc::new(AtomicUsize::new(2));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (target, left) = (target.clone(), Arc::clone(&left));
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(target).await.unwrap();
+                let (mut asked, mut said) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+                loop {
+                    let done = tokio::select! {
+                        read = client.read(&mut asked) => {
+                            let read = read.unwrap_or(0);
+                            let request = &asked[..read];
+                            server.write_all(request).await.unwrap();
+                            let found = request.windows(text.len()).any(|window| window == text.as_bytes());
+                            if found && left.load(Ordering::Relaxed) > 0 {
+                                // It has been done once it is answered.
+                                let _ = server.read(&mut said).await;
+                                left.fetch_sub(1, Ordering::Relaxed);
+                                return;
+                            }
+                            read == 0
+                        }
+                        read = server.read(&mut said) => {
+                            let read = read.unwrap_or(0);
+                            client.write_all(&said[..read]).await.is_err() || read == 0
+                        }
+                    };
+                    if done {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
 }
 
 /// Leases that do not run out in a test.

@@ -1,5 +1,6 @@
 //! Connecting: pools, times, and what Redis's errors mean to the port.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_redis::redis::aio::ConnectionLike;
@@ -73,20 +74,32 @@ impl Pool {
         blocks: Duration,
         work: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, QueueError> {
+        let asked = AtomicBool::new(false);
         let call = async {
             let mut connection = self.get().await?;
+            asked.store(true, Ordering::Relaxed);
             let answer = work(&mut connection).await?;
             connection.fit = true;
-            Ok(answer)
+            Ok::<T, RedisError>(answer)
         };
-        match tokio::time::timeout(CALL_TIMEOUT + blocks, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(to_queue_error(what, error)),
-            Err(_) => Err(QueueError::Unavailable {
-                message: format!("Redis did not {what} within {} s", (CALL_TIMEOUT + blocks).as_secs()),
-                source: None,
-            }),
-        }
+        let (error, answered) = match tokio::time::timeout(CALL_TIMEOUT + blocks, call).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            // An error with a code is Redis's own word. In a Cluster it may be about the last of several tries.
+            Ok(Err(error)) => {
+                let answered = error.code().is_some() && matches!(self, Self::Single(_));
+                (to_queue_error(what, error), answered)
+            }
+            Err(_) => {
+                let message = format!("Redis did not {what} within {} s", (CALL_TIMEOUT + blocks).as_secs());
+                (QueueError::Unavailable { message, source: None }, false)
+            }
+        };
+        Err(match error {
+            QueueError::Unavailable { message, source } if asked.load(Ordering::Relaxed) && !answered => {
+                QueueError::Unheard { message, source }
+            }
+            error => error,
+        })
     }
 
     async fn get(&self) -> Result<Connection, RedisError> {

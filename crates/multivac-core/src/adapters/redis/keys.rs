@@ -8,6 +8,7 @@
 //! | `{ns}:{p}:dead` | stream | the dead letters | until retried or retracted |
 //! | `{ns}:{p}:bell` | list | at most one element, which wakes one consumer that waits | until the next consumer waits |
 //! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for | 24 hours |
+//! | `{ns}:{p}:accepted:<id>` | string | what was answered to a call whose first job this is, should the call come again | 30 seconds |
 //! | `{ns}:{p}:retracted:<id>` | string | that a retraction is in the ledger, should the call come again | 24 hours |
 //!
 //! `{ns}` is the namespace. The partition's number `p` stands in literal braces, so that in a Redis Cluster all keys of
@@ -59,6 +60,10 @@ impl Keys {
 
     pub(super) fn idempotency(&self, key: &IdempotencyKey) -> String {
         format!("{}:idem:{:032x}", self.prefix, u128::from_be_bytes(key.0))
+    }
+
+    pub(super) fn accepted(&self, first: DatumId) -> String {
+        format!("{}:accepted:{first}", self.prefix)
     }
 
     pub(super) fn retracted(&self, id: DatumId) -> String {

@@ -15,7 +15,7 @@ use super::keys::{GROUP, Keys};
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{
     Acceptance, DeadLetter, Failure, IDEMPOTENCY_KEY_LIFETIME, Job, JobState, Lease, LeaseToken, Ledger, Outcome,
-    Partition, Queue, QueueError, QueueSettings, Submission,
+    Partition, Queue, QueueError, QueueSettings, REMEMBERED, Submission,
 };
 
 /// One script takes no more jobs, and no more text, than this: Redis does nothing else meanwhile.
@@ -322,9 +322,11 @@ impl Queue for RedisQueue {
             for places in chunks(places, |&i| submissions[i].job.datum.as_str().len()) {
                 let mut call = self.scripts.accept.prepare_invoke();
                 call.key(keys.of_scripts())
+                    .key(keys.accepted(submissions[places[0]].job.id))
                     .arg(share(self.settings.max_queued))
                     .arg(share(self.settings.max_queued_bytes))
-                    .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs());
+                    .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs())
+                    .arg(REMEMBERED.as_secs());
                 let mut idempotency_keys = 0;
                 for &i in places {
                     let Submission { job, idempotency_key } = &submissions[i];
@@ -339,7 +341,13 @@ impl Queue for RedisQueue {
                         call.arg(0);
                     }
                 }
-                let answers: Vec<String> = self.run("accept jobs", keys, &call).await?;
+                let answers: Vec<String> = match self.run("accept jobs", keys, &call).await {
+                    // Of this part nothing, but of one before it.
+                    Err(QueueError::Unavailable { message, source }) if results.contains(&Acceptance::Accepted) => {
+                        return Err(QueueError::Unheard { message, source });
+                    }
+                    answers => answers?,
+                };
                 for (&i, answer) in places.iter().zip(answers) {
                     results[i] = match answer.as_str() {
                         "+" => Acceptance::Accepted,
@@ -349,7 +357,9 @@ impl Queue for RedisQueue {
                         }
                     };
                 }
-                self.pass_on_ring(partition).await?;
+                if let Err(error) = self.pass_on_ring(partition).await {
+                    tracing::debug!(%error, "no consumer was woken; they look by themselves soon");
+                }
             }
         }
         Ok(results)

@@ -1,24 +1,32 @@
 -- Puts jobs on the stream, in their order; a job or an idempotency key that is there already adds nothing.
 --
--- KEYS after the partition's: the idempotency keys.
--- ARGV: unfinished jobs at most, bytes of their text at most, the keys' lifetime in seconds; then of each job: id,
--- received at, text, trace or '', and the place of its idempotency key among them, or 0.
+-- KEYS after the partition's: where the answer is remembered; the idempotency keys.
+-- ARGV: unfinished jobs at most, bytes of their text at most, the keys' lifetime in seconds, how long to remember the
+-- answer in seconds; then of each job: id, received at, text, trace or '', and the place of its idempotency key among
+-- them, or 0.
 -- Returns for each job '+' (accepted), '-' (full), or the id that its idempotency key stands for.
 local limit, limit_bytes, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local held, accepted, results = redis.call('XLEN', stream), 0, {}
 -- An empty stream holds no bytes, whatever was counted: someone may have deleted entries by hand.
 local bytes = held > 0 and tonumber(redis.call('HGET', ledger, 'bytes') or 0) or 0
 
-for i = 4, #ARGV, 5 do
+-- The call is made again because its first answer was lost; its jobs may be finished, and forgotten, by now.
+local before = redis.call('GET', KEYS[6])
+if before then
+  for result in before:gmatch('%S+') do results[#results + 1] = result end
+  return results
+end
+
+for i = 5, #ARGV, 5 do
   local id, at, data, trace = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   local place = tonumber(ARGV[i + 4])
-  local idempotency_key = place > 0 and KEYS[5 + place]
+  local idempotency_key = place > 0 and KEYS[6 + place]
   local first = idempotency_key and redis.call('GET', idempotency_key)
   local result = '+'
   if first then
     result = first
   elseif redis.call('HEXISTS', jobs, id) == 1 then
-    -- The call is made again because its first answer was lost.
+    -- It is on the stream since a call of another shape.
   elseif held >= limit or bytes + #data > limit_bytes then
     result = '-'
   else
@@ -36,6 +44,7 @@ end
 if accepted > 0 then
   redis.call('HINCRBY', ledger, 'accepted', accepted)
   redis.call('HSET', ledger, 'bytes', bytes)
+  redis.call('SET', KEYS[6], table.concat(results, ' '), 'EX', ARGV[4])
   ring()
 end
 return results
