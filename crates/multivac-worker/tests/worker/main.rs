@@ -6,6 +6,7 @@ mod crash;
 mod drain;
 mod faults;
 mod load;
+mod operations;
 mod poison;
 mod process;
 mod start;
