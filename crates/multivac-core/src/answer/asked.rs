@@ -1,6 +1,6 @@
 //! A question taken apart: its terms and their weights, and the kind of answer it asks for.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -35,7 +35,7 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct AskedTerm {
     /// What is known of it.
-    pub(super) lexeme: Rc<Lexeme>,
+    pub(super) lexeme: Arc<Lexeme>,
     /// Its inverse document frequency.
     pub(super) weight: f32,
     /// Whether no passage holds it.
@@ -190,9 +190,9 @@ const MEASURES: &[&str] = &[
 impl Asked {
     /// Takes a question apart, and weighs its terms by how rare they are in the index.
     pub(super) fn new(question: &Question, index: &Snapshot) -> Result<Self, IndexError> {
-        let words: Vec<(&str, Rc<Lexeme>)> =
+        let words: Vec<(&str, Arc<Lexeme>)> =
             question.as_str().unicode_words().map(|word| (word, lexeme(word))).collect();
-        let content = |word: &&(&str, Rc<Lexeme>)| !word.1.classes.stop;
+        let content = |word: &&(&str, Arc<Lexeme>)| !word.1.classes.stop;
         // "Who is it?" has no other words: then these count.
         let all_stop = !words.iter().any(|word| content(&word));
         let (kind, wh, noun) = kind(&words);
@@ -216,7 +216,7 @@ impl Asked {
                 }
             }
             terms.push(AskedTerm {
-                lexeme: Rc::clone(lexeme),
+                lexeme: Arc::clone(lexeme),
                 weight,
                 absent: frequency == 0,
                 name: word.starts_with(char::is_uppercase) && (at > 0 || wh != Some(0)),
@@ -241,7 +241,7 @@ impl Asked {
 }
 
 /// The kind of a question, the word that asks, and the noun that says of what kind the answer is.
-fn kind(words: &[(&str, Rc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
+fn kind(words: &[(&str, Arc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
     let lower = |at: usize| words.get(at).map_or("", |(_, lexeme)| lexeme.lower.as_str());
     let asks =
         |word: &str| matches!(word, "who" | "whom" | "whose" | "when" | "where" | "what" | "which" | "why" | "how");

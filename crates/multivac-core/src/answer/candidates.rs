@@ -32,12 +32,13 @@ impl Candidates {
     pub(super) fn new(asked: &Asked, index: &Snapshot) -> Result<Self, IndexError> {
         let hits = index.search(&asked.search_terms(), PASSAGES)?;
         let mut met = Met::new(asked);
-        let readings: Vec<Reading> = hits.iter().map(|hit| met.read(&hit.passage)).collect();
+        let readings: Vec<Reading> = hits.iter().map(|hit| met.read(hit)).collect();
         // A sentence that asks repeats the words of a question, and answers none.
         let says = |found: &(usize, usize, Features)| found.2.asks == 0.0;
         let found = features::all(&met, &hits, &readings).into_iter().filter(says);
-        let found = found.map(|(passage, part, features)| Candidate { passage, part, features });
-        Ok(Self { found: found.collect(), hits, readings })
+        let found = found.map(|(passage, part, features)| Candidate { passage, part, features }).collect();
+        drop(met);
+        Ok(Self { found, hits, readings })
     }
 
     /// A candidate's text, word for word with its spaces made single.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::asked::{Asked, Kind};
-use super::reading::{Met, Part, Reading, Seen};
+use super::reading::{Met, Reading, Seen, WAYS};
 use super::vectors::{DIMENSIONS, Vector, cosine, unit};
-use crate::index::Hit;
+use crate::index::{Hit, Part};
 
 macro_rules! features {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -193,18 +193,15 @@ struct Cover {
 
 impl Cover {
     fn of(met: &Met<'_>, words: &[Seen]) -> Self {
-        let n = met.asked.terms.len();
-        let none = || vec![0.0; n];
-        let mut cover = Self { exact: none(), spelling: none(), meaning: none(), sense: none() };
+        let terms = met.asked.terms.len();
+        let mut nearest = vec![0.0; WAYS * terms];
         for word in words {
-            for (i, near) in met.nearness(*word).iter().enumerate() {
-                cover.exact[i] = cover.exact[i].max(near.exact);
-                cover.spelling[i] = cover.spelling[i].max(near.spelling);
-                cover.meaning[i] = cover.meaning[i].max(near.meaning);
-                cover.sense[i] = cover.sense[i].max(near.sense);
+            for (nearest, near) in nearest.iter_mut().zip(met.nearness(*word)) {
+                *nearest = if *near > *nearest { *near } else { *nearest };
             }
         }
-        cover
+        let way = |way: usize| nearest[way * terms..(way + 1) * terms].to_vec();
+        Self { exact: way(0), spelling: way(1), meaning: way(2), sense: way(3) }
     }
 
     /// The better of two for each term, by meaning.
@@ -328,17 +325,13 @@ fn of_part(
     let cover = &covers[at];
     let words = &reading.words[part.words.clone()];
     let content = words.iter().filter(|word| !met.word(**word).lexeme.classes.stop).count();
-    let said = words.iter().filter(|word| met.word(**word).said && !met.word(**word).lexeme.classes.stop).count();
-    let fresh = |word: &&Seen| !met.word(**word).said && !met.word(**word).lexeme.classes.stop;
+    let fresh = words.iter().filter(|word| met.word(**word).fresh).count();
     let touching: Vec<usize> = (0..words.len()).filter(|&i| met.word(words[i]).touches).collect();
-    let added = kind_words(asked.kind, met, words);
+    let added: Vec<usize> = kind_words(asked.kind, met, words).collect();
     let distance = added.iter().flat_map(|&i| touching.iter().map(move |&j| i.abs_diff(j))).min();
     let previous = at.checked_sub(1).map_or(part.words.start, |i| reading.parts[i].words.start);
-    let focus = asked.focus.and_then(|focus| asked.terms[focus].lexeme.vector.as_ref());
-    let focus_added = focus.map_or(-1.0, |focus| {
-        let added = words.iter().filter(fresh).filter_map(|word| met.word(*word).lexeme.vector.as_ref());
-        added.map(|vector| cosine(focus, vector)).fold(-1.0, f32::max)
-    });
+    let focus_added = words.iter().map(|word| met.word(*word)).filter(|word| word.fresh);
+    let focus_added = focus_added.map(|word| word.to_focus).fold(-1.0, f32::max);
     let neighbours = &covers[at.saturating_sub(1)..covers.len().min(at + 2)];
     let around: Vec<f32> = (0..asked.terms.len())
         .map(|term| neighbours.iter().map(|cover| cover.spelling[term]).fold(0.0, f32::max))
@@ -369,9 +362,9 @@ fn of_part(
         asks: flag(text.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])),
         cut: flag(part.cut),
         points_back: flag(words.first().is_some_and(|word| met.word(*word).lexeme.classes.points_back)),
-        said: said as f32 / content.max(1) as f32,
-        adds: ln(words.iter().filter(fresh).count()),
-        pairs: pairs(met, words),
+        said: (content - fresh) as f32 / content.max(1) as f32,
+        adds: ln(fresh),
+        pairs: pairs(met, words, &touching),
         spread,
         onset: touching.first().map_or(1.0, |first| *first as f32 / words.len() as f32),
         kind_found: if asked.kind == Kind::Thing { -1.0 } else { flag(!added.is_empty()) },
@@ -385,8 +378,8 @@ fn of_part(
         around: share(asked, &around),
         run: run(met, words) as f32,
         negates: flag(negates != asked.negates),
-        adds_names: ln(kind_words(Kind::Person, met, words).len()),
-        adds_numbers: ln(kind_words(Kind::Number, met, words).len()),
+        adds_names: ln(kind_words(Kind::Person, met, words).count()),
+        adds_numbers: ln(kind_words(Kind::Number, met, words).count()),
         ..passage
     }
 }
@@ -400,8 +393,13 @@ fn run(met: &Met<'_>, words: &[Seen]) -> usize {
     // For each place in the question, how many words up to it agree with those up to here.
     let mut runs = vec![0; met.asked.words.len()];
     let mut longest = 0;
+    let mut running = false;
     for word in words {
         let places = &met.word(*word).places;
+        if places.is_empty() && !running {
+            continue;
+        }
+        running = !places.is_empty();
         let next: Vec<(usize, usize)> =
             places.iter().map(|&at| (at, 1 + at.checked_sub(1).map_or(0, |before| runs[before]))).collect();
         runs.fill(0);
@@ -414,8 +412,8 @@ fn run(met: &Met<'_>, words: &[Seen]) -> usize {
 }
 
 /// The words of the kind that is asked for, which the question does not say itself.
-pub(super) fn kind_words(kind: Kind, met: &Met<'_>, words: &[Seen]) -> Vec<usize> {
-    let is = |i: usize| {
+fn kind_words(kind: Kind, met: &Met<'_>, words: &[Seen]) -> impl Iterator<Item = usize> {
+    let is = move |i: usize| {
         let word = met.word(words[i]);
         let classes = word.lexeme.classes;
         let name = words[i].capital && !classes.stop && !classes.number && !classes.date;
@@ -432,17 +430,16 @@ pub(super) fn kind_words(kind: Kind, met: &Met<'_>, words: &[Seen]) -> Vec<usize
             Kind::Manner => classes.manner,
         }
     };
-    (0..words.len()).filter(|&i| !met.word(words[i]).said && is(i)).collect()
+    (0..words.len()).filter(move |&i| !met.word(words[i]).said && is(i))
 }
 
 /// The share of the question's neighbouring terms that stand within three words of each other, in the same order.
-fn pairs(met: &Met<'_>, words: &[Seen]) -> f32 {
+fn pairs(met: &Met<'_>, words: &[Seen], touching: &[usize]) -> f32 {
     let terms = met.asked.terms.len();
     if terms < 2 {
         return -1.0;
     }
-    let touches = |i: usize, term: usize| met.nearness(words[i])[term].spelling > 0.0;
-    let touching: Vec<usize> = (0..words.len()).filter(|&i| met.word(words[i]).touches).collect();
+    let touches = |i: usize, term: usize| met.spelling(words[i], term) > 0.0;
     let is_pair = |term: &usize| {
         touching
             .iter()

@@ -1,15 +1,13 @@
 //! What is known of a word by itself: its term, its meaning, and what kind of thing it can name.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::vectors::{Vector, vector};
 use crate::index::term;
 
-/// Words remembered, a thread: text repeats its words.
-const REMEMBERED: usize = 20_000;
+/// Words remembered at most are twice as many, some 20 MiB: text repeats its words, and taking one apart is dear.
+const REMEMBERED: usize = 32_768;
 
 /// The rarity of words that the vectors do not know.
 const UNKNOWN: f32 = 10.0;
@@ -200,22 +198,31 @@ pub(super) struct Lexeme {
     pub(super) rarity: f32,
 }
 
+/// The words that were met, by all threads. When there are too many, those are forgotten that were not met since the last
+/// time: never all at once, which the next question would have to pay for.
+#[derive(Default)]
+struct Known {
+    lately: foldhash::HashMap<Box<str>, Arc<Lexeme>>,
+    before: foldhash::HashMap<Box<str>, Arc<Lexeme>>,
+}
+
+static KNOWN: LazyLock<RwLock<Known>> = LazyLock::new(RwLock::default);
+
 /// What is known of a word.
-pub(super) fn lexeme(word: &str) -> Rc<Lexeme> {
-    thread_local! {
-        static KNOWN: RefCell<HashMap<String, Rc<Lexeme>>> = RefCell::new(HashMap::new());
+pub(super) fn lexeme(word: &str) -> Arc<Lexeme> {
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(lexeme) = known.lately.get(word) {
+        return Arc::clone(lexeme);
     }
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(lexeme) = known.get(word) {
-            return Rc::clone(lexeme);
-        }
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        let lexeme = Rc::new(Lexeme::new(word));
-        known.insert(word.to_owned(), Rc::clone(&lexeme));
-        lexeme
-    })
+    let lexeme = known.before.get(word).map(Arc::clone);
+    drop(known);
+    let lexeme = lexeme.unwrap_or_else(|| Arc::new(Lexeme::new(word)));
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    if known.lately.len() >= REMEMBERED {
+        known.before = std::mem::take(&mut known.lately);
+    }
+    known.lately.insert(word.into(), Arc::clone(&lexeme));
+    lexeme
 }
 
 impl Lexeme {

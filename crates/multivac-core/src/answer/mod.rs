@@ -98,7 +98,8 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
     let asked = Asked::new(question, index)?;
     let candidates = Candidates::new(&asked, index)?;
     let found = &candidates.found;
-    let sums: Vec<(usize, f32)> = found.iter().map(|found| (found.passage, model::rank(&found.features))).collect();
+    let sums = model::rank(found.iter().map(|found| &found.features));
+    let sums: Vec<(usize, f32)> = found.iter().map(|found| found.passage).zip(sums).collect();
     // The best sentence of each passage.
     let mut best: Vec<Option<usize>> = vec![None; candidates.hits.len()];
     for (at, (passage, sum)) in sums.iter().enumerate() {

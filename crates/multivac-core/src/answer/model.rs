@@ -6,30 +6,36 @@ use std::sync::LazyLock;
 use super::features::Features;
 
 /// The table, in lines: `features` (their names), `rank` and `trust` (trees in preorder; `3<0.5` goes left where feature 3 is at most 0.5;
-/// a number alone is a leaf), `curve` (trust:confidence, between which lines are drawn), `threshold` (the confidence to
+/// a number alone is a leaf, of which a tree has 32 at most), `curve` (trust:confidence, between which lines are drawn), `threshold` (the confidence to
 /// answer at), `precision` (that share of answers is right when answering at this confidence).
 static TABLE: &str = include_str!("model.txt");
 
 static MODEL: LazyLock<Model> = LazyLock::new(|| Model::read(TABLE).expect("fit.py writes a whole table"));
 
-/// A node: a feature and a bound, or a leaf.
+/// A branch of a tree: which of the values, a bound, and the leaves that stay within reach when the value is above it.
 #[derive(Debug, Clone, Copy)]
-enum Node {
-    /// At most the bound: the next node; above it: the one at `right`.
-    Split {
-        feature: u16,
-        bound: f32,
-        right: u32,
-    },
-    Leaf(f32),
+struct Branch {
+    bound: f32,
+    value: u32,
+    above: Leaves,
 }
 
-/// Trees whose leaves add up.
+/// A set of a tree's leaves; the lowest bit is the leftmost leaf.
+type Leaves = u32;
+
+/// Trees whose leaves add up, laid out as QuickScorer does (Lucchese et al. 2015): where a value is above a branch's
+/// bound, the leaves on its left are out of reach, and the leftmost leaf that stays is the tree's. So all branches are
+/// gone through in a line and no jump has to be guessed, several candidates at once.
 #[derive(Debug, Default)]
 struct Forest {
-    nodes: Vec<Node>,
-    roots: Vec<u32>,
+    branches: Vec<Branch>,
+    leaves: Vec<f32>,
+    /// Where each tree's branches and leaves end.
+    ends: Vec<(usize, usize)>,
 }
+
+/// Candidates that go through a forest together.
+const ABREAST: usize = 8;
 
 #[derive(Debug, Default)]
 struct Model {
@@ -103,56 +109,86 @@ pub fn threshold_for(precision: f64) -> Option<f64> {
     MODEL.precisions.iter().find(|(reached, _)| *reached >= precision).map(|(_, threshold)| *threshold)
 }
 
-/// The rank sum of a candidate: any number, higher is better.
-pub(super) fn rank(features: &Features) -> f32 {
-    MODEL.rank.sum(&features.values())
+/// The rank sum of each candidate: any number, higher is better.
+pub(super) fn rank<'a>(candidates: impl Iterator<Item = &'a Features>) -> Vec<f32> {
+    let rows: Vec<_> = candidates.map(Features::values).collect();
+    let rows: Vec<&[f32]> = rows.iter().map(<[f32; _]>::as_slice).collect();
+    MODEL.rank.sums(&rows)
 }
 
 /// How likely a chosen sentence is to be right, from 0 to 1.
 pub(super) fn confidence(features: &Features, choice: Choice) -> f64 {
     let values: Vec<f32> = features.values().into_iter().chain(choice.values()).collect();
-    MODEL.confidence(MODEL.trust.sum(&values))
+    MODEL.confidence(MODEL.trust.sums(&[&values])[0])
 }
 
 impl Forest {
-    fn sum(&self, values: &[f32]) -> f32 {
-        let leaf = |root: &u32| {
-            let mut at = *root as usize;
-            loop {
-                match self.nodes[at] {
-                    Node::Leaf(value) => return value,
-                    Node::Split { feature, bound, .. } if values[usize::from(feature)] <= bound => at += 1,
-                    Node::Split { right, .. } => at = right as usize,
-                }
+    /// The sum over all trees for each row of values.
+    fn sums(&self, rows: &[&[f32]]) -> Vec<f32> {
+        let mut sums = Vec::with_capacity(rows.len());
+        let mut values: Vec<[f32; ABREAST]> = Vec::new();
+        for rows in rows.chunks(ABREAST) {
+            values.clear();
+            values.resize(rows[0].len(), [0.0; ABREAST]);
+            for (i, row) in rows.iter().enumerate() {
+                values.iter_mut().zip(*row).for_each(|(values, value)| values[i] = *value);
             }
-        };
-        self.roots.iter().map(leaf).sum()
+            let mut sum = [0.0; ABREAST];
+            let (mut branch, mut leaf) = (0, 0);
+            for &(branches, leaves) in &self.ends {
+                let mut reach = [Leaves::MAX; ABREAST];
+                for Branch { bound, value, above } in &self.branches[branch..branches] {
+                    let values = values[*value as usize];
+                    for (reach, value) in reach.iter_mut().zip(values) {
+                        // The difference's sign, on all bits: a comparison that is done for all eight at once.
+                        let at_most = !((bound - value).to_bits().cast_signed() >> 31).cast_unsigned();
+                        *reach &= above | at_most;
+                    }
+                }
+                let tree = &self.leaves[leaf..leaves];
+                for (sum, reach) in sum.iter_mut().zip(reach) {
+                    *sum += tree[reach.trailing_zeros() as usize];
+                }
+                (branch, leaf) = (branches, leaves);
+            }
+            sums.extend_from_slice(&sum[..rows.len()]);
+        }
+        sums
     }
 
     /// Reads one tree of a forest over so many values.
     fn read(&mut self, line: &str, values: usize) -> Option<()> {
-        self.roots.push(u32::try_from(self.nodes.len()).ok()?);
+        let first = self.leaves.len();
         let mut tokens = line.split(' ');
-        self.read_node(&mut tokens, values)?;
+        self.read_node(&mut tokens, values, first)?;
+        self.ends.push((self.branches.len(), self.leaves.len()));
         tokens.next().is_none().then_some(())
     }
 
-    fn read_node<'a>(&mut self, tokens: &mut impl Iterator<Item = &'a str>, values: usize) -> Option<()> {
+    /// Reads a node and all below it, of the tree whose first leaf is `first`.
+    fn read_node<'a>(
+        &mut self,
+        tokens: &mut impl Iterator<Item = &'a str>,
+        values: usize,
+        first: usize,
+    ) -> Option<()> {
         let token = tokens.next()?;
-        let Some((feature, bound)) = token.split_once('<') else {
-            self.nodes.push(Node::Leaf(token.parse().ok()?));
-            return Some(());
+        let Some((value, bound)) = token.split_once('<') else {
+            self.leaves.push(token.parse().ok()?);
+            return (self.leaves.len() - first <= Leaves::BITS as usize).then_some(());
         };
-        let (feature, bound) = (feature.parse().ok()?, bound.parse().ok()?);
-        if usize::from(feature) >= values {
+        let (value, bound) = (value.parse().ok()?, bound.parse().ok()?);
+        if value as usize >= values {
             return None;
         }
-        let at = self.nodes.len();
-        self.nodes.push(Node::Split { feature, bound, right: 0 });
-        self.read_node(tokens, values)?;
-        let right = u32::try_from(self.nodes.len()).ok()?;
-        self.nodes[at] = Node::Split { feature, bound, right };
-        self.read_node(tokens, values)
+        let at = self.branches.len();
+        let left = self.leaves.len() - first;
+        self.branches.push(Branch { bound, value, above: Leaves::MAX });
+        self.read_node(tokens, values, first)?;
+        for leaf in left..self.leaves.len() - first {
+            self.branches[at].above &= !(1 << leaf);
+        }
+        self.read_node(tokens, values, first)
     }
 }
 
@@ -192,7 +228,7 @@ impl Model {
                 _ => {}
             }
         }
-        let whole = ![model.rank.roots.len(), model.trust.roots.len(), model.curve.len()].contains(&0);
+        let whole = ![model.rank.ends.len(), model.trust.ends.len(), model.curve.len()].contains(&0);
         whole.then_some(model)
     }
 }
@@ -207,7 +243,10 @@ mod tests {
         let sum = |a, b| {
             let mut values = Features::default().values();
             (values[0], values[1]) = (a, b);
-            model.rank.sum(&values)
+            let rows: [&[f32]; 9] = [&values; 9];
+            let sums = model.rank.sums(&rows);
+            assert!(sums.len() == 9 && sums.iter().all(|sum| *sum == sums[0]));
+            sums[0]
         };
         assert_eq!([sum(0.5, 2.0), sum(0.0, 2.5), sum(0.6, 0.0)], [1.25, 2.25, 3.25]);
         for (sum, confidence) in [(-9.0, 0.1), (0.0, 0.1), (1.0, 0.3), (2.0, 0.5), (3.0, 0.7), (99.0, 0.9)] {
@@ -220,6 +259,8 @@ mod tests {
         for table in ["", "rank 0<0.5 1\ntrust 1\ncurve 0:0", "rank 1 2\ntrust 1\ncurve 0:0", "rank 1\ncurve 0:0"] {
             assert!(Model::read(table).is_none(), "{table}");
         }
+        let wide = format!("rank {}0\ntrust 1\ncurve 0:0", "0<1 1 ".repeat(32));
+        assert!(Model::read(&wide).is_none(), "33 leaves");
         assert!(Model::read("rank 999<1 1 1\ntrust 1\ncurve 0:0").is_none());
     }
 

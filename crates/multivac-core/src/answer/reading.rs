@@ -1,14 +1,11 @@
 //! A passage as the question meets it: its words, each with how near it comes to every term of the question.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::asked::Asked;
 use super::lexicon::{Lexeme, lexeme};
 use super::vectors::cosine;
-use crate::index::words;
-use crate::process::{answerable, sentences};
+use crate::index::{Hit, Part};
 
 /// How near words come that begin alike ("entropic", "entropy"), and words that are a slip of one another.
 const SAME_BEGINNING: f32 = 0.6;
@@ -19,41 +16,48 @@ const UNCLEAR: f32 = 0.45;
 
 /// How near one word comes to one term of the question, each from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Nearness {
+struct Nearness {
     /// 1 where it is the same term.
-    pub(super) exact: f32,
+    exact: f32,
     /// By its letters.
-    pub(super) spelling: f32,
+    spelling: f32,
     /// By its letters or its meaning.
-    pub(super) meaning: f32,
+    meaning: f32,
     /// By its letters or its meaning, where that is clearly near: most pairs of words have a little in common.
-    pub(super) sense: f32,
+    sense: f32,
 }
+
+/// How near words come to all terms: how exactly for each term, then by spelling, by meaning, and by sense.
+pub(super) const WAYS: usize = 4;
 
 /// Words that were met in this question's passages, so that each is compared once.
 pub(super) struct Met<'a> {
     pub(super) asked: &'a Asked,
-    numbers: HashMap<*const Lexeme, u32>,
-    lexemes: Vec<MetWord>,
-    nearness: Vec<Nearness>,
+    /// Where the question says each of its terms, counted in words.
+    places: foldhash::HashMap<&'a str, Vec<usize>>,
+    numbers: foldhash::HashMap<&'a str, u32>,
+    words: Vec<MetWord>,
+    nearness: Vec<f32>,
 }
 
 /// A word, and what the question has to do with it.
 pub(super) struct MetWord {
-    pub(super) lexeme: Rc<Lexeme>,
+    pub(super) lexeme: Arc<Lexeme>,
     /// Whether the question says it.
     pub(super) said: bool,
+    /// Whether it is no stop word, and the question does not say it.
+    pub(super) fresh: bool,
     /// Where the question says it, counted in words.
     pub(super) places: Vec<usize>,
     /// Whether it comes near any term by its letters.
     pub(super) touches: bool,
+    /// How near its meaning is to that of the question's focus, where both are known: -1 to 1.
+    pub(super) to_focus: f32,
 }
 
 /// One word of a passage.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    /// Where it begins, in bytes.
-    pub(super) at: usize,
     /// Its number in [`Met`].
     pub(super) word: u32,
     /// Whether it begins with a capital letter.
@@ -63,78 +67,83 @@ pub(super) struct Seen {
 /// A passage that was read.
 pub(super) struct Reading {
     pub(super) words: Vec<Seen>,
-    /// Its sentences, or clauses of long ones: bytes, and words.
+    /// Its sentences, or clauses of long ones.
     pub(super) parts: Vec<Part>,
-}
-
-/// What can be an answer.
-pub(super) struct Part {
-    pub(super) bytes: Range<usize>,
-    pub(super) words: Range<usize>,
-    /// Whether it is a clause of a longer sentence.
-    pub(super) cut: bool,
 }
 
 impl<'a> Met<'a> {
     pub(super) fn new(asked: &'a Asked) -> Self {
-        Self { asked, numbers: HashMap::new(), lexemes: Vec::new(), nearness: Vec::new() }
+        let mut places: foldhash::HashMap<&str, Vec<usize>> = foldhash::HashMap::default();
+        for (at, term) in asked.words.iter().enumerate() {
+            places.entry(term).or_default().push(at);
+        }
+        Self { asked, places, numbers: foldhash::HashMap::default(), words: Vec::new(), nearness: Vec::new() }
     }
 
     /// Reads a passage.
-    pub(super) fn read(&mut self, passage: &str) -> Reading {
-        let mut seen = Vec::with_capacity(passage.len() / 5);
-        for (at, word) in words(passage) {
-            seen.push(Seen { at, word: self.number(word), capital: word.starts_with(char::is_uppercase) });
-        }
-        let within = |bytes: &Range<usize>| {
-            seen.partition_point(|word| word.at < bytes.start)..seen.partition_point(|word| word.at < bytes.end)
-        };
-        let whole = sentences(passage);
-        let parts = answerable(passage).into_iter().map(|bytes| Part {
-            words: within(&bytes),
-            cut: !whole.contains(&bytes),
-            bytes,
+    pub(super) fn read(&mut self, hit: &'a Hit) -> Reading {
+        let words = hit.outline.words.iter().filter_map(|word| {
+            let text = hit.passage.get(word.bytes.clone())?;
+            Some(Seen { word: self.number(text), capital: word.capital })
         });
-        Reading { parts: parts.collect(), words: seen }
+        Reading { words: words.collect(), parts: hit.outline.parts.clone() }
     }
 
     pub(super) fn word(&self, seen: Seen) -> &MetWord {
-        &self.lexemes[seen.word as usize]
+        &self.words[seen.word as usize]
     }
 
-    /// How near a word comes to each of the question's terms.
-    pub(super) fn nearness(&self, seen: Seen) -> &[Nearness] {
-        let terms = self.asked.terms.len();
-        &self.nearness[seen.word as usize * terms..][..terms]
+    /// How near a word comes to the question's terms, in all [`WAYS`].
+    pub(super) fn nearness(&self, seen: Seen) -> &[f32] {
+        let all = WAYS * self.asked.terms.len();
+        &self.nearness[seen.word as usize * all..][..all]
     }
 
-    fn number(&mut self, word: &str) -> u32 {
-        let lexeme = lexeme(word);
-        let next = self.lexemes.len() as u32;
-        let number = *self.numbers.entry(Rc::as_ptr(&lexeme)).or_insert(next);
+    /// How near a word comes to one term by its letters.
+    pub(super) fn spelling(&self, seen: Seen, term: usize) -> f32 {
+        self.nearness(seen)[self.asked.terms.len() + term]
+    }
+
+    fn number(&mut self, word: &'a str) -> u32 {
+        let next = self.words.len() as u32;
+        let number = *self.numbers.entry(word).or_insert(next);
         if number == next {
-            let mut touches = false;
-            for term in &self.asked.terms {
-                let nearness = nearness(&term.lexeme, &lexeme);
-                touches |= nearness.spelling > 0.0;
-                self.nearness.push(nearness);
-            }
-            // Kept alive, or another could come to lie at the same address.
-            let places = self.asked.words.iter().enumerate().filter(|(_, term)| **term == lexeme.term);
-            let places: Vec<usize> = places.map(|(at, _)| at).collect();
-            self.lexemes.push(MetWord { said: !places.is_empty(), places, touches, lexeme });
+            self.meet(lexeme(word));
         }
         number
     }
+
+    fn meet(&mut self, lexeme: Arc<Lexeme>) {
+        let (asked, start) = (self.asked, self.nearness.len());
+        let terms = asked.terms.len();
+        self.nearness.resize(start + WAYS * terms, 0.0);
+        let places = self.places.get(lexeme.term.as_str());
+        let said = places.is_some();
+        let mut touches = false;
+        for (at, term) in asked.terms.iter().enumerate() {
+            let nearness = if said && term.lexeme.term == lexeme.term {
+                Nearness { exact: 1.0, spelling: 1.0, meaning: 1.0, sense: 1.0 }
+            } else if lexeme.classes.stop {
+                Nearness::default()
+            } else {
+                nearness(&term.lexeme, &lexeme)
+            };
+            touches |= nearness.spelling > 0.0;
+            let ways = [nearness.exact, nearness.spelling, nearness.meaning, nearness.sense];
+            for (way, value) in ways.into_iter().enumerate() {
+                self.nearness[start + way * terms + at] = value;
+            }
+        }
+        let focus = asked.focus.and_then(|focus| asked.terms[focus].lexeme.vector.as_ref());
+        let to_focus = focus.zip(lexeme.vector.as_ref()).map_or(-1.0, |(a, b)| cosine(a, b));
+        let places = places.cloned().unwrap_or_default();
+        let fresh = !said && !lexeme.classes.stop;
+        self.words.push(MetWord { said, fresh, places, touches, to_focus, lexeme });
+    }
 }
 
+/// Of two words that are not of one term.
 fn nearness(asked: &Lexeme, met: &Lexeme) -> Nearness {
-    if asked.term == met.term {
-        return Nearness { exact: 1.0, spelling: 1.0, meaning: 1.0, sense: 1.0 };
-    }
-    if met.classes.stop {
-        return Nearness::default();
-    }
     let spelling = alike(&asked.lower, &met.lower);
     let meaning = match (&asked.vector, &met.vector) {
         (Some(a), Some(b)) => cosine(a, b).max(0.0),

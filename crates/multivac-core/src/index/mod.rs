@@ -5,6 +5,7 @@
 //! as it was when it was taken.
 
 pub mod follow;
+mod outline;
 mod schema;
 mod terms;
 
@@ -14,13 +15,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use tantivy::collector::TopDocs;
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
-use tantivy::schema::{IndexRecordOption, Value};
+use tantivy::schema::{IndexRecordOption, OwnedValue};
 use tantivy::{IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
 use tempfile::TempDir;
 
 use crate::datum::DatumId;
 use crate::store::{Change, StoredDatum};
-use schema::Fields;
+use schema::{Fields, Stored};
+pub use outline::{Outline, Part, Word};
 pub use terms::{term, terms, words};
 
 /// Memory for documents that are not committed yet, in bytes.
@@ -67,6 +69,8 @@ pub struct Hit {
     pub id: DatumId,
     /// Its text.
     pub passage: String,
+    /// Where its words and sentences lie.
+    pub outline: Outline,
     /// BM25.
     pub score: f32,
 }
@@ -79,7 +83,8 @@ impl Index {
     pub fn new() -> Result<Self, IndexError> {
         let directory = tempfile::Builder::new().prefix("multivac-index-").tempdir()?;
         let (schema, fields) = schema::schema();
-        let index = tantivy::Index::create_in_dir(directory.path(), schema)?;
+        let index = tantivy::Index::builder().schema(schema).settings(schema::settings());
+        let index = index.create_in_dir(directory.path())?;
         index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
         let writer = index.writer_with_num_threads(1, WRITER_MEMORY)?;
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
@@ -152,6 +157,7 @@ impl Index {
             let mut document = TantivyDocument::new();
             document.add_text(self.fields.id, &id);
             document.add_text(self.fields.passage, passage);
+            document.add_bytes(self.fields.outline, &Outline::of(passage).encode());
             writer.add_document(document)?;
         }
         Ok(())
@@ -189,10 +195,17 @@ impl Snapshot {
         let found = self.searcher.search(&query, &TopDocs::with_limit(max).order_by_score())?;
         let mut hits = Vec::with_capacity(found.len());
         for (score, address) in found {
-            let document: TantivyDocument = self.searcher.doc(address)?;
-            let text = |field| document.get_first(field).and_then(|value| value.as_str());
-            if let (Some(Ok(id)), Some(passage)) = (text(self.fields.id).map(str::parse), text(self.fields.passage)) {
-                hits.push(Hit { id, passage: passage.to_owned(), score });
+            let (mut id, mut text, mut outline) = (None, None, Outline::default());
+            for (field, value) in self.searcher.doc::<Stored>(address)?.0 {
+                match value {
+                    OwnedValue::Str(value) if field == self.fields.id => id = value.parse().ok(),
+                    OwnedValue::Str(value) => text = Some(value),
+                    OwnedValue::Bytes(value) => outline = Outline::decode(&value),
+                    _ => {}
+                }
+            }
+            if let (Some(id), Some(passage)) = (id, text) {
+                hits.push(Hit { id, passage, outline, score });
             }
         }
         Ok(hits)
