@@ -9,8 +9,11 @@ use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Longer words, in bytes, are no words: encoded data and the like. They cannot be searched for.
-const LONGEST: usize = 64;
+use crate::process::markup;
+
+/// Longer words, in bytes, are no words: encoded data and the like. They cannot be searched for. Words of Malayalam or
+/// Tamil may have forty letters of three bytes.
+const LONGEST: usize = 120;
 
 /// Words stemmed before, a thread: text repeats its words, and stemming is the dearest step.
 const REMEMBERED: usize = 20_000;
@@ -19,9 +22,15 @@ thread_local! {
     static STEMS: RefCell<HashMap<String, String>> = RefCell::new(HashMap::new());
 }
 
-/// The words of a text with the byte offset of each, by Unicode's rules (UAX 29). An ideograph is a word of its own.
+/// The words of a text with the byte offset of each, by Unicode's rules (UAX 29), without those of HTML's tags. An
+/// ideograph is a word of its own.
 pub fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.unicode_word_indices().filter(|(_, word)| word.len() <= LONGEST)
+    let markup = if text.contains(['<', '&']) { markup(text) } else { Vec::new() };
+    let mut tags = markup.into_iter().peekable();
+    text.unicode_word_indices().filter(move |(at, word)| {
+        while tags.next_if(|tag| tag.end <= *at).is_some() {}
+        word.len() <= LONGEST && tags.peek().is_none_or(|tag| *at < tag.start)
+    })
 }
 
 /// The terms of a text with the byte offset of each word.
@@ -112,6 +121,11 @@ mod tests {
     #[test]
     fn accents_and_possessives_make_no_other_word() {
         assert_eq!(all("Beyoncé's Beyonce’s beyonce"), ["beyonc", "beyonc", "beyonc"]);
+    }
+
+    #[test]
+    fn tags_and_entities_hold_no_words() {
+        assert_eq!(all("<p class=\"big\">Stars&nbsp;shine</p> a<b"), ["star", "shine", "a", "b"]);
     }
 
     #[test]

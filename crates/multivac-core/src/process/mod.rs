@@ -1,11 +1,13 @@
 //! Link 3: a job's text to a stored datum. Pure: no I/O, and the same text always gives the same result.
 
 mod digest;
+mod markup;
 mod normalise;
 mod passages;
 mod sentences;
 
 pub use digest::digest;
+pub use markup::markup;
 pub use normalise::normalise;
 pub use passages::passages;
 pub use sentences::{MAX_ANSWER_CHARS, answerable, sentences};

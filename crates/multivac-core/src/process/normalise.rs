@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-/// Text in Unicode NFC, its lines ended by `\n`, control and zero-width characters turned into spaces or left out.
+/// Stands where characters were that are no text: white space that ends sentences, so that no answer runs over it.
+pub(super) const GAP: char = '\u{b}';
+
+/// Text in Unicode NFC, its lines ended by `\n`, and a gap in place of each control character.
 ///
 /// Words are never changed, so that a sentence taken from the result is word for word what was fed.
 #[must_use]
@@ -24,9 +27,9 @@ pub fn normalise(text: &str) -> String {
             '\u{85}' | '\u{2028}' => out.push('\n'),
             '\u{2029}' | '\u{c}' => out.push_str("\n\n"),
             '\n' | '\t' => out.push(c),
-            // The byte order mark says nothing inside a text.
-            '\u{feff}' => {}
-            c if c.is_control() => out.push(' '),
+            // The byte order mark says nothing at the beginning of a text.
+            '\u{feff}' if out.is_empty() => {}
+            c if c.is_control() || c == '\u{feff}' => out.push(GAP),
             c => out.push(c),
         }
     }
@@ -49,6 +52,6 @@ mod tests {
 
     #[test]
     fn control_characters_part_words_and_vanish() {
-        assert_eq!(normalise("\u{feff}a\0b\u{1b}c"), "a b c");
+        assert_eq!(normalise("\u{feff}a\0b\u{1b}c"), "a\u{b}b\u{b}c");
     }
 }

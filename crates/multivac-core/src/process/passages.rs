@@ -1,6 +1,8 @@
 //! Text to passages: a passage is a paragraph, unless that is very long.
 
-use super::{normalise, sentences};
+use super::markup::hidden;
+use super::normalise::GAP;
+use super::{answerable, normalise, sentences};
 
 /// Where a paragraph is longer than this, in bytes, it is parted between sentences: a passage is to be about one thing.
 const LONG: usize = 2_000;
@@ -13,8 +15,23 @@ const HEADING: usize = 80;
 pub fn passages(text: &str) -> Vec<String> {
     let text = normalise(text);
     let mut passages = Vec::new();
+    let mut start = 0;
+    // What nobody sees parts paragraphs, and is in none.
+    for range in hidden(&text) {
+        passages_of(&text[start..range.start], &mut passages);
+        start = range.end;
+    }
+    passages_of(&text[start..], &mut passages);
+    if passages.is_empty() {
+        // Nothing but control characters or a script: it can be stored and looked up, though hardly found by a word.
+        part(text.trim(), &mut passages);
+    }
+    passages
+}
+
+fn passages_of(text: &str, passages: &mut Vec<String>) {
     let mut heading = String::new();
-    for paragraph in paragraphs(&text) {
+    for paragraph in paragraphs(text) {
         if paragraph.len() < HEADING
             && !paragraph.contains('\n')
             && !paragraph.ends_with(['.', '!', '?', '"', '”', '。'])
@@ -28,30 +45,30 @@ pub fn passages(text: &str) -> Vec<String> {
             continue;
         }
         let whole = std::mem::take(&mut heading) + paragraph;
-        part(&whole, &mut passages);
+        part(&whole, passages);
     }
     if !heading.is_empty() {
         passages.push(heading.trim_end().to_owned());
     }
-    if passages.is_empty() {
-        // Nothing but control characters: it can be stored and looked up, though hardly found by a word.
-        passages.push(text);
-    }
-    passages
+}
+
+/// White space that holds sentences together: a gap parts them, wherever it stands.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() && c != GAP
 }
 
 /// What stands between blank lines.
 fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        rest = rest.trim_start();
+        rest = rest.trim_start_matches(is_blank);
         if rest.is_empty() {
             return None;
         }
         let mut end = rest.len();
         let mut at = 0;
         for line in rest.split_inclusive('\n') {
-            if line.trim().is_empty() {
+            if line.chars().all(is_blank) {
                 end = at;
                 break;
             }
@@ -63,22 +80,31 @@ fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Cuts a long paragraph between sentences.
+/// Cuts a long paragraph between sentences, and a sentence that is longer still between clauses.
 fn part(paragraph: &str, passages: &mut Vec<String>) {
     if paragraph.len() <= LONG {
         passages.push(paragraph.to_owned());
         return;
     }
-    let mut start = 0;
-    let mut end = 0;
-    for sentence in sentences(paragraph) {
-        if sentence.end - start > LONG && end > start {
-            passages.push(paragraph[start..end].trim().to_owned());
-            start = sentence.start;
+    let (mut start, mut end) = (0, 0);
+    let pieces = sentences(paragraph).into_iter().flat_map(|sentence| {
+        if sentence.len() <= LONG {
+            return vec![sentence];
         }
-        end = sentence.end;
+        let clauses = answerable(&paragraph[sentence.clone()]).into_iter();
+        clauses.map(|clause| sentence.start + clause.start..sentence.start + clause.end).collect()
+    });
+    for piece in pieces {
+        if piece.end - start > LONG && end > start {
+            passages.push(paragraph[start..end].trim().to_owned());
+            start = piece.start;
+        }
+        end = piece.end;
     }
-    passages.push(paragraph[start..].trim().to_owned());
+    let rest = &paragraph[start..];
+    // Signs without a word have no sentences, however many.
+    let rest = rest.char_indices().nth(LONG).map_or(rest, |(end, _)| &rest[..end]);
+    passages.push(rest.trim().to_owned());
 }
 
 #[cfg(test)]
@@ -103,6 +129,25 @@ mod tests {
         assert!(parts.len() > 2);
         assert!(parts.iter().all(|p| p.len() <= LONG && p.ends_with("one thing.")));
         assert_eq!(parts.join(" "), text.trim());
+    }
+
+    #[test]
+    fn a_passage_is_bounded_where_nothing_ends_a_sentence() {
+        for text in
+            ["word ".repeat(20_000), "x".repeat(100_000), "宇宙".repeat(30_000), "a ".to_owned() + &"-".repeat(99_999)]
+        {
+            let parts = passages(&text);
+            assert!(parts.iter().all(|part| part.len() <= 3 * LONG), "{}", parts.len());
+            let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
+            assert_eq!(parts.iter().map(|part| letters(part)).sum::<usize>(), letters(&text));
+        }
+    }
+
+    #[test]
+    fn scripts_and_comments_are_in_no_passage() {
+        let page = "<p>Stars shine.</p>\n<script>\nlet dark = 1;\n\nlet cold = 2;\n</script><!-- nobody\n\nsees -->\n<p>They go out.</p>";
+        assert_eq!(passages(page), ["<p>Stars shine.</p>", "<p>They go out.</p>"]);
+        assert_eq!(passages("<script>alone()</script>"), ["<script>alone()</script>"]);
     }
 
     #[test]

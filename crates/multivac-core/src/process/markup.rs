@@ -1,0 +1,225 @@
+//! HTML that was pasted as text: what of it is seen by nobody. Its words are not searched for, and no answer begins or
+//! ends with it; what stands between its tags is word for word what was fed.
+//!
+//! No parser: `<`, a tag's name that HTML knows, and a `>` soon after. "a < b" and "Vec<u8>" are no tags.
+
+use std::ops::Range;
+
+/// A tag is shorter than this, in bytes; a longer one is taken for text, so that a look at a text stays one walk.
+const LONGEST_TAG: usize = 1_000;
+
+/// Tags between which text goes on: a sentence may hold them.
+const INLINE: &[&str] = &[
+    "a", "abbr", "b", "bdi", "bdo", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "label", "mark",
+    "q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr",
+];
+
+/// Tags that begin or end something: no sentence goes on beyond them.
+const BLOCK: &[&str] = &[
+    "address",
+    "article",
+    "aside",
+    "blockquote",
+    "body",
+    "br",
+    "button",
+    "caption",
+    "center",
+    "col",
+    "colgroup",
+    "dd",
+    "details",
+    "div",
+    "dl",
+    "dt",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "head",
+    "header",
+    "hr",
+    "html",
+    "iframe",
+    "img",
+    "input",
+    "legend",
+    "li",
+    "link",
+    "main",
+    "meta",
+    "nav",
+    "noscript",
+    "ol",
+    "option",
+    "p",
+    "pre",
+    "script",
+    "section",
+    "select",
+    "style",
+    "summary",
+    "svg",
+    "table",
+    "tbody",
+    "td",
+    "template",
+    "textarea",
+    "tfoot",
+    "th",
+    "thead",
+    "title",
+    "tr",
+    "ul",
+    "video",
+];
+
+/// A piece of markup that begins a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// Its length in bytes.
+    pub(super) length: usize,
+    /// Whether text goes on after it.
+    pub(super) inline: bool,
+}
+
+/// The tag that a text begins with, where it begins with one.
+pub(super) fn tag(text: &str) -> Option<Tag> {
+    let bytes = text.as_bytes();
+    if bytes.first() != Some(&b'<') {
+        return None;
+    }
+    if bytes.starts_with(b"<!doctype") || bytes.starts_with(b"<!DOCTYPE") {
+        return Some(Tag { length: close(bytes)?, inline: false });
+    }
+    let from = 1 + usize::from(bytes.get(1) == Some(&b'/'));
+    let name = bytes[from..].iter().take(12).take_while(|b| b.is_ascii_alphanumeric()).count();
+    let lower = text[from..from + name].to_ascii_lowercase();
+    if !matches!(bytes.get(from + name), Some(b'>' | b'/' | b' ' | b'\t' | b'\n')) {
+        return None;
+    }
+    let inline = INLINE.contains(&lower.as_str());
+    (inline || BLOCK.contains(&lower.as_str())).then_some(())?;
+    Some(Tag { length: close(bytes)?, inline })
+}
+
+/// Where a tag closes: after its `>`, which quotes may hide, and before any other `<`.
+fn close(bytes: &[u8]) -> Option<usize> {
+    let mut quote = None;
+    for (at, byte) in bytes.iter().enumerate().take(LONGEST_TAG).skip(1) {
+        match (byte, quote) {
+            (b'>', None) => return Some(at + 1),
+            (b'<', None) => return None,
+            (b'"' | b'\'', None) => quote = Some(byte),
+            (_, Some(open)) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What of a text is neither seen nor said: scripts, styles and comments, each from its beginning to its end.
+pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    // Kinds that are never closed from here on are not looked for again.
+    let mut open = [("<script", "</script>", true), ("<style", "</style>", true), ("<!--", "-->", true)];
+    while let Some(begin) = text[at..].find('<').map(|i| at + i) {
+        at = begin + 1;
+        for (opening, closing, closes) in &mut open {
+            if !*closes || !starts_with(&text[begin..], opening) {
+                continue;
+            }
+            match find(&text[at..], closing) {
+                Some(end) => {
+                    at += end + closing.len();
+                    found.push(begin..at);
+                }
+                None => *closes = false,
+            }
+            break;
+        }
+    }
+    found
+}
+
+fn starts_with(text: &str, ascii: &str) -> bool {
+    text.as_bytes().get(..ascii.len()).is_some_and(|start| start.eq_ignore_ascii_case(ascii.as_bytes()))
+}
+
+fn find(text: &str, ascii: &str) -> Option<usize> {
+    text.match_indices(&ascii[..1]).map(|(at, _)| at).find(|at| starts_with(&text[*at..], ascii))
+}
+
+/// The tags and the entities of a text, whose letters are no words.
+#[must_use]
+pub fn markup(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(begin) = text[at..].find(['<', '&']).map(|i| at + i) {
+        let length = tag(&text[begin..]).map(|tag| tag.length).or_else(|| entity(&text[begin..]));
+        at = begin + length.unwrap_or(1);
+        if length.is_some() {
+            found.push(begin..at);
+        }
+    }
+    found
+}
+
+/// The length of an entity: `&nbsp;`, `&#160;`.
+fn entity(text: &str) -> Option<usize> {
+    let name = text.strip_prefix('&')?.as_bytes();
+    let length = name.iter().take(10).take_while(|b| b.is_ascii_alphanumeric() || **b == b'#').count();
+    (length > 1 && name.get(length) == Some(&b';')).then_some(length + 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tags_are_told_from_other_signs() {
+        assert_eq!(tag("<b>x"), Some(Tag { length: 3, inline: true }));
+        assert_eq!(tag("</P >x"), Some(Tag { length: 5, inline: false }));
+        assert_eq!(tag("<a href=\"x>y\">z"), Some(Tag { length: 14, inline: true }));
+        for text in ["<", "< b>", "<b", "<u8>", "<bold>", "<b <i>", "<3", "a<b>", "<ü>", "</", "<a\u{301}>"] {
+            assert_eq!(tag(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn scripts_styles_and_comments_are_hidden_where_they_are_closed() {
+        let text = "a<script>if (b) { c }</script>d<STYLE>e</style>f<!-- g -->h<script>i";
+        let hidden: Vec<_> = hidden(text).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(hidden, ["<script>if (b) { c }</script>", "<STYLE>e</style>", "<!-- g -->"]);
+    }
+
+    #[test]
+    fn markup_is_tags_and_entities() {
+        let text = "Tom&nbsp;&amp; <b>Jerry</b> & co; a<b && c";
+        let markup: Vec<_> = markup(text).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(markup, ["&nbsp;", "&amp;", "<b>", "</b>"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_its_markup_in_order(text in "(<|>|&|;|/|-|!|script|b|p|\\PC){0,80}") {
+            for ranges in [markup(&text), hidden(&text)] {
+                let mut at = 0;
+                for range in ranges {
+                    prop_assert!(range.start >= at && text.get(range.clone()).is_some_and(|piece| !piece.is_empty()));
+                    at = range.end;
+                }
+            }
+        }
+    }
+}
