@@ -166,12 +166,7 @@ impl Forest {
     }
 
     /// Reads a node and all below it, of the tree whose first leaf is `first`.
-    fn read_node<'a>(
-        &mut self,
-        tokens: &mut impl Iterator<Item = &'a str>,
-        values: usize,
-        first: usize,
-    ) -> Option<()> {
+    fn read_node<'a>(&mut self, tokens: &mut impl Iterator<Item = &'a str>, values: usize, first: usize) -> Option<()> {
         let token = tokens.next()?;
         let Some((value, bound)) = token.split_once('<') else {
             self.leaves.push(token.parse().ok()?);

@@ -55,3 +55,43 @@ impl Standing {
         Ok(answer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datum::{Datum, DatumId, Timestamp};
+    use crate::process::process;
+    use crate::queue::Job;
+    use crate::store::Change;
+
+    fn put(text: &str) -> Change {
+        let now = Timestamp::now();
+        let job = Job { id: DatumId::generate(), datum: Datum::accepted_before(text), received_at: now, trace: None };
+        Change::Put(Box::new(process(&job, now)))
+    }
+
+    #[test]
+    fn a_state_of_the_index_costs_one_search_however_many_ask() {
+        let index = Arc::new(Index::new().expect("a new index"));
+        let standing = Standing::new("How is entropy reversed?".parse().expect("a question"), 0.0, Arc::clone(&index));
+        let asked_by_many = || {
+            let answers: Vec<Arc<Answer>> = std::thread::scope(|scope| {
+                let asking: Vec<_> =
+                    (0..8).map(|_| scope.spawn(|| standing.answer().expect("a readable index"))).collect();
+                asking.into_iter().map(|asking| asking.join().expect("no panic")).collect()
+            });
+            assert!(answers.iter().all(|answer| Arc::ptr_eq(answer, &answers[0])), "worked out once for all");
+            assert!(standing.known().is_some_and(|known| Arc::ptr_eq(&known, &answers[0])), "kept");
+            Arc::clone(&answers[0])
+        };
+        let mut last = asked_by_many();
+        for learned in 1..=3 {
+            index.apply(&[put("Entropy is reversed by gathering starlight.")]).expect("applied");
+            assert!(standing.known().is_none(), "the index has changed");
+            let answer = asked_by_many();
+            assert_eq!(answer.learned, learned);
+            assert!(!Arc::ptr_eq(&answer, &last));
+            last = answer;
+        }
+    }
+}

@@ -20,6 +20,11 @@ use crate::store::{Change, ChangeBatch, Position, Store, StoreError};
 /// Changes taken from the store, or applied, in one step.
 const BATCH: usize = 5_000;
 
+/// Under a steady feed, this long from one commit to the next, or as long as leaves the index a quarter of the time: a
+/// commit has its price however little it holds, and questions pay it. The first datum after a rest does not wait.
+const PACE: Duration = Duration::from_millis(80);
+const LONGEST_PACE: Duration = Duration::from_millis(300);
+
 /// How often a replica says that it is alive; well below the 5 seconds after which it counts as gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -136,6 +141,7 @@ impl Follower {
         });
         let _puller = AbortOnDrop(puller);
         let mut announced = Instant::now();
+        let mut due = Instant::now();
         loop {
             let first = tokio::select! {
                 () = stop.cancelled() => return Err(Interrupted::Stopped),
@@ -155,10 +161,22 @@ impl Follower {
                     }
                     Err(error) => failed = Some(error),
                 }
-                next = if changes.len() < 4 * BATCH { batches.try_recv().ok() } else { None };
+                // A retraction waits for the commit, and so it does not wait for more.
+                let urgent = || failed.is_some() || changes.iter().any(|change| matches!(change, Change::Removed(_)));
+                next = if changes.len() >= 4 * BATCH {
+                    None
+                } else if changes.is_empty() || due <= Instant::now() || urgent() {
+                    batches.try_recv().ok()
+                } else {
+                    tokio::time::timeout_at(due.into(), batches.recv()).await.unwrap_or(None)
+                };
             }
             let removed = changes.iter().any(|change| matches!(change, Change::Removed(_)));
-            self.apply(changes).await?;
+            if !changes.is_empty() {
+                let begun = Instant::now();
+                self.apply(changes).await?;
+                due = begun + (4 * begun.elapsed()).clamp(PACE, LONGEST_PACE);
+            }
             *from = position;
             let position = position.unwrap_or_default();
             self.progress.send_modify(|p| {

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use tantivy::collector::TopDocs;
+use tantivy::merge_policy::LogMergePolicy;
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{IndexRecordOption, OwnedValue};
 use tantivy::{IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
@@ -21,8 +22,8 @@ use tempfile::TempDir;
 
 use crate::datum::DatumId;
 use crate::store::{Change, StoredDatum};
-use schema::{Fields, Stored};
 pub use outline::{Outline, Part, Word};
+use schema::{Fields, Stored};
 pub use terms::{term, terms, words};
 
 /// Memory for documents that are not committed yet, in bytes.
@@ -75,6 +76,16 @@ pub struct Hit {
     pub score: f32,
 }
 
+/// When segments are merged: a search looks into each of them, but a merge writes all it merges. A steady feed makes some
+/// twelve small ones a second; with tantivy's own policy every eighth of them would be a reason to write the last 10,000
+/// passages again.
+fn merges() -> LogMergePolicy {
+    let mut policy = LogMergePolicy::default();
+    policy.set_min_layer_size(200);
+    policy.set_min_num_segments(5);
+    policy
+}
+
 impl Index {
     /// An empty index in a new temporary directory.
     ///
@@ -87,6 +98,7 @@ impl Index {
         let index = index.create_in_dir(directory.path())?;
         index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
         let writer = index.writer_with_num_threads(1, WRITER_MEMORY)?;
+        writer.set_merge_policy(Box::new(merges()));
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let snapshot = Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, passages: 0 };
         Ok(Self {

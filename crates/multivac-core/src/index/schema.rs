@@ -2,8 +2,8 @@
 //! reads some thirty documents from all over, and unpacking a large block for each of them would be most of the work.
 
 use tantivy::IndexSettings;
-use tantivy::schema::{Field, IndexRecordOption, OwnedValue, STORED, STRING, Schema, TextFieldIndexing, TextOptions};
 use tantivy::schema::document::{DeserializeError, DocumentDeserialize, DocumentDeserializer};
+use tantivy::schema::{Field, IndexRecordOption, OwnedValue, STORED, STRING, Schema, TextFieldIndexing, TextOptions};
 use tantivy::store::Compressor;
 
 /// The name of [`Terms`](super::terms::Terms) in tantivy.
