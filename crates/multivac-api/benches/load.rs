@@ -14,6 +14,7 @@
 use std::{
     fmt::Write as _,
     io,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -71,6 +72,10 @@ enum Mode {
     Ask { count: usize },
     /// Asks various questions.
     AskVarious { count: usize },
+    /// Asks the questions of a file, one a line, over and over.
+    AskFrom { file: PathBuf, count: usize },
+    /// Feeds the data of a file, one `{"data": …}` a line, each in a request of its own, so many a second.
+    FeedFrom { file: PathBuf, count: usize, rate: u32 },
     /// Feeds one datum at a time and asks for it until the answer holds it.
     Latency { rounds: usize },
 }
@@ -96,13 +101,21 @@ async fn run(args: Args) -> io::Result<Measured> {
     match args.mode {
         Mode::Feed { count } => {
             let request = move |i| form(&sentence(seed, i));
-            every("feed /multivac/data: accepted", &args, count, request).await
+            every("feed /multivac/data: accepted", &args, count, None, request).await
         }
         Mode::Bulk { count } => bulk(&args.target, seed, count).await,
         Mode::Learned { count } => learned(&args, count).await,
-        Mode::Ask { count } => every("ask the standing question", &args, count, |_| get("/multivac")).await,
+        Mode::Ask { count } => every("ask the standing question", &args, count, None, |_| get("/multivac")).await,
         Mode::AskVarious { count } => {
-            every("ask various questions", &args, count, move |i| ask(&question(seed, i))).await
+            every("ask various questions", &args, count, None, move |i| ask(&question(seed, i))).await
+        }
+        Mode::AskFrom { ref file, count } => {
+            let lines = lines(file)?;
+            every("ask a file's questions", &args, count, None, move |i| ask(&lines[i % lines.len()])).await
+        }
+        Mode::FeedFrom { ref file, count, rate } => {
+            let lines = lines(file)?;
+            every("feed a file's data", &args, count, Some(rate), move |i| json(&lines[i % lines.len()])).await
         }
         Mode::Latency { rounds } => latency(&args, rounds).await,
     }
@@ -132,11 +145,18 @@ impl Measured {
     }
 }
 
-/// Sends `count` requests over the connections, each connection one after the other.
+/// The lines of a file, for as long as the program runs.
+fn lines(file: &Path) -> io::Result<&'static [String]> {
+    let lines: Vec<String> = std::fs::read_to_string(file)?.lines().map(str::to_owned).collect();
+    if lines.is_empty() { Err(io::Error::other(format!("{} is empty", file.display()))) } else { Ok(lines.leak()) }
+}
+
+/// Sends `count` requests over the connections, each connection one after the other, so many a second at most.
 async fn every(
     what: &'static str,
     args: &Args,
     count: usize,
+    rate: Option<u32>,
     request: impl Fn(usize) -> Vec<u8> + Copy + Send + 'static,
 ) -> io::Result<Measured> {
     let next = Arc::new(AtomicUsize::new(0));
@@ -153,6 +173,9 @@ async fn every(
                     return io::Result::Ok((latencies, not_200));
                 }
                 let request = request(i);
+                if let Some(rate) = rate {
+                    tokio::time::sleep_until((started + Duration::from_secs(1) * i as u32 / rate).into()).await;
+                }
                 let sent = Instant::now();
                 let reply = connection.send(&request).await?;
                 latencies.push(sent.elapsed());
@@ -326,6 +349,14 @@ fn form(datum: &str) -> Vec<u8> {
         "POST /multivac/data HTTP/1.1\r\nHost: multivac\r\nContent-Type: application/x-www-form-urlencoded\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
+    )
+    .into_bytes()
+}
+
+fn json(datum: &str) -> Vec<u8> {
+    format!(
+        "POST /multivac/data HTTP/1.1\r\nHost: multivac\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{datum}",
+        datum.len()
     )
     .into_bytes()
 }
