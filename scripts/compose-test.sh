@@ -241,6 +241,9 @@ stored_ids() {
 }
 rule 'and those are the ids that are stored' stored_ids
 
+worker_status() { saw=$(compose exec -T worker multivac-worker status 2>&1) && [[ $saw == *10000* ]]; }
+rule "the worker's own commands say the same" worker_status
+
 # --- replicas of the api come and go under questions -------------------------------------------------------------------
 
 ask_all_the_while() {

@@ -114,7 +114,7 @@ edge() {
     export MULTIVAC_EDGE_DIR=$run MULTIVAC_EDGE_LISTEN=127.0.0.1:$2 MULTIVAC_EDGE_REDIRECT_LISTEN=127.0.0.1:$3 \
         MULTIVAC_EDGE_PUBLIC_PORT=$2 MULTIVAC_EDGE_API=$4 \
         MULTIVAC_EDGE_CERTIFICATE=$SECRETS/edge/tls.crt MULTIVAC_EDGE_KEY=$SECRETS/edge/tls.key \
-        MULTIVAC_EDGE_HTPASSWD=$SECRETS/edge/htpasswd MULTIVAC_EDGE_BURST=50 MULTIVAC_EDGE_RATE=50 \
+        MULTIVAC_EDGE_HTPASSWD=$SECRETS/edge/htpasswd MULTIVAC_EDGE_BURST=500 MULTIVAC_EDGE_RATE=500 \
         MULTIVAC_EDGE_CONNECTIONS=10 MULTIVAC_EDGE_HEADER_TIMEOUT=2s
     shift 4
     [[ $# == 0 ]] || export "$@"
@@ -139,7 +139,9 @@ curl_edge() { curl --silent --ipv4 --noproxy '*' --cacert "$SECRETS/edge/tls.crt
 # send CURL-ARGUMENTS…: leaves $status, and the reply in head and body.
 send() {
     : >"$directory/body" >"$directory/head"
-    status=$(curl_edge --output "$directory/body" --dump-header "$directory/head" --write-out '%{http_code}' "$@") || true
+    local error=0
+    status=$(curl_edge --output "$directory/body" --dump-header "$directory/head" --write-out '%{http_code}' "$@") || error=$?
+    [[ $status != 000 ]] || status="none (curl's error $error)"
 }
 
 # as_susan …: with the right password, which no process list shows.
@@ -193,21 +195,6 @@ rule 'no key, no start' refuses "MULTIVAC_EDGE_KEY=$directory/none"
 start edge edge "$directory/edge" "$https" "$http" "127.0.0.1:$api_port,127.0.0.1:$other_port"
 edge_pid=$pid
 until_true 15 get_is /healthz 200 || fail "the edge does not answer"
-
-# Slow bodies, from an address of their own: as many as one may have at once. They are looked at further down.
-slow_body() {
-    { printf 'data=slow'; sleep 44; } | curl_edge --interface 127.0.0.3 --config <(printf 'user = "susan:%s"' "$PASSWORD") \
-        --http1.1 --header 'Content-Type: application/x-www-form-urlencoded' --header 'Expect:' --upload-file - -X POST \
-        --output "$directory/slow-$1" --dump-header "$directory/slow-head-$1" --write-out '%{http_code}' \
-        "$BASE/multivac/data" >"$directory/slow-status-$1" || true
-}
-slow=()
-for i in {1..10}; do
-    slow_body "$i" 2>/dev/null &
-    slow+=($!)
-    running+=($!)
-done
-slow_started=$SECONDS
 
 # TLS.
 redirects() { send "http://127.0.0.1:$http/multivac?x=1" && [[ $status == 308 && $(header location) == "https://127.0.0.1:$https/multivac?x=1" ]]; }
@@ -309,52 +296,8 @@ taken_back() {
 }
 rule 'a retraction shows at once' taken_back
 
-# Limits.
-head -c 9000000 /dev/zero | tr '\0' '\n' >"$directory/huge"
-huge() { as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' -H 'Expect:' "$@" && is_problem 413; }
-rule 'a huge body' huge --data-binary @"$directory/huge"
-rule 'a huge body of no stated length' huge --http1.1 -H 'Transfer-Encoding: chunked' -X POST --upload-file "$directory/huge"
-large_datum() { head -c 1500000 /dev/zero | tr '\0' x >"$directory/large" && as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' --data-binary @"$directory/large" && is_problem 413; }
-rule 'a datum over the limit is refused by the api' large_datum
-long_bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary @"$directory/huge" && [[ $status == 200 && $(json_of accepted) == 0 ]]; }
-rule 'bulk may be longer than a datum' long_bulk
-slow_header() {
-    local started=$SECONDS
-    { printf 'GET /zzz HTTP/1.1\r\nHost: x\r\n'; sleep 9; } | timeout 9 openssl s_client -quiet -connect "127.0.0.1:$https" >/dev/null 2>&1 &
-    local client=$!
-    until_true 8 eval "! kill -0 $client 2>/dev/null" && [[ $((SECONDS - started)) -lt 7 ]]
-}
-rule 'a header that comes too slowly is cut off' slow_header
-huge_header() { send "$BASE/zzz" --http1.1 -H "X-Long: $(head -c 20000 /dev/zero | tr '\0' x)" && is_problem 400; }
-rule 'a huge header' huge_header
-burst() {
-    curl_edge --interface 127.0.0.2 --parallel --parallel-max 4 --output /dev/null --write-out '%{http_code}\n' "$BASE/zzz?[1-200]" >"$directory/burst" 2>/dev/null || true
-    send --interface 127.0.0.2 "$BASE/zzz"
-    status="$(sort "$directory/burst" | uniq -c | xargs), then $status"
-    [[ $(grep -c 429 "$directory/burst") -gt 50 && $(grep -c 200 "$directory/burst") -ge 50 ]]
-}
-rule 'a burst from one address is cut off' burst
-burst_is_told() {
-    until_true 5 eval 'curl_edge --interface 127.0.0.2 --output /dev/null "$BASE/zzz?[1-100]" 2>/dev/null; send --interface 127.0.0.2 "$BASE/zzz"; [[ $status == 429 ]]'
-    is_problem 429 && [[ $(header retry-after) == 1 ]]
-}
-rule 'with a problem and when to try again' burst_is_told
-rule 'and others are served' get_is /zzz 200
-too_many() { send --interface 127.0.0.3 "$BASE/zzz" && is_problem 429; }
-rule 'the eleventh at once from one address' too_many
-
-# Replicas.
-connections_to_apis() { awk -v a="$(printf '%04X' "$api_port")" -v b="$(printf '%04X' "$other_port")" 'split($3, to, ":") && (to[2] == a || to[2] == b)' /proc/net/tcp | wc -l; }
-keeps_alive() {
-    local before
-    before=$(connections_to_apis)
-    for _ in {1..40}; do get_is "/multivac/stats?$RANDOM" 200 || return 1; done
-    status="$before connections, then $(connections_to_apis)"
-    [[ $(connections_to_apis) -lt $((before + 20)) ]]
-}
-rule 'connections to the api are kept' keeps_alive
-
-# An event stream, from a replica that says one thing, waits to be told, and says another. It outlives a reload.
+# A second edge, which lets little through, before a replica that has an event stream: it says one thing, waits to be
+# told, and says another. To all else it says 200.
 cat >"$directory/events.py" <<'EVENTS'
 import http.server, os, sys, time
 
@@ -380,9 +323,73 @@ EVENTS
 start events python3 "$directory/events.py" "$directory/told"
 until_true 10 test -s "$directory/events.log" || fail "the event stream does not start"
 events_https=$(free_port)
-start events-edge edge "$directory/events-edge" "$events_https" "$(free_port)" "127.0.0.1:$(<"$directory/events.log")"
+start events-edge edge "$directory/events-edge" "$events_https" "$(free_port)" "127.0.0.1:$(<"$directory/events.log")" MULTIVAC_EDGE_RATE=1 MULTIVAC_EDGE_BURST=5
+until_true 15 curl_edge --interface 127.0.0.9 --fail --output /dev/null "https://localhost:$events_https/healthz" || fail "the second edge does not answer"
+
+# Limits.
+head -c 9000000 /dev/zero | tr '\0' '\n' >"$directory/huge"
+huge() { as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' -H 'Expect:' "$@" && is_problem 413; }
+rule 'a huge body' huge --data-binary @"$directory/huge"
+rule 'a huge body of no stated length' huge --http1.1 -H 'Transfer-Encoding: chunked' -X POST --upload-file "$directory/huge"
+large_datum() { head -c 1500000 /dev/zero | tr '\0' x >"$directory/large" && as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' --data-binary @"$directory/large" && is_problem 413; }
+rule 'a datum over the limit is refused by the api' large_datum
+long_bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary @"$directory/huge" && [[ $status == 200 && $(json_of accepted) == 0 ]]; }
+rule 'bulk may be longer than a datum' long_bulk
+slow_header() {
+    local started=$SECONDS
+    { printf 'GET /zzz HTTP/1.1\r\nHost: x\r\n'; sleep 9; } | timeout 9 openssl s_client -quiet -connect "127.0.0.1:$https" >/dev/null 2>&1 &
+    local client=$!
+    until_true 8 eval "! kill -0 $client 2>/dev/null" && [[ $((SECONDS - started)) -lt 7 ]]
+}
+rule 'a header that comes too slowly is cut off' slow_header
+huge_header() { send "$BASE/zzz" --http1.1 -H "X-Long: $(head -c 20000 /dev/zero | tr '\0' x)" && is_problem 400; }
+rule 'a huge header' huge_header
+burst() {
+    curl_edge --interface 127.0.0.2 --output /dev/null --write-out '%{http_code}\n' "https://localhost:$events_https/zzz?[1-40]" >"$directory/burst" 2>/dev/null || true
+    status=$(sort "$directory/burst" | uniq -c | xargs)
+    [[ $(grep -c 429 "$directory/burst") -ge 20 && $(grep -c 200 "$directory/burst") -ge 6 ]]
+}
+rule 'a burst from one address is cut off' burst
+burst_is_told() {
+    for _ in {1..40}; do
+        send --interface 127.0.0.2 "https://localhost:$events_https/zzz"
+        [[ $status != 429 ]] || { is_problem 429 && [[ $(header retry-after) == 1 ]]; return; }
+    done
+    return 1
+}
+rule 'with a problem and when to try again' burst_is_told
+others() { send --interface 127.0.0.8 "https://localhost:$events_https/zzz" && [[ $status == 200 ]]; }
+rule 'and others are served' others
+# Slow bodies, from an address of their own: as many as one may have at once. What they get is looked at further down.
+slow_body() {
+    { printf 'data=slow'; sleep 44; } | curl_edge --interface 127.0.0.3 --config <(printf 'user = "susan:%s"' "$PASSWORD") \
+        --http1.1 --header 'Content-Type: application/x-www-form-urlencoded' --header 'Expect:' --upload-file - -X POST \
+        --output "$directory/slow-$1" --dump-header "$directory/slow-head-$1" --write-out '%{http_code}' \
+        "$BASE/multivac/data" >"$directory/slow-status-$1" || true
+}
+slow=()
+for i in {1..10}; do
+    slow_body "$i" 2>/dev/null &
+    slow+=($!)
+    running+=($!)
+done
+slow_started=$SECONDS
+too_many() { send --interface 127.0.0.3 "$BASE/zzz" && is_problem 429; }
+rule 'the eleventh at once from one address' until_true 20 too_many
+
+# Replicas.
+connections_to_apis() { awk -v a="$(printf '%04X' "$api_port")" -v b="$(printf '%04X' "$other_port")" 'split($3, to, ":") && (to[2] == a || to[2] == b)' /proc/net/tcp | wc -l; }
+keeps_alive() {
+    local before
+    before=$(connections_to_apis)
+    for _ in {1..40}; do get_is "/multivac/stats?$RANDOM" 200 || return 1; done
+    status="$before connections, then $(connections_to_apis)"
+    [[ $(connections_to_apis) -lt $((before + 20)) ]]
+}
+rule 'connections to the api are kept' keeps_alive
+
+# The stream outlives a reload.
 stream() { curl_edge --no-buffer --output "$directory/stream" "https://localhost:$events_https/multivac/events"; }
-until_true 15 curl_edge --fail --output /dev/null "https://localhost:$events_https/healthz" || fail "the second edge does not answer"
 stream &
 streaming=$!
 running+=($!)
