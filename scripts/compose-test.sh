@@ -241,7 +241,7 @@ stored_ids() {
 }
 rule 'and those are the ids that are stored' stored_ids
 
-worker_status() { saw=$(compose exec -T worker multivac-worker status 2>&1) && [[ $saw == *10000* ]]; }
+worker_status() { saw=$(compose exec -T worker multivac-worker status 2>&1) && [[ $saw == *learned*10000* ]]; }
 rule "the worker's own commands say the same" worker_status
 
 # --- replicas of the api come and go under questions -------------------------------------------------------------------
