@@ -209,7 +209,7 @@ impl Asked {
                 continue;
             }
             let frequency = index.frequency(&lexeme.term)?;
-            let weight = inverse_document_frequency(frequency, index.passages);
+            let weight = inverse_document_frequency(frequency, index.voices);
             if let Some(vector) = &lexeme.vector {
                 for (sum, value) in sum.iter_mut().zip(vector) {
                     *sum += value * weight;

@@ -8,12 +8,13 @@ pub mod follow;
 mod outline;
 mod schema;
 mod terms;
+mod voices;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
-use tantivy::collector::TopDocs;
+use tantivy::collector::{DocSetCollector, TopDocs};
 use tantivy::merge_policy::LogMergePolicy;
 use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{IndexRecordOption, OwnedValue};
@@ -25,6 +26,7 @@ use crate::store::{Change, StoredDatum};
 pub use outline::{Outline, Part, Word};
 use schema::{Fields, Stored};
 pub use terms::{term, terms, words};
+use voices::Voices;
 
 /// Memory for documents that are not committed yet, in bytes.
 const WRITER_MEMORY: usize = 64 << 20;
@@ -43,12 +45,17 @@ impl From<std::io::Error> for IndexError {
 /// See the [module](self).
 pub struct Index {
     fields: Fields,
-    writer: Mutex<IndexWriter>,
+    writer: Mutex<Writer>,
     reader: IndexReader,
     snapshot: ArcSwap<Snapshot>,
     known: RwLock<HashSet<DatumId>>,
     /// Removed with the index.
     _directory: TempDir,
+}
+
+struct Writer {
+    tantivy: IndexWriter,
+    voices: Voices,
 }
 
 /// The index at one moment.
@@ -59,8 +66,10 @@ pub struct Snapshot {
     pub generation: u64,
     /// Data in the index.
     pub learned: u64,
-    /// Passages in the index.
+    /// Passages of all data, each as often as it was said.
     pub passages: u64,
+    /// Passages of different words: what is searched.
+    pub voices: u64,
 }
 
 /// A passage that a search came upon.
@@ -100,10 +109,10 @@ impl Index {
         let writer = index.writer_with_num_threads(1, WRITER_MEMORY)?;
         writer.set_merge_policy(Box::new(merges()));
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let snapshot = Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, passages: 0 };
+        let snapshot = Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, voices: 0, passages: 0 };
         Ok(Self {
             fields,
-            writer: Mutex::new(writer),
+            writer: Mutex::new(Writer { tantivy: writer, voices: Voices::default() }),
             reader,
             snapshot: ArcSwap::from_pointee(snapshot),
             known: RwLock::default(),
@@ -120,58 +129,75 @@ impl Index {
             return Ok(());
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut put: HashSet<DatumId> = HashSet::new();
-        let mut removed: HashSet<DatumId> = HashSet::new();
+        // The last word on each datum counts.
+        let mut last: HashMap<DatumId, Option<&StoredDatum>> = HashMap::new();
+        let mut order = Vec::new();
+        for change in changes {
+            let (id, put) = match change {
+                Change::Put(datum) => (datum.id, Some(&**datum)),
+                Change::Removed(id) => (*id, None),
+            };
+            if last.insert(id, put).is_none() {
+                order.push(id);
+            }
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let leaving: HashSet<DatumId> = order.iter().filter(|id| known.contains(id)).copied().collect();
+        drop(known);
+        let Writer { tantivy, voices } = &mut *writer;
+        let mut plan = voices.plan(&leaving);
         let written = || -> Result<(), IndexError> {
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            for change in changes {
-                let id = match change {
-                    Change::Put(datum) => datum.id,
-                    Change::Removed(id) => *id,
-                };
-                if known.contains(&id) || put.contains(&id) {
-                    writer.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
-                }
-                match change {
-                    Change::Put(datum) => {
-                        self.add(&writer, datum)?;
-                        removed.remove(&id);
-                        put.insert(id);
+            let now = self.snapshot();
+            for id in &leaving {
+                let passages = now.passages_of(*id)?;
+                tantivy.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
+                for passage in passages {
+                    if let Some(heir) = plan.leave(&passage) {
+                        self.add(tantivy, heir, &passage)?;
                     }
-                    Change::Removed(_) => {
-                        put.remove(&id);
-                        removed.insert(id);
+                }
+            }
+            for datum in order.iter().filter_map(|id| last[id]) {
+                for passage in &datum.passages {
+                    if plan.say(datum.id, passage) {
+                        self.add(tantivy, datum.id, passage)?;
                     }
                 }
             }
             Ok(())
         }();
-        if let Err(error) = written.and_then(|()| writer.commit().map(|_| ()).map_err(IndexError)) {
-            writer.rollback()?;
+        let planned = plan.done();
+        if let Err(error) = written.and_then(|()| tantivy.commit().map(|_| ()).map_err(IndexError)) {
+            tantivy.rollback()?;
             return Err(error);
         }
         self.reader.reload()?;
+        voices.adopt(planned, &leaving);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        for id in &removed {
-            known.remove(id);
+        for (id, put) in last {
+            match put {
+                Some(_) => known.insert(id),
+                None => known.remove(&id),
+            };
         }
-        known.extend(put);
         let searcher = self.reader.searcher();
-        let generation = self.snapshot.load().generation + 1;
-        let (learned, passages) = (known.len() as u64, searcher.num_docs());
-        self.snapshot.store(Arc::new(Snapshot { fields: self.fields, searcher, generation, learned, passages }));
+        self.snapshot.store(Arc::new(Snapshot {
+            fields: self.fields,
+            generation: self.snapshot.load().generation + 1,
+            learned: known.len() as u64,
+            voices: searcher.num_docs(),
+            passages: searcher.num_docs() + voices.repeated(),
+            searcher,
+        }));
         Ok(())
     }
 
-    fn add(&self, writer: &IndexWriter, datum: &StoredDatum) -> Result<(), IndexError> {
-        let id = datum.id.to_string();
-        for passage in &datum.passages {
-            let mut document = TantivyDocument::new();
-            document.add_text(self.fields.id, &id);
-            document.add_text(self.fields.passage, passage);
-            document.add_bytes(self.fields.outline, &Outline::of(passage).encode());
-            writer.add_document(document)?;
-        }
+    fn add(&self, writer: &IndexWriter, id: DatumId, passage: &str) -> Result<(), IndexError> {
+        let mut document = TantivyDocument::new();
+        document.add_text(self.fields.id, id.to_string());
+        document.add_text(self.fields.passage, passage);
+        document.add_bytes(self.fields.outline, &Outline::of(passage).encode());
+        writer.add_document(document)?;
         Ok(())
     }
 
@@ -221,6 +247,21 @@ impl Snapshot {
             }
         }
         Ok(hits)
+    }
+
+    /// The passages that are indexed under a datum's id.
+    fn passages_of(&self, id: DatumId) -> Result<Vec<String>, IndexError> {
+        let query = TermQuery::new(Term::from_field_text(self.fields.id, &id.to_string()), IndexRecordOption::Basic);
+        let mut passages = Vec::new();
+        for address in self.searcher.search(&query, &DocSetCollector)? {
+            for (field, value) in self.searcher.doc::<Stored>(address)?.0 {
+                match value {
+                    OwnedValue::Str(passage) if field == self.fields.passage => passages.push(passage),
+                    _ => {}
+                }
+            }
+        }
+        Ok(passages)
     }
 
     /// In how many passages a term occurs.
@@ -294,6 +335,21 @@ mod tests {
         assert!(found(&index, "entropy").is_empty());
         index.apply(&[Change::Removed(one.id), put(&one)]).expect("applied");
         assert_eq!(found(&index, "entropy"), [one.id]);
+    }
+
+    #[test]
+    fn the_same_text_is_found_once_and_as_long_as_one_datum_says_it() {
+        let index = Index::new().expect("a new index");
+        let (one, two) = (datum("Entropy was reversed."), datum("Entropy was reversed."));
+        index.apply(&[put(&one), put(&two)]).expect("applied");
+        assert_eq!(found(&index, "entropy"), [one.id]);
+        let snapshot = index.snapshot();
+        assert_eq!((snapshot.learned, snapshot.passages, snapshot.voices), (2, 2, 1));
+        index.apply(&[Change::Removed(one.id)]).expect("applied");
+        assert_eq!(found(&index, "entropy"), [two.id]);
+        assert_eq!(index.snapshot().passages, 1);
+        index.apply(&[Change::Removed(two.id)]).expect("applied");
+        assert!(found(&index, "entropy").is_empty());
     }
 
     #[test]
