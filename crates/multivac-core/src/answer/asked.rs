@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::expectations::{Expectation, expectations};
 use super::lexicon::{Lexeme, lexeme};
 use super::vectors::{DIMENSIONS, Vector, unit};
 use crate::index::{IndexError, Snapshot};
 use crate::question::Question;
 
 /// Terms of a question that are looked at; a longer question names the same things again.
-const MAX_TERMS: usize = 24;
+pub const MAX_TERMS: usize = 24;
 
 /// What a question asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,16 @@ pub(super) enum Kind {
     Reason = 5,
     /// How.
     Manner = 6,
+}
+
+impl Kind {
+    /// Whether its answers are numbers, dates or names, which differ or do not.
+    pub(super) fn has_values(self) -> bool {
+        match self {
+            Self::Thing | Self::Person | Self::Date | Self::Place | Self::Number => true,
+            Self::Reason | Self::Manner => false,
+        }
+    }
 }
 
 /// A content term of the question.
@@ -63,6 +74,8 @@ pub(super) struct Asked {
     pub(super) words: Vec<String>,
     /// Whether it begins with the word that asks.
     pub(super) asks_first: bool,
+    /// What is expected of a sentence that answers it, term by term.
+    pub(super) expectations: Vec<Expectation>,
 }
 
 const PERSON_NOUNS: &[&str] = &[
@@ -222,7 +235,7 @@ impl Asked {
                 name: word.starts_with(char::is_uppercase) && (at > 0 || wh != Some(0)),
             });
         }
-        Ok(Self {
+        let mut asked = Self {
             total: terms.iter().map(|term| term.weight).sum::<f32>().max(f32::MIN_POSITIVE),
             focus: focus.filter(|at| *at < terms.len()),
             terms,
@@ -231,7 +244,10 @@ impl Asked {
             meaning: unit(sum),
             words: words.iter().map(|(_, lexeme)| lexeme.term.clone()).collect(),
             asks_first: wh == Some(0),
-        })
+            expectations: Vec::new(),
+        };
+        asked.expectations = expectations(&asked);
+        Ok(asked)
     }
 
     /// Its terms, as the index knows them.

@@ -6,19 +6,21 @@
 use std::collections::BTreeMap;
 
 use super::asked::{Asked, Kind};
+use super::candidates::Candidate;
+use super::expectations::{self, Expectation};
 use super::reading::{Met, Reading, Seen, WAYS};
 use super::vectors::{DIMENSIONS, Vector, cosine, unit};
 use crate::index::{Hit, Part};
 
 macro_rules! features {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What is known of one candidate. Ranges are in the fields' words.
+    ($(#[$of:meta])* $kind:ident: $($(#[$doc:meta])* $name:ident,)*) => {
+        $(#[$of])*
         #[derive(Debug, Clone, Copy, Default, PartialEq)]
-        pub struct Features {
+        pub struct $kind {
             $($(#[$doc])* pub $name: f32,)*
         }
 
-        impl Features {
+        impl $kind {
             /// The features' names, in their order.
             pub const NAMES: &[&str] = &[$(stringify!($name)),*];
 
@@ -31,7 +33,11 @@ macro_rules! features {
     };
 }
 
+pub(super) use features;
+
 features! {
+    /// What is known of one candidate. Ranges are in the fields' words.
+    Features:
     /// 0 to 1: the share of the question that the passage holds, by the same terms.
     passage_exact,
     /// 0 to 1: the same, and words that are written alike count in part.
@@ -158,6 +164,32 @@ features! {
     within,
     /// The logarithm of how many other passages hold nearly as much.
     rivals,
+    /// Log-odds: what the terms that the sentence holds say for it, and those that it lacks; see `expectations`.
+    odds,
+    /// 0 to 1: the share of the terms that it is expected to hold.
+    expected,
+    /// Log-odds: as of the sentence, for the passage.
+    passage_odds,
+    /// 0 to 1: likewise.
+    passage_expected,
+    /// Log-odds: for the sentence and its neighbours.
+    around_odds,
+    /// 0 to 1: likewise.
+    around_expected,
+    /// Log-odds: for the sentence, by words of clearly like meaning.
+    sense_odds,
+    /// 0 to 1: likewise.
+    sense_expected,
+    /// Log-odds: for the passage, by words of clearly like meaning.
+    passage_sense_odds,
+    /// 0 to 1: likewise.
+    passage_sense_expected,
+    /// How far the sentence's log-odds are above the best of another passage.
+    odds_lead,
+    /// The same, for the passage.
+    passage_odds_lead,
+    /// The same, for the sentence and its neighbours.
+    around_odds_lead,
 }
 
 impl Features {
@@ -240,27 +272,31 @@ fn flag(is: bool) -> f32 {
     f32::from(u8::from(is))
 }
 
-/// The features of every part of every reading, in their order: (reading, part, features).
-pub(super) fn all(met: &Met<'_>, hits: &[Hit], readings: &[Reading]) -> Vec<(usize, usize, Features)> {
+/// The features of every part of every reading, in their order; without those that only
+/// [`compare`] can tell.
+pub(super) fn all(met: &Met<'_>, hits: &[Hit], readings: &[Reading]) -> Vec<Candidate> {
     let asked = met.asked;
     let best_bm25 = hits.iter().map(|hit| hit.score).fold(f32::MIN_POSITIVE, f32::max);
     let question = of_question(asked);
     let mut found = Vec::new();
     for (rank, (hit, reading)) in hits.iter().zip(readings).enumerate() {
+        let cover = Cover::of(met, &reading.words);
         let passage = Features {
             passage_bm25: hit.score / asked.total,
             passage_bm25_share: hit.score / best_bm25,
             passage_rank: ln(rank),
-            ..of_passage(met, reading, question)
+            ..of_passage(met, reading, &cover, question)
         };
         let covers: Vec<Cover> =
             reading.parts.iter().map(|part| Cover::of(met, &reading.words[part.words.clone()])).collect();
         for (at, part) in reading.parts.iter().enumerate() {
             let text = &hit.passage[part.bytes.clone()];
-            found.push((rank, at, of_part(met, reading, part, at, &covers, text, passage)));
+            let held = held(&covers, at, &cover);
+            let features = of_part(met, reading, part, at, &covers, text, passage);
+            let features = of_expectations(&asked.expectations, &held, features);
+            found.push(Candidate { passage: rank, part: at, features, held });
         }
     }
-    compare(&mut found, readings.len());
     found
 }
 
@@ -282,16 +318,51 @@ fn of_question(asked: &Asked) -> Features {
     }
 }
 
-fn of_passage(met: &Met<'_>, reading: &Reading, question: Features) -> Features {
+/// Whether each term is held, in each of the ways of `expectations`.
+fn held(covers: &[Cover], at: usize, passage: &Cover) -> Vec<u8> {
+    let neighbours = &covers[at.saturating_sub(1)..covers.len().min(at + 2)];
+    let (alike, near) = (|spelling: f32| spelling >= 0.6, |sense: f32| sense >= 0.35);
+    let held = |term: usize| {
+        let ways = [
+            alike(covers[at].spelling[term]),
+            alike(passage.spelling[term]),
+            alike(covers[at].spelling[term]) || neighbours.iter().any(|cover| alike(cover.sense[term])),
+            near(covers[at].sense[term]),
+            near(passage.sense[term]),
+        ];
+        ways.into_iter().rev().fold(0, |bits, way| bits << 1 | u8::from(way))
+    };
+    (0..passage.exact.len()).map(held).collect()
+}
+
+fn of_expectations(expectations: &[Expectation], held: &[u8], features: Features) -> Features {
+    let met = |way| expectations::met(expectations, held, way);
+    let ((odds, expected), (passage_odds, passage_expected), (around_odds, around_expected)) = (met(0), met(1), met(2));
+    let ((sense_odds, sense_expected), (passage_sense_odds, passage_sense_expected)) = (met(3), met(4));
+    Features {
+        odds,
+        expected,
+        passage_odds,
+        passage_expected,
+        around_odds,
+        around_expected,
+        sense_odds,
+        sense_expected,
+        passage_sense_odds,
+        passage_sense_expected,
+        ..features
+    }
+}
+
+fn of_passage(met: &Met<'_>, reading: &Reading, cover: &Cover, question: Features) -> Features {
     let asked = met.asked;
-    let cover = Cover::of(met, &reading.words);
     Features {
         passage_exact: share(asked, &cover.exact),
         passage_spelling: share(asked, &cover.spelling),
         passage_meaning: share(asked, &cover.meaning),
         passage_sense: share(asked, &cover.sense),
         passage_lacks: lacks(asked, &cover.spelling),
-        passage_missed: missed(&cover),
+        passage_missed: missed(cover),
         passage_nearness: nearness(met, &reading.words),
         passage_names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
         passage_numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
@@ -448,22 +519,31 @@ fn pairs(met: &Met<'_>, words: &[Seen], touching: &[usize]) -> f32 {
     (0..terms - 1).filter(is_pair).count() as f32 / (terms - 1) as f32
 }
 
+/// Where there is no other passage: clearly worse.
+const NO_ODDS: f32 = -10.0;
+
 /// What can only be said beside the others.
-fn compare(found: &mut [(usize, usize, Features)], passages: usize) {
+pub(super) fn compare(found: &mut [Candidate]) {
+    let passages = found.iter().map(|candidate| candidate.passage + 1).max().unwrap_or(0);
+    let mut best_odds = vec![[NO_ODDS; 3]; passages];
+    let odds = |f: &Features| [f.odds, f.passage_odds, f.around_odds];
     let mut best_part = vec![0.0_f32; passages];
     let mut best_sense = vec![0.0_f32; passages];
     let mut best_nearness = vec![-1.0_f32; passages];
     let mut whole = vec![0.0_f32; passages];
-    for (passage, _, features) in found.iter() {
+    for Candidate { passage, features, .. } in found.iter() {
         best_part[*passage] = best_part[*passage].max(features.spelling);
         best_sense[*passage] = best_sense[*passage].max(features.sense);
         best_nearness[*passage] = best_nearness[*passage].max(features.nearness);
         whole[*passage] = features.passage_spelling;
+        for (best, odds) in best_odds[*passage].iter_mut().zip(odds(features)) {
+            *best = best.max(odds);
+        }
     }
     let best_other = |values: &[f32], but: usize| {
         values.iter().enumerate().filter(|(i, _)| *i != but).map(|(_, value)| *value).fold(-1.0, f32::max)
     };
-    for (passage, _, features) in found.iter_mut() {
+    for Candidate { passage, features, .. } in found.iter_mut() {
         let near = |other: &&f32| **other >= features.passage_spelling - 0.1;
         let rivals = whole.iter().filter(near).count().saturating_sub(1);
         features.passage_lead = features.passage_spelling - best_other(&whole, *passage);
@@ -472,5 +552,13 @@ fn compare(found: &mut [(usize, usize, Features)], passages: usize) {
         features.lead_nearness = features.nearness - best_other(&best_nearness, *passage);
         features.within = features.spelling - best_part[*passage];
         features.rivals = ln(rivals);
+        let mut other = [NO_ODDS; 3];
+        for (_, best) in best_odds.iter().enumerate().filter(|(i, _)| i != passage) {
+            other = std::array::from_fn(|i| other[i].max(best[i]));
+        }
+        let [sentence, whole, around] = odds(features);
+        features.odds_lead = sentence - other[0];
+        features.passage_odds_lead = whole - other[1];
+        features.around_odds_lead = around - other[2];
     }
 }

@@ -8,12 +8,14 @@ TRAIN is a data set of paragraphs and questions with the strings that answer the
 [{"kind": "in" | "out" | "adversarial", "question", "answers", "gold"}]}`, of which "in" are answered by a paragraph,
 "out" are about something else, and "adversarial" only look answered. DEV, of the same form, is only looked at.
 
-- Every sentence of the 30 passages found for a question is a row, right if an answer stands in it and it is out of a
+- Each of the 32 sentences that are looked at closely for a question is a row, right if an answer stands in it and it is out of a
   paragraph that answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the
   answerable questions to put the right one first.
 - The "trust" trees learn from all questions whether to trust that choice, by its features and by how it stands out. A
   right choice is 1; a wrong one counts for something (ALMOST) where the question could be answered at all, since the
   evidence was near.
+- The "right" and "wrong" forests tell from a question's term how likely the right sentence holds it, and how likely one
+  of the wrong ones does; see expectations.rs.
 - Whatever is measured or learned from choices uses choices of trees that had not seen the question (FOLDS parts, by
   paragraph).
 - The trust of such choices makes the curve: an isotonic regression (Barlow et al., 1972) of how many were right, over
@@ -40,15 +42,26 @@ PARAMETERS = {
     "verbose": -1,
 }
 RANK = PARAMETERS | {"objective": "lambdarank", "lambdarank_truncation_level": 10, "label_gain": [0, 1],
-                     "num_leaves": 31}
+                     "num_leaves": 15}
 TRUST = PARAMETERS | {"objective": "cross_entropy", "num_leaves": 8, "min_data_in_leaf": 40, "learning_rate": 0.03,
                       "feature_fraction": 0.3}
+TERM = {"objective": "binary", "num_leaves": 10, "min_data_in_leaf": 100, "learning_rate": 0.08, "lambda_l2": 5.0,
+        "feature_fraction": 0.7, "seed": 7, "deterministic": True, "force_row_wise": True, "num_threads": 2, "verbose": -1}
+TERM_TREES = 60
+RIVALS = 16
 TREES = 300
 # The share of answers that shall be right, of all that are given; near it F1 is highest, too.
 PRECISION = 0.75
 # As model.rs computes them, after the features.
 CHOICE = ["sum", "over_own", "over_other", "over_mean", "other", "crowd"]
 NONE = -9.0
+# As expectations.rs and features.rs name them.
+MAX_TERMS = 24
+WAYS = 5
+EXPECTED = [("odds", "expected"), ("passage_odds", "passage_expected"), ("around_odds", "around_expected"),
+            ("sense_odds", "sense_expected"), ("passage_sense_odds", "passage_sense_expected")]
+LEADS = ["odds", "passage_odds", "around_odds"]
+NO_ODDS = -10.0
 
 
 class Set:
@@ -60,16 +73,53 @@ class Set:
         self.questions = json.loads(text)["questions"]
         raw = subprocess.run(["cargo", "run", "--release", "--quiet", "-p", "multivac-core", "--example", "features"],
                              input=text, stdout=subprocess.PIPE, check=True, cwd=HERE).stdout
-        names, _, rows = raw.partition(b"\n")
-        self.names = names.decode().split(" ")
-        rows = np.frombuffer(rows, "<f4").reshape(-1, 3 + len(self.names))
-        self.question, self.right, self.gold, self.features = rows[:, 0].astype(int), rows[:, 1], rows[:, 2], rows[:, 3:]
+        names, terms, count, values = raw.split(b"\n", 3)
+        self.names, self.term_names = names.decode().split(" "), terms.decode().split(" ")
+        values, n = np.frombuffer(values, "<f4"), 3 + len(self.names)
+        rows, terms = values[:int(count)].reshape(-1, n + MAX_TERMS), values[int(count):].reshape(-1, 1 + len(self.term_names))
+        self.question, self.right, self.gold = rows[:, 0].astype(int), rows[:, 1], rows[:, 2]
+        self.features = rows[:, 3:n].copy()
+        # For each pair of candidate and term: which candidate, which term, and how it is held, a column for each way.
+        self.pair_row, place = np.nonzero(rows[:, n:] >= 0)
+        self.term, self.term_question = terms[:, 1:], terms[:, 0].astype(int)
+        first = np.searchsorted(self.term_question, np.arange(len(self.questions)))
+        self.pair_term = first[self.question[self.pair_row]] + place
+        held = rows[:, n:][self.pair_row, place].astype(int)
+        self.held = np.stack([held >> way & 1 for way in range(WAYS)], 1)
         self.kind = np.array([q["kind"] for q in self.questions])
         self.right = np.where(self.kind[self.question] == "in", self.right, 0)
         # Questions on the same paragraph are kept together.
         keys = [(q.get("gold") or [q.get("id", n)])[0] for n, q in enumerate(self.questions)]
         order = {key: n for n, key in enumerate(np.random.default_rng(7).permutation(sorted(set(keys))))}
         self.fold = np.array([order[key] % FOLDS for key in keys])
+
+    def expect(self, forests, which):
+        """Fills in, for the questions `which`, what these forests make of the terms held; as expectations.rs does."""
+        rows = which[self.question]
+        pairs = rows[self.pair_row]
+        row, term, held = self.pair_row[pairs], self.pair_term[pairs], self.held[pairs]
+        for way, (odds_name, share_name) in enumerate(EXPECTED):
+            chance = [np.clip(forest.predict(self.term), 0.01, 0.99) for forest in forests[way]]
+            right, wrong = chance[0][term], chance[1][term]
+            says = np.where(held[:, way] > 0, np.log(right / wrong), np.log((1 - right) / (1 - wrong)))
+            odds = np.bincount(row, says, len(rows))
+            share = np.bincount(row, right * held[:, way], len(rows)) / np.maximum(np.bincount(row, right, len(rows)), 1e-9)
+            self.features[rows, self.names.index(odds_name)] = odds[rows]
+            self.features[rows, self.names.index(share_name)] = share[rows]
+
+    def lead(self):
+        """How far each of the log-odds is above the best of another passage; as features.rs compares."""
+        passage = self.features[:, self.names.index("passage_rank")]
+        bounds = np.searchsorted(self.question, np.arange(len(self.questions) + 1))
+        for name in LEADS:
+            odds, lead = self.features[:, self.names.index(name)], self.features[:, self.names.index(name + "_lead")]
+            for start, end in zip(bounds, bounds[1:]):
+                if start == end:
+                    continue
+                values, own = odds[start:end], passage[start:end]
+                top = values.argmax()
+                other = values[own != own[top]]
+                lead[start:end] = values - np.where(own == own[top], other.max() if len(other) else NO_ODDS, values[top])
 
     def choices(self, sums):
         """For each question the chosen candidate's features and how it stands out, and whether it is right."""
@@ -91,6 +141,18 @@ class Set:
             ]
             right[q] = self.right[first]
         return rows, right
+
+
+def fit_terms(s, which):
+    """Forests that tell how likely the right sentence holds a term, and how likely a wrong one does, for each way."""
+    of_answerable = (which & (s.kind == "in"))[s.question]
+    place = np.arange(len(s.question)) - np.searchsorted(s.question, s.question)
+    right = (of_answerable & (s.right > 0) & (s.gold > 0))[s.pair_row]
+    wrong = np.flatnonzero((of_answerable & (s.right == 0) & (place < RIVALS))[s.pair_row])
+    wrong = np.random.default_rng(7).choice(wrong, min(len(wrong), 60_000), replace=False)
+    fit = lambda pairs, way: lightgbm.train(
+        TERM, lightgbm.Dataset(s.term[s.pair_term[pairs]], s.held[pairs, way], feature_name=s.term_names), TERM_TREES)
+    return [(fit(right, way), fit(wrong, way)) for way in range(WAYS)]
 
 
 def fit_rank(s, rows):
@@ -193,6 +255,9 @@ def main(train, dev=None):
     s = Set(train)
     print(f"{len(s.questions)} questions, {len(s.right)} candidates, {len(s.names)} features; an answer is among them for "
           f"{len(set(s.question[s.right > 0])) / (s.kind == 'in').sum():.3f}")
+    for fold in range(FOLDS):
+        s.expect(fit_terms(s, s.fold != fold), s.fold == fold)
+    s.lead()
     sums = np.zeros(len(s.right))
     for fold in range(FOLDS):
         held = s.fold[s.question] == fold
@@ -208,12 +273,17 @@ def main(train, dev=None):
     table = precisions(confidence[main], right[main])
     threshold = next(t for p, t in table if p >= PRECISION)
     report("held out", s, top, right, points, threshold)
+    terms = fit_terms(s, np.ones(len(s.questions), bool))
     rank = fit_rank(s, np.ones(len(s.right), bool))
     trust = fit_trust(s, choices, right, np.ones(len(s.questions), bool))
     for name, model, names in (("rank", rank, s.names), ("trust", trust, s.names + CHOICE)):
         gain = sorted(zip(model.feature_importance("gain"), names), reverse=True)[:25]
         print(f"gain of {name}:", ", ".join(f"{n} {100 * g / sum(model.feature_importance('gain')):.1f}" for g, n in gain))
-    lines = ["# Written by fit.py; see model.rs for what the lines mean.", "features " + " ".join(s.names)]
+    lines = ["# Written by fit.py; see model.rs for what the lines mean.", "terms " + " ".join(s.term_names), "features " + " ".join(s.names)]
+    for way, forests in enumerate(terms):
+        for name, forest in zip(("right", "wrong"), forests):
+            for tree in forest.dump_model()["tree_info"]:
+                lines.append(f"{name} {way} " + " ".join(preorder(tree["tree_structure"])))
     for name, model in (("rank", rank), ("trust", trust)):
         for tree in model.dump_model()["tree_info"]:
             lines.append(f"{name} " + " ".join(preorder(tree["tree_structure"])))
@@ -228,6 +298,8 @@ def main(train, dev=None):
           ", ".join(f"{p} {t} {told[p]:.2f}" for p, t in table if round(p * 100) % 5 == 0))
     if dev:
         d = Set(dev)
+        d.expect(terms, np.ones(len(d.questions), bool))
+        d.lead()
         choices, right = d.choices(rank.predict(d.features, raw_score=True))
         report("dev", d, trust.predict(choices, raw_score=True), right, points, threshold)
 

@@ -5,6 +5,8 @@
 
 mod asked;
 mod candidates;
+mod corroboration;
+mod expectations;
 mod features;
 mod lexicon;
 mod model;
@@ -17,6 +19,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::ser::Serializer;
 
+pub use corroboration::Stance;
+pub use asked::MAX_TERMS;
+pub use expectations::TermFeatures;
 pub use features::Features;
 pub use model::{fitted_threshold, threshold_for};
 pub use standing::Standing;
@@ -26,6 +31,7 @@ use crate::index::{IndexError, Snapshot};
 use crate::question::Question;
 use asked::Asked;
 use candidates::{Candidate, Candidates};
+use corroboration::Statement;
 use model::Choice;
 
 /// What is said when the data do not carry an answer.
@@ -74,6 +80,9 @@ pub struct Evidence {
     pub passage: String,
     /// How likely its best sentence is to be right, from 0 to 1.
     pub score: f64,
+    /// How it stands to the answer, where it speaks of the same and is another voice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stance: Option<Stance>,
     /// What the score rests on most; see [`Features`] for what each means.
     pub features: BTreeMap<&'static str, f32>,
 }
@@ -98,8 +107,7 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
     let asked = Asked::new(question, index)?;
     let candidates = Candidates::new(&asked, index)?;
     let found = &candidates.found;
-    let sums = model::rank(found.iter().map(|found| &found.features));
-    let sums: Vec<(usize, f32)> = found.iter().map(|found| found.passage).zip(sums).collect();
+    let sums = rank(found);
     // The best sentence of each passage.
     let mut best: Vec<Option<usize>> = vec![None; candidates.hits.len()];
     for (at, (passage, sum)) in sums.iter().enumerate() {
@@ -111,15 +119,19 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
     let mut best: Vec<usize> = best.into_iter().flatten().collect();
     // Equal ones stay in the order of their words' weight, so the same index gives the same answer.
     best.sort_by(|a, b| sums[*b].1.total_cmp(&sums[*a].1));
-    let trust = |at: &usize| model::confidence(&found[*at].features, Choice::new(*at, &sums));
-    let confidence = best.first().map_or(0.0, |best| round(trust(best)));
+    let mut stances = stances(&asked, &candidates, &best);
+    let confidence = round(corroborated(found, &sums, &best, &stances));
     let answer = best.first().filter(|_| confidence >= min_confidence).map(|best| candidates.text(&found[*best]));
+    show_contradictions(&mut best, &mut stances);
     // No piece of evidence counts for more than one before it.
     let mut most = confidence;
-    let evidence = best.iter().take(MAX_EVIDENCE).map(|at| {
-        most = most.min(round(trust(at)));
+    let evidence = best.iter().zip(stances).take(MAX_EVIDENCE).enumerate().map(|(place, (at, stance))| {
+        let features = &found[*at].features;
+        if place > 0 {
+            most = most.min(round(model::confidence(features, Choice::new(*at, &sums))));
+        }
         let hit = &candidates.hits[found[*at].passage];
-        Evidence { id: hit.id, passage: hit.passage.clone(), score: most, features: found[*at].features.main() }
+        Evidence { id: hit.id, passage: hit.passage.clone(), score: most, stance, features: features.main() }
     });
     let absent = asked.terms.iter().filter(|term| term.absent);
     let missing = answer.is_none().then(|| absent.map(|term| term.lexeme.lower.clone()).collect());
@@ -134,15 +146,105 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
     })
 }
 
-/// Every sentence that was looked at for a question, with what speaks for it: what `fit.py` learns from.
+/// The rank sum of each candidate, beside its passage.
+fn rank(found: &[Candidate]) -> Vec<(usize, f32)> {
+    let sums = model::rank(found.iter().map(|candidate| &candidate.features));
+    found.iter().map(|candidate| candidate.passage).zip(sums).collect()
+}
+
+/// How each of the best sentences stands to the first.
+fn stances(asked: &Asked, candidates: &Candidates, best: &[usize]) -> Vec<Option<Stance>> {
+    let statement = |at: &usize| {
+        let candidate = &candidates.found[*at];
+        Statement::new(asked, &candidates.text(candidate), &candidate.features)
+    };
+    let mut statements = best.iter().map(statement);
+    let Some(first) = statements.next() else { return Vec::new() };
+    let others: Vec<Statement> = statements.collect();
+    let others = corroboration::stances(&first, &others, asked.kind);
+    std::iter::once(None).chain(others).collect()
+}
+
+/// How likely the first of the best sentences is to be right, beside what others say to it.
+///
+/// A sentence is trusted by how it stands out among the others. Those that say the same are no rivals: each is weighed
+/// as if the others of them were not there, and the best of them speaks for all.
+fn corroborated(found: &[Candidate], sums: &[(usize, f32)], best: &[usize], stances: &[Option<Stance>]) -> f64 {
+    let Some(first) = best.first() else { return 0.0 };
+    let of = |stance| best.iter().zip(stances).filter(move |(_, s)| **s == Some(stance)).map(|(at, _)| *at);
+    let agreeing: Vec<usize> = of(Stance::Agrees).collect();
+    let confidence = if agreeing.is_empty() {
+        model::confidence(&found[*first].features, Choice::new(*first, sums))
+    } else {
+        let all: Vec<usize> = std::iter::once(*first).chain(agreeing.iter().copied()).collect();
+        let least = |of: fn(&Features) -> f32| all.iter().map(|at| of(&found[*at].features)).fold(f32::MAX, f32::min);
+        let (first_rank, share) = (least(|f| f.passage_rank), -least(|f| -f.passage_bm25_share));
+        let alone = |at: &usize| {
+            let own = found[*at].passage;
+            let same = |passage: usize| passage != own && all.iter().any(|at| found[*at].passage == passage);
+            let mut found: Vec<Candidate> = found.iter().filter(|other| !same(other.passage)).cloned().collect();
+            for candidate in found.iter_mut().filter(|candidate| candidate.passage == own) {
+                candidate.features.passage_rank = first_rank;
+                candidate.features.passage_bm25_share = share;
+            }
+            features::compare(&mut found);
+            let sums = rank(&found);
+            let best = (0..found.len()).filter(|at| found[*at].passage == own).max_by(|a, b| sums[*a].1.total_cmp(&sums[*b].1));
+            best.map_or(0.0, |best| model::confidence(&found[best].features, Choice::new(best, &sums)))
+        };
+        all.iter().map(alone).fold(0.0, f64::max)
+    };
+    corroboration::corroborated(confidence, agreeing.len(), of(Stance::Contradicts).count())
+}
+
+/// What contradicts is shown, even where ten others are better evidence.
+fn show_contradictions(best: &mut [usize], stances: &mut [Option<Stance>]) {
+    let contradicts = |stance: &Option<Stance>| *stance == Some(Stance::Contradicts);
+    let mut place = best.len().min(MAX_EVIDENCE);
+    for at in place..best.len() {
+        if contradicts(&stances[at]) {
+            let Some(free) = (1..place).rev().find(|free| !contradicts(&stances[*free])) else { return };
+            best.swap(free, at);
+            stances.swap(free, at);
+            place = free;
+        }
+    }
+}
+
+/// What `fit.py` learns from: a question's terms, and the sentences that were looked at closely.
+pub struct Weighed {
+    /// What is known of the question's terms.
+    pub terms: Vec<TermFeatures>,
+    /// The sentences.
+    pub sentences: Vec<WeighedSentence>,
+}
+
+/// A sentence with what speaks for it.
+pub struct WeighedSentence {
+    /// The datum it is out of.
+    pub id: DatumId,
+    /// Its text.
+    pub text: String,
+    /// What speaks for it.
+    pub features: Features,
+    /// Which of the terms it holds, a bit for each way of holding one.
+    pub held: Vec<u8>,
+}
+
+/// A question's terms and sentences, with all that speaks for them.
 ///
 /// # Errors
 /// When the index cannot be read.
-pub fn weigh(question: &Question, index: &Snapshot) -> Result<Vec<(DatumId, String, Features)>, IndexError> {
+pub fn weigh(question: &Question, index: &Snapshot) -> Result<Weighed, IndexError> {
     let asked = Asked::new(question, index)?;
     let candidates = Candidates::new(&asked, index)?;
-    let id = |found: &Candidate| candidates.hits[found.passage].id;
-    Ok(candidates.found.iter().map(|found| (id(found), candidates.text(found), found.features)).collect())
+    let sentence = |found: &Candidate| WeighedSentence {
+        id: candidates.hits[found.passage].id,
+        text: candidates.text(found),
+        features: found.features,
+        held: found.held.clone(),
+    };
+    Ok(Weighed { terms: expectations::terms(&asked), sentences: candidates.found.iter().map(sentence).collect() })
 }
 
 /// To four places: more would pretend.

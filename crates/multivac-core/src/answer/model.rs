@@ -3,10 +3,12 @@
 
 use std::sync::LazyLock;
 
+use super::expectations::{TermFeatures, WAYS};
 use super::features::Features;
 
-/// The table, in lines: `features` (their names), `rank` and `trust` (trees in preorder; `3<0.5` goes left where feature 3 is at most 0.5;
-/// a number alone is a leaf, of which a tree has 32 at most), `curve` (trust:confidence, between which lines are drawn), `threshold` (the confidence to
+/// The table, in lines: `terms` and `features` (their names), `right` and `wrong` (the way in which a term is held, then a
+/// tree of [`held`]), `rank` and `trust` (trees in preorder; `3<0.5` goes left where feature 3 is at most 0.5; a number
+/// alone is a leaf, of which a tree has 32 at most), `curve` (trust:confidence, between which lines are drawn), `threshold` (the confidence to
 /// answer at), `precision` (that share of answers is right when answering at this confidence).
 static TABLE: &str = include_str!("model.txt");
 
@@ -39,6 +41,8 @@ const ABREAST: usize = 8;
 
 #[derive(Debug, Default)]
 struct Model {
+    right: [Forest; WAYS],
+    wrong: [Forest; WAYS],
     rank: Forest,
     trust: Forest,
     curve: Vec<(f32, f32)>,
@@ -107,6 +111,20 @@ pub fn fitted_threshold() -> f64 {
 #[must_use]
 pub fn threshold_for(precision: f64) -> Option<f64> {
     MODEL.precisions.iter().find(|(reached, _)| *reached >= precision).map(|(_, threshold)| *threshold)
+}
+
+/// How likely the right sentence holds each term, and how likely a wrong one does, in each of the ways.
+pub(super) fn held(terms: &[TermFeatures]) -> Vec<[(f32, f32); WAYS]> {
+    let rows: Vec<_> = terms.iter().map(TermFeatures::values).collect();
+    let rows: Vec<&[f32]> = rows.iter().map(<[f32; _]>::as_slice).collect();
+    let chance = |sum: f32| (1.0 / (1.0 + (-sum).exp())).clamp(0.01, 0.99);
+    let mut held = vec![[(0.0, 0.0); WAYS]; terms.len()];
+    for (way, (right, wrong)) in MODEL.right.iter().zip(&MODEL.wrong).enumerate() {
+        for (held, (right, wrong)) in held.iter_mut().zip(right.sums(&rows).into_iter().zip(wrong.sums(&rows))) {
+            held[way] = (chance(right), chance(wrong));
+        }
+    }
+    held
 }
 
 /// The rank sum of each candidate: any number, higher is better.
@@ -205,6 +223,12 @@ impl Model {
             let pairs = || rest.split(' ').map(|pair| pair.split_once(':'));
             match kind {
                 "features" if rest.split(' ').ne(Features::NAMES.iter().copied()) => return None,
+                "terms" if rest.split(' ').ne(TermFeatures::NAMES.iter().copied()) => return None,
+                "right" | "wrong" => {
+                    let (way, tree) = rest.split_once(' ')?;
+                    let forests = if kind == "right" { &mut model.right } else { &mut model.wrong };
+                    forests.get_mut(way.parse::<usize>().ok()?)?.read(tree, TermFeatures::NAMES.len())?;
+                }
                 "rank" => model.rank.read(rest, Features::NAMES.len())?,
                 "trust" => model.trust.read(rest, Features::NAMES.len() + Choice::LEN)?,
                 "curve" => {

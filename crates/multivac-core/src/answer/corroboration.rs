@@ -1,0 +1,124 @@
+//! What other data say to an answer: the same, which makes it likelier, or something else, which makes it less so.
+//!
+//! Only independent voices count. A sentence of the same words, or one that quotes the other in full, is the same voice.
+
+use std::collections::BTreeSet;
+
+use super::asked::{Asked, Kind};
+use super::features::Features;
+use super::lexicon::lexeme;
+use crate::index::words;
+use serde::Serialize;
+
+/// Part of the doubt that is left when another voice says the same.
+const DOUBT_LEFT: f64 = 0.7;
+/// Voices beyond these add nothing.
+const MOST_VOICES: usize = 5;
+/// The share of confidence that is lost where as many voices contradict as there are, in the limit.
+const LOST: f64 = 0.5;
+
+/// How a piece of evidence stands to the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stance {
+    /// It says the same in other words.
+    Agrees,
+    /// It says another number, date or name, or that it is not so.
+    Contradicts,
+}
+
+/// What a sentence says to a question, as far as words tell.
+pub(super) struct Statement {
+    /// All its words' terms.
+    words: Vec<String>,
+    /// What it says that the question does not, stop words aside.
+    fresh: BTreeSet<String>,
+    /// Of that, what is of the kind that the question asks for: numbers, dates or names.
+    values: BTreeSet<String>,
+    /// The share of the question that it holds, by the same terms.
+    exact: f32,
+    /// The share that it holds by words of clearly like meaning, too.
+    sense: f32,
+    /// Whether it negates and the question does not, or the other way about.
+    negates: bool,
+}
+
+impl Statement {
+    pub(super) fn new(asked: &Asked, text: &str, features: &Features) -> Self {
+        let (mut all, mut fresh, mut values) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for (_, word) in words(text) {
+            let lexeme = lexeme(word);
+            all.push(lexeme.term.clone());
+            let classes = lexeme.classes;
+            if asked.words.contains(&lexeme.term) || (classes.stop && !classes.number) {
+                continue;
+            }
+            fresh.insert(lexeme.term.clone());
+            let figure = word.contains(|c: char| c.is_ascii_digit());
+            let name = word.starts_with(char::is_uppercase) && !classes.stop && !figure && !classes.date;
+            let value = match asked.kind {
+                Kind::Date => classes.date,
+                Kind::Number => classes.number,
+                Kind::Person | Kind::Place => name,
+                Kind::Thing => name || figure,
+                Kind::Reason | Kind::Manner => false,
+            };
+            if value {
+                values.insert(lexeme.term.clone());
+            }
+        }
+        let Features { exact, sense, negates, .. } = *features;
+        Self { words: all, fresh, values, exact, sense, negates: negates > 0.0 }
+    }
+
+    /// Whether one of the two says all that the other says, in the same words.
+    fn echoes(&self, other: &Self) -> bool {
+        let (short, long) =
+            if self.words.len() <= other.words.len() { (&self.words, &other.words) } else { (&other.words, &self.words) };
+        short.is_empty() || long.windows(short.len()).any(|words| words == short.as_slice())
+    }
+
+    /// How `other` stands to this one; `None` where it speaks of something else, or is no other voice.
+    fn stance(&self, other: &Self, kind: Kind) -> Option<Stance> {
+        if other.sense < 0.7 * self.sense || self.echoes(other) {
+            return None;
+        }
+        let shared = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
+            a.intersection(b).count() as f32 / a.len().min(b.len()).max(1) as f32
+        };
+        let (fresh, values) = (shared(&self.fresh, &other.fresh), shared(&self.values, &other.values));
+        // It holds as much of the question, so it speaks of the same.
+        let same_subject = other.exact >= 0.9 * self.exact && self.exact >= 0.6;
+        if same_subject && fresh >= 0.5 && self.negates != other.negates {
+            return Some(Stance::Contradicts);
+        }
+        let valued = !self.values.is_empty() && !other.values.is_empty();
+        if valued && values == 0.0 && same_subject && kind.has_values() {
+            return Some(Stance::Contradicts);
+        }
+        let agrees = if valued && kind.has_values() { values >= 0.5 } else { fresh >= 0.5 };
+        agrees.then_some(Stance::Agrees)
+    }
+}
+
+/// How each of the others stands to the first. Of several that are one voice, the first speaks.
+pub(super) fn stances(first: &Statement, others: &[Statement], kind: Kind) -> Vec<Option<Stance>> {
+    let mut heard: Vec<&Statement> = Vec::new();
+    let mut stance = |other| {
+        let stance = first.stance(other, kind)?;
+        if heard.iter().any(|before| before.echoes(other)) {
+            return None;
+        }
+        heard.push(other);
+        Some(stance)
+    };
+    others.iter().map(&mut stance).collect()
+}
+
+/// The confidence of an answer that so many other voices confirm and contradict: each that confirms takes a part of the
+/// doubt away; those that contradict take away of the confidence by their share of all that speak.
+pub(super) fn corroborated(confidence: f64, agree: usize, contradict: usize) -> f64 {
+    let doubt = (1.0 - confidence) * DOUBT_LEFT.powi(agree.min(MOST_VOICES) as i32);
+    let share = contradict as f64 / (1 + agree + contradict) as f64;
+    (1.0 - doubt) * (1.0 - LOST * share)
+}
