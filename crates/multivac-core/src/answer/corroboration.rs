@@ -17,6 +17,11 @@ const MOST_VOICES: usize = 5;
 /// The share of confidence that is lost where as many voices contradict as there are, in the limit.
 const LOST: f64 = 0.5;
 
+/// The share of the question that a sentence must hold for others to speak to it.
+const ON_SUBJECT: f32 = 0.6;
+/// The share from which on another value is a contradiction.
+const SAME_SUBJECT: f32 = 0.75;
+
 /// How a piece of evidence stands to the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,24 +85,27 @@ impl Statement {
 
     /// How `other` stands to this one; `None` where it speaks of something else, or is no other voice.
     fn stance(&self, other: &Self, kind: Kind) -> Option<Stance> {
-        if other.sense < 0.7 * self.sense || self.echoes(other) {
+        // Two sentences that hold little of the question have nothing to say to each other about it.
+        let on_subject = self.exact >= ON_SUBJECT && other.exact >= ON_SUBJECT * self.exact;
+        if !on_subject || other.sense < 0.7 * self.sense || self.echoes(other) {
             return None;
         }
         let shared = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
             a.intersection(b).count() as f32 / a.len().min(b.len()).max(1) as f32
         };
         let (fresh, values) = (shared(&self.fresh, &other.fresh), shared(&self.values, &other.values));
-        // It holds as much of the question, so it speaks of the same.
-        let same_subject = other.exact >= 0.9 * self.exact && self.exact >= 0.6;
-        if same_subject && fresh >= 0.5 && self.negates != other.negates {
-            return Some(Stance::Contradicts);
+        let valued = kind.has_values() && !self.values.is_empty() && !other.values.is_empty();
+        // It holds as much of the question, so it speaks of the very same.
+        if other.exact >= 0.9 * self.exact && self.exact >= SAME_SUBJECT {
+            let denies = fresh >= 0.5 && self.negates != other.negates;
+            if denies || (valued && values == 0.0) {
+                return Some(Stance::Contradicts);
+            }
         }
-        let valued = !self.values.is_empty() && !other.values.is_empty();
-        if valued && values == 0.0 && same_subject && kind.has_values() {
-            return Some(Stance::Contradicts);
-        }
-        let agrees = if valued && kind.has_values() { values >= 0.5 } else { fresh >= 0.5 };
-        agrees.then_some(Stance::Agrees)
+        // Sentences on one subject name the same names; figures are seldom the same by chance.
+        let figures = valued && matches!(kind, Kind::Date | Kind::Number);
+        let agrees = if figures { values >= 0.5 } else { fresh >= 0.5 };
+        (agrees && self.negates == other.negates).then_some(Stance::Agrees)
     }
 }
 
@@ -121,4 +129,19 @@ pub(super) fn corroborated(confidence: f64, agree: usize, contradict: usize) -> 
     let doubt = (1.0 - confidence) * DOUBT_LEFT.powi(agree.min(MOST_VOICES) as i32);
     let share = contradict as f64 / (1 + agree + contradict) as f64;
     (1.0 - doubt) * (1.0 - LOST * share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn voices_that_agree_raise_confidence_and_those_that_contradict_lower_it() {
+        let told = |agree, contradict| corroborated(0.6, agree, contradict);
+        assert!((told(0, 0) - 0.6).abs() < 1e-12);
+        assert!(told(1, 0) > told(0, 0) && told(2, 0) > told(1, 0) && told(100, 0) < 1.0);
+        assert!(told(0, 1) < told(0, 0) && told(0, 2) < told(0, 1));
+        assert!(told(1, 1) > told(0, 1) && told(1, 1) < told(1, 0));
+        assert!((told(MOST_VOICES, 0) - told(MOST_VOICES + 1, 0)).abs() < 1e-12);
+    }
 }
