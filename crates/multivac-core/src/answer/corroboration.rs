@@ -78,8 +78,11 @@ impl Statement {
 
     /// Whether one of the two says all that the other says, in the same words.
     fn echoes(&self, other: &Self) -> bool {
-        let (short, long) =
-            if self.words.len() <= other.words.len() { (&self.words, &other.words) } else { (&other.words, &self.words) };
+        let (short, long) = if self.words.len() <= other.words.len() {
+            (&self.words, &other.words)
+        } else {
+            (&other.words, &self.words)
+        };
         short.is_empty() || long.windows(short.len()).any(|words| words == short.as_slice())
     }
 

@@ -90,8 +90,9 @@ pub(super) fn terms(asked: &Asked) -> Vec<TermFeatures> {
 /// What is expected of a question's terms.
 pub(super) fn expectations(asked: &Asked) -> Vec<Expectation> {
     let odds = |right: f32, wrong: f32| [((1.0 - right) / (1.0 - wrong)).ln(), (right / wrong).ln()];
-    let expectation = |chances: [(f32, f32); WAYS]| {
-        Expectation { likely: chances.map(|(right, _)| right), says: chances.map(|(right, wrong)| odds(right, wrong)) }
+    let expectation = |chances: [(f32, f32); WAYS]| Expectation {
+        likely: chances.map(|(right, _)| right),
+        says: chances.map(|(right, wrong)| odds(right, wrong)),
     };
     model::held(&terms(asked)).into_iter().map(expectation).collect()
 }

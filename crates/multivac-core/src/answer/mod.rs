@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::ser::Serializer;
 
-pub use corroboration::Stance;
 pub use asked::MAX_TERMS;
+pub use corroboration::Stance;
 pub use expectations::TermFeatures;
 pub use features::Features;
 pub use model::{fitted_threshold, threshold_for};
@@ -189,7 +189,9 @@ fn corroborated(found: &[Candidate], sums: &[(usize, f32)], best: &[usize], stan
             }
             features::compare(&mut found);
             let sums = rank(&found);
-            let best = (0..found.len()).filter(|at| found[*at].passage == own).max_by(|a, b| sums[*a].1.total_cmp(&sums[*b].1));
+            let best = (0..found.len())
+                .filter(|at| found[*at].passage == own)
+                .max_by(|a, b| sums[*a].1.total_cmp(&sums[*b].1));
             best.map_or(0.0, |best| model::confidence(&found[best].features, Choice::new(best, &sums)))
         };
         all.iter().map(alone).fold(0.0, f64::max)

@@ -109,7 +109,8 @@ impl Index {
         let writer = index.writer_with_num_threads(1, WRITER_MEMORY)?;
         writer.set_merge_policy(Box::new(merges()));
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let snapshot = Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, voices: 0, passages: 0 };
+        let snapshot =
+            Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, voices: 0, passages: 0 };
         Ok(Self {
             fields,
             writer: Mutex::new(Writer { tantivy: writer, voices: Voices::default() }),

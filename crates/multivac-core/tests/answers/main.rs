@@ -1,7 +1,7 @@
 //! Data, questions, and the answer or abstention that each must get.
 #![allow(clippy::unwrap_used)]
 
-use multivac_core::answer::{Answer, answer, fitted_threshold};
+use multivac_core::answer::{Answer, Stance, answer, fitted_threshold};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::index::{Index, term, words};
 use multivac_core::process::{MAX_ANSWER_CHARS, process};
@@ -66,6 +66,56 @@ fn better_data_replace_an_answer_and_taking_them_back_restores_it() {
     let after = ask(&index, question);
     assert_ne!(after.text(), built);
     assert!(after.evidence.iter().all(|evidence| evidence.id != ids[1]));
+}
+
+const BRIDGE: &str = "The old bridge over the Multi was built in 1874 by a company from Linz.";
+const BUILT: &str = "When was the old bridge over the Multi built?";
+
+fn bridge(others: &[&str]) -> Answer {
+    let mut texts = vec![BRIDGE, "Fish live in the Multi.", "Bread is baked from flour and water."];
+    texts.extend(others);
+    ask(&index(&texts).0, BUILT)
+}
+
+#[test]
+fn another_voice_that_says_the_same_raises_the_confidence() {
+    let alone = bridge(&[]);
+    let confirmed = bridge(&["Records of the city show that the old bridge over the Multi was built in 1874."]);
+    assert!(confirmed.confidence > alone.confidence, "{} {}", confirmed.confidence, alone.confidence);
+    assert!(confirmed.text().contains("1874"));
+    assert_eq!(confirmed.evidence[1].stance, Some(Stance::Agrees));
+}
+
+#[test]
+fn the_same_text_twenty_times_is_one_voice() {
+    let (alone, repeated) = (bridge(&[]), bridge(&[BRIDGE; 20]));
+    assert_eq!(repeated.confidence, alone.confidence);
+    assert_eq!(repeated.text(), BRIDGE);
+    let quoted =
+        bridge(&["It stands written: the old bridge over the Multi was built in 1874 by a company from Linz."]);
+    assert!(quoted.evidence.iter().all(|evidence| evidence.stance.is_none()), "who quotes is no second voice");
+}
+
+#[test]
+fn a_datum_that_contradicts_lowers_the_confidence_and_is_shown() {
+    let alone = bridge(&[]);
+    let other = "The old bridge over the Multi was built in 1912, as everybody knows.";
+    let doubted = bridge(&[other]);
+    assert!(doubted.confidence < alone.confidence, "{} {}", doubted.confidence, alone.confidence);
+    let stances: Vec<_> = doubted.evidence.iter().filter(|e| e.stance == Some(Stance::Contradicts)).collect();
+    assert_eq!(stances.len(), 1);
+    assert!([BRIDGE, other].contains(&stances[0].passage.as_str()));
+}
+
+#[test]
+fn when_one_who_said_it_is_retracted_another_who_did_still_answers() {
+    let (index, ids) = index(&[BRIDGE, BRIDGE, "Fish live in the Multi."]);
+    for gone in 0..2 {
+        let reply = ask(&index, BUILT);
+        assert_eq!((reply.text(), reply.evidence[0].id), (BRIDGE, ids[gone]));
+        index.apply(&[Change::Removed(ids[gone])]).unwrap();
+    }
+    assert_ne!(ask(&index, BUILT).text(), BRIDGE);
 }
 
 /// Text as people paste it: prose, tables, HTML, lists, other scripts, signs, and anything else.
