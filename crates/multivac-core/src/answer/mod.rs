@@ -201,15 +201,14 @@ fn corroborated(found: &[Candidate], sums: &[(usize, f32)], best: &[usize], stan
 
 /// What contradicts is shown, even where ten others are better evidence.
 fn show_contradictions(best: &mut [usize], stances: &mut [Option<Stance>]) {
-    let contradicts = |stance: &Option<Stance>| *stance == Some(Stance::Contradicts);
-    let mut place = best.len().min(MAX_EVIDENCE);
-    for at in place..best.len() {
-        if contradicts(&stances[at]) {
-            let Some(free) = (1..place).rev().find(|free| !contradicts(&stances[*free])) else { return };
-            best.swap(free, at);
-            stances.swap(free, at);
-            place = free;
-        }
+    let shown = best.len().min(MAX_EVIDENCE);
+    let contradicts = |at: &usize| stances[*at] == Some(Stance::Contradicts);
+    let hidden = (shown..best.len()).filter(contradicts);
+    let places = (1..shown).rev().filter(|at| !contradicts(at));
+    let swaps: Vec<(usize, usize)> = hidden.zip(places).collect();
+    for (hidden, place) in swaps {
+        best.swap(hidden, place);
+        stances.swap(hidden, place);
     }
 }
 

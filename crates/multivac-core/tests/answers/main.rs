@@ -110,10 +110,10 @@ fn a_datum_that_contradicts_lowers_the_confidence_and_is_shown() {
 #[test]
 fn when_one_who_said_it_is_retracted_another_who_did_still_answers() {
     let (index, ids) = index(&[BRIDGE, BRIDGE, "Fish live in the Multi."]);
-    for gone in 0..2 {
+    for id in &ids[..2] {
         let reply = ask(&index, BUILT);
-        assert_eq!((reply.text(), reply.evidence[0].id), (BRIDGE, ids[gone]));
-        index.apply(&[Change::Removed(ids[gone])]).unwrap();
+        assert_eq!((reply.text(), reply.evidence[0].id), (BRIDGE, *id));
+        index.apply(&[Change::Removed(*id)]).unwrap();
     }
     assert_ne!(ask(&index, BUILT).text(), BRIDGE);
 }
