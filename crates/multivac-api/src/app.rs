@@ -3,13 +3,13 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, dev::Server, web};
 use multivac_core::accept::Acceptor;
-use multivac_core::adapters::{BackendError, Backends, Prepared};
+use multivac_core::adapters::{BackendError, Backends, Prepared, Warnings};
 use multivac_core::answer::Standing;
 use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
@@ -73,7 +73,7 @@ pub(crate) struct State {
     /// The confidence below which there is no answer.
     pub(crate) min_confidence: f64,
     /// What the backends' check at the start said; not set before it.
-    pub(crate) warnings: OnceLock<Vec<String>>,
+    pub(crate) warnings: Warnings,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
 }
@@ -132,7 +132,7 @@ impl Application {
             standing: Standing::new(config.question, min_confidence, index),
             max_datum_size: config.max_datum_size.0,
             min_confidence,
-            warnings: OnceLock::new(),
+            warnings: backends.warnings.clone(),
             stop: CancellationToken::new(),
         });
         let shared = state.clone();
@@ -223,11 +223,10 @@ async fn background(
     halt: CancellationToken,
 ) -> Result<(), StartError> {
     match backends.prepare(&halt).await? {
-        Prepared::Ready(warnings) => {
-            let _ = state.warnings.set(warnings);
-        }
+        Prepared::Ready => {}
         Prepared::Stopped => return Ok(()),
     }
+    tokio::spawn(backends.keep_checked(halt.clone()));
     let settling = tokio::spawn(state.registry.clone().keep_settled());
     let consuming = consumer.map(|consumer| tokio::spawn(consumer.run(halt.clone())));
     state.registry.follower.run(halt).await;

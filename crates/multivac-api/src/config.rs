@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
-use multivac_core::queue::QueueSettings;
+use multivac_core::queue::{Durability, QueueSettings};
 use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs};
 use multivac_core::runtime::health::HealthArgs;
 
@@ -41,10 +41,16 @@ pub struct Config {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queued: u64,
 
-    /// The text of unfinished data that the queue holds at most; with KiB, MiB or GiB. Beyond it, feeding gets 503. What
-    /// Redis or the data directory takes for it is more: some 300 bytes with each datum.
+    /// The text of unfinished data that the queue holds at most; with KiB, MiB or GiB. Beyond it, feeding gets 503. Redis
+    /// takes more for it: up to a quarter, and 300 bytes with each datum.
     #[arg(long, env = "MULTIVAC_MAX_QUEUED_BYTES", default_value = "1GiB", value_name = "SIZE")]
     pub max_queued_bytes: ByteSize,
+
+    /// What must have happened to a datum before it gets 200: `server`: what Redis does by itself (`appendfsync`);
+    /// `fsync`: it is on the disk of Redis; `replicated`: and on that of a replica. The last two need Redis 7.2 or newer,
+    /// and appendfsync always lest each datum waits a second. The reply's header Durability tells what was reached.
+    #[arg(long, env = "MULTIVAC_DURABILITY", value_enum, default_value_t = Durability::Server, value_name = "LEVEL")]
+    pub durability: Durability,
 
     /// The confidence below which there is no answer, from 0 to 1. Higher: fewer answers, and more of them right.
     #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = fitted_threshold(), value_name = "P", value_parser = probability)]
@@ -88,6 +94,7 @@ impl Config {
         Ok(QueueSettings {
             max_queued: self.max_queued,
             max_queued_bytes: self.max_queued_bytes.0 as u64,
+            durability: self.durability,
             ..self.backends.queue_settings()
         })
     }

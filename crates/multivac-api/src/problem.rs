@@ -127,7 +127,7 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         let retry_after = match error {
             AcceptError::Full { retry_after } => retry_after.as_secs(),
-            AcceptError::Unavailable(_) | AcceptError::Unheard(_) => 1,
+            AcceptError::NotDurable { .. } | AcceptError::Unavailable(_) | AcceptError::Unheard(_) => 1,
         };
         Self::unavailable(error.to_string(), retry_after.max(1))
     }

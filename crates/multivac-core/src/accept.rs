@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::backpressure::Backpressure;
 use crate::datum::{Datum, DatumId, Timestamp};
-use crate::queue::{Acceptance, IdempotencyKey, Job, Queue, QueueError, Submission};
+use crate::queue::{Acceptance, Durability, IdempotencyKey, Job, Queue, QueueError, Submission};
 use crate::runtime::metrics;
 
 /// Single data in one step of the queue, at most.
@@ -40,12 +40,31 @@ pub enum AcceptError {
         /// When there is likely to be room.
         retry_after: Duration,
     },
+    /// It did not become as durable as was asked.
+    #[error("the datum did not become as durable as was asked in time; {}", if *withdrawn {
+        "nothing was accepted"
+    } else {
+        "it may be learned all the same, so send it again with the same Idempotency-Key"
+    })]
+    NotDurable {
+        /// Whether it was taken off the queue again.
+        withdrawn: bool,
+    },
     /// The queue is out of reach.
     #[error("the queue is out of reach; nothing was accepted")]
     Unavailable(#[source] Arc<QueueError>),
     /// The queue was asked, and fell silent before it answered.
     #[error("the queue gave no answer; the datum may be accepted: send it again with the same Idempotency-Key")]
     Unheard(#[source] Arc<QueueError>),
+}
+
+/// What an accepted text got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id.
+    pub id: DatumId,
+    /// How durably it is held, at least.
+    pub durability: Durability,
 }
 
 /// A text on its way in, with what came with it.
@@ -83,7 +102,7 @@ impl IdempotencyKey {
     }
 }
 
-type Reply = oneshot::Sender<Result<DatumId, AcceptError>>;
+type Reply = oneshot::Sender<Result<Receipt, AcceptError>>;
 
 /// Accepts data for one queue. Cheap to clone.
 #[derive(Clone)]
@@ -107,7 +126,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// See [`AcceptError`].
-    pub async fn accept(&self, offer: Offer) -> Result<DatumId, AcceptError> {
+    pub async fn accept(&self, offer: Offer) -> Result<Receipt, AcceptError> {
         let (reply, answer) = oneshot::channel();
         let gone = || {
             let message = "the process is stopping".to_owned();
@@ -118,7 +137,7 @@ impl Acceptor {
     }
 
     /// Accepts many in one step, and says what became of each, in their order.
-    pub async fn accept_many(&self, offers: Vec<Offer>) -> Vec<Result<DatumId, AcceptError>> {
+    pub async fn accept_many(&self, offers: Vec<Offer>) -> Vec<Result<Receipt, AcceptError>> {
         let submissions: Vec<Submission> = offers.into_iter().map(Offer::submit).collect();
         accept_step(&*self.queue, &self.backpressure, &submissions).await
     }
@@ -154,7 +173,7 @@ async fn accept_step(
     queue: &dyn Queue,
     backpressure: &Backpressure,
     submissions: &[Submission],
-) -> Vec<Result<DatumId, AcceptError>> {
+) -> Vec<Result<Receipt, AcceptError>> {
     let acceptances = match heard(queue, submissions).await {
         Ok(acceptances) => acceptances,
         Err(error) => return submissions.iter().map(|_| Err(error.clone())).collect(),
@@ -168,10 +187,13 @@ async fn accept_step(
             backpressure.refuse(Instant::now(), jobs, bytes)
         }
     };
-    let results = submissions.iter().zip(&acceptances).map(|(submission, acceptance)| match acceptance {
-        Acceptance::Accepted => Ok(submission.job.id),
-        Acceptance::AcceptedBefore(id) => Ok(*id),
+    let durability = queue.durability();
+    let results = submissions.iter().zip(&acceptances).map(|(submission, acceptance)| match *acceptance {
+        Acceptance::Accepted => Ok(Receipt { id: submission.job.id, durability }),
+        Acceptance::AcceptedBefore(id) => Ok(Receipt { id, durability }),
+        Acceptance::Stored => Ok(Receipt { id: submission.job.id, durability: Durability::Stored }),
         Acceptance::Full => Err(AcceptError::Full { retry_after }),
+        Acceptance::NotDurable { withdrawn } => Err(AcceptError::NotDurable { withdrawn }),
     });
     results.collect()
 }

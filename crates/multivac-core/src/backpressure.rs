@@ -86,9 +86,15 @@ impl Backpressure {
 /// Holds nothing while it sleeps: an embedded queue is closed by being dropped, and shall not wait for this.
 async fn look(watched: Weak<Backpressure>, queue: Weak<dyn Queue>) {
     while let (Some(watched), Some(queue)) = (watched.upgrade(), queue.upgrade()) {
-        // A queue out of reach is refused for that, and its last figures grow old by themselves.
-        if let Ok(partitions) = queue.partitions().await {
-            watched.look(Instant::now(), &partitions);
+        match queue.partitions().await {
+            Ok(partitions) => watched.look(Instant::now(), &partitions),
+            // An old figure would look like a present one.
+            Err(_) => {
+                for gauge in [&metrics::QUEUE_BYTES, &metrics::QUEUE_OLDEST_SECONDS, &metrics::QUEUE_DRAINED_PER_SECOND]
+                {
+                    gauge.set(f64::NAN);
+                }
+            }
         }
         drop((watched, queue));
         sleep(LOOK).await;

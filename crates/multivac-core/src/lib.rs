@@ -24,7 +24,7 @@
 //!
 //! let text = "Entropy can be reversed by gathering all of the starlight. It takes a while.";
 //! let offer = Offer { datum: Datum::new(text, 1 << 20)?, key: None, trace: None };
-//! let id = Acceptor::new(queue.clone()).accept(offer).await?; // From here on it is never lost.
+//! let id = Acceptor::new(queue.clone()).accept(offer).await?.id; // From here on it is never lost.
 //!
 //! let stop = tokio_util::sync::CancellationToken::new();
 //! let process_timeout = std::time::Duration::from_secs(10);

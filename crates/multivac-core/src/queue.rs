@@ -55,6 +55,42 @@ pub enum Acceptance {
     AcceptedBefore(DatumId),
     /// The queue holds as much as it may; nothing was added.
     Full,
+    /// It did not become as durable as was asked in time, and a worker has stored it by now: it is accepted.
+    Stored,
+    /// It did not become as durable as was asked in time.
+    NotDurable {
+        /// Whether it was taken off the queue again. If not, a worker has it, or another call accepted it before: it may
+        /// be learned.
+        withdrawn: bool,
+    },
+}
+
+/// What has happened to a job when it counts as accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Durability {
+    /// Whatever the server does by itself before it replies.
+    #[default]
+    Server,
+    /// It is on the server's disk (fsync).
+    Fsync,
+    /// It is on the disk of the server, and on that of a replica.
+    Replicated,
+    /// It is in the store. Can be told, not asked for.
+    #[value(skip)]
+    Stored,
+}
+
+impl Durability {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Fsync => "fsync",
+            Self::Replicated => "replicated",
+            Self::Stored => "stored",
+        }
+    }
 }
 
 /// A job lent to one consumer for a time.
@@ -221,11 +257,19 @@ pub struct QueueSettings {
     pub max_queued: u64,
     /// The text of unfinished jobs held at most, in bytes; shared out likewise.
     pub max_queued_bytes: u64,
+    /// What must have happened to a job before it counts as accepted.
+    pub durability: Durability,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(30), max_attempts: 5, max_queued: 1_000_000, max_queued_bytes: 1 << 30 }
+        Self {
+            lease: Duration::from_secs(30),
+            max_attempts: 5,
+            max_queued: 1_000_000,
+            max_queued_bytes: 1 << 30,
+            durability: Durability::Server,
+        }
     }
 }
 
@@ -249,8 +293,12 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Puts jobs on the queue, durably, and says what became of each, in their order.
     ///
-    /// Idempotency keys are compared within the batch as well.
+    /// Idempotency keys are compared within the batch as well. What did not become as durable as
+    /// [`QueueSettings::durability`] asks is taken off again where nobody has leased it yet, and then it never was there.
     async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError>;
+
+    /// How durable an accepted job is at least, where that is known.
+    fn durability(&self) -> Durability;
 
     /// Leases up to `max` jobs (and no more than some 8 MiB of text, but one at least) and hides them from other
     /// consumers for [`QueueSettings::lease`].

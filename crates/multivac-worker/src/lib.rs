@@ -7,7 +7,6 @@ mod ops;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::consumer::Consumer;
@@ -57,13 +56,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = shutdown::on_signal().map_err(StartError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(StartError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
-    let ready = Arc::new(AtomicBool::new(false));
-    let ops = ops::serve(&config.health_listen, Arc::clone(&backends.queue), Arc::clone(&ready), stop.clone())
+    let ops = ops::serve(&config.health_listen, Arc::clone(&backends.queue), backends.warnings.clone(), stop.clone())
         .map_err(|source| StartError::Listen { address: config.health_listen.clone(), source })?;
     let handle = ops.handle();
     let serving = tokio::spawn(ops);
-    if let Prepared::Ready(_) = backends.prepare(&stop).await? {
-        ready.store(true, Ordering::Relaxed);
+    if backends.prepare(&stop).await? == Prepared::Ready {
+        tokio::spawn(backends.clone().keep_checked(stop.clone()));
         info!(concurrency = config.concurrency(), "learning");
         let consumer = Consumer {
             queue: backends.queue,

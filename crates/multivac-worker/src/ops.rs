@@ -3,11 +3,11 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::{App, HttpResponse, HttpServer, web};
+use multivac_core::adapters::Warnings;
 use multivac_core::queue::Queue;
 use multivac_core::runtime::metrics;
 use serde_json::json;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 struct State {
     queue: Arc<dyn Queue>,
-    ready: Arc<AtomicBool>,
+    warnings: Warnings,
     stop: CancellationToken,
 }
 
@@ -27,12 +27,12 @@ struct State {
 pub(crate) fn serve(
     address: &str,
     queue: Arc<dyn Queue>,
-    ready: Arc<AtomicBool>,
+    warnings: Warnings,
     stop: CancellationToken,
 ) -> io::Result<Server> {
     let listener = TcpListener::bind(address)?;
     info!(address = %listener.local_addr()?, "health, readiness and metrics");
-    let state = web::Data::new(State { queue, ready, stop });
+    let state = web::Data::new(State { queue, warnings, stop });
     let app = move || {
         App::new()
             .app_data(state.clone())
@@ -52,15 +52,17 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
     if state.stop.is_cancelled() {
         missing.push("stopping");
     }
-    if !state.ready.load(Ordering::Relaxed) {
+    let warnings = state.warnings.get();
+    if warnings.is_none() {
         missing.push("the queue or the store is not there yet");
     } else if !matches!(tokio::time::timeout(PATIENCE, state.queue.ledger()).await, Ok(Ok(_))) {
         missing.push("the queue is out of reach");
     }
-    let body = json!({ "ready": missing.is_empty(), "missing": missing });
+    let body = json!({ "ready": missing.is_empty(), "missing": missing, "warnings": *warnings.unwrap_or_default() });
     if missing.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
-async fn metrics() -> HttpResponse {
+async fn metrics(state: web::Data<State>) -> HttpResponse {
+    state.warnings.measure();
     HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(metrics::render())
 }

@@ -6,12 +6,12 @@
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, Offer};
-use multivac_core::queue::IdempotencyKey;
+use multivac_core::queue::{Durability, IdempotencyKey};
 use multivac_core::runtime::metrics;
 use serde::Serialize;
 use serde_json::json;
 
-use super::data::{idempotency_key, trace};
+use super::data::{idempotency_key, tell_durability, trace};
 use crate::app::State;
 use crate::body;
 use crate::problem::Problem;
@@ -49,6 +49,7 @@ pub(super) async fn feed(
         batch: Vec::new(),
         bytes: 0,
         ids: Vec::new(),
+        durability: Durability::Stored,
         rejected: Vec::new(),
         rejections: 0,
         refused: None,
@@ -74,6 +75,8 @@ struct Feed<'a> {
     batch: Vec<(u64, Offer)>,
     bytes: usize,
     ids: Vec<String>,
+    /// How durably they are held, the least of them.
+    durability: Durability,
     rejected: Vec<Rejected>,
     rejections: u64,
     /// Why the queue took none of a line, if it did not.
@@ -108,7 +111,10 @@ impl Feed<'_> {
         let before = self.ids.len();
         for (number, result) in numbers.into_iter().zip(results) {
             match result {
-                Ok(id) => self.ids.push(id.to_string()),
+                Ok(receipt) => {
+                    self.ids.push(receipt.id.to_string());
+                    self.durability = self.durability.min(receipt.durability);
+                }
                 Err(error) => {
                     self.reject(number, error.to_string());
                     self.refused.get_or_insert(error);
@@ -134,7 +140,11 @@ impl Feed<'_> {
                 if self.rejections > TOLD as u64 {
                     body["rejected_in_all"] = self.rejections.into();
                 }
-                Ok(HttpResponse::Ok().json(body))
+                let mut reply = HttpResponse::Ok();
+                if !self.ids.is_empty() {
+                    tell_durability(&mut reply, self.durability);
+                }
+                Ok(reply.json(body))
             }
         }
     }

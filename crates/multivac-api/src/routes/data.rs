@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, web};
-use multivac_core::accept::Offer;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use multivac_core::accept::{Offer, Receipt};
 use multivac_core::datum::DatumId;
-use multivac_core::queue::IdempotencyKey;
+use multivac_core::queue::{Durability, IdempotencyKey};
 use multivac_core::runtime::metrics;
 use multivac_core::status::Retracted;
 use serde_json::json;
@@ -29,12 +29,21 @@ pub(super) async fn feed(
 ) -> Result<HttpResponse, Problem> {
     let key = idempotency_key(&request)?.map(|key| IdempotencyKey::new(&key, None));
     let datum = body::datum(&request, payload, state.max_datum_size).await?;
-    let id = state.acceptor.accept(Offer { datum, key, trace: trace() }).await?;
+    let Receipt { id, durability } = state.acceptor.accept(Offer { datum, key, trace: trace() }).await?;
     metrics::ACCEPTED.inc();
     let location = format!("/multivac/data/{id}");
     // Written out, since the original's clients know its fields in this order.
     let body = format!(r#"{{"response":"MultiVAC updated!","id":"{id}"}}"#);
-    Ok(HttpResponse::Ok().insert_header((LOCATION, location)).content_type("application/json").body(body))
+    let mut reply = HttpResponse::Ok();
+    tell_durability(&mut reply, durability);
+    Ok(reply.insert_header((LOCATION, location)).content_type("application/json").body(body))
+}
+
+/// What was reached, where it is more than what the queue's server does by itself: of that nothing is known here.
+pub(super) fn tell_durability(reply: &mut HttpResponseBuilder, durability: Durability) {
+    if durability != Durability::Server {
+        reply.insert_header(("Durability", durability.as_str()));
+    }
 }
 
 pub(super) async fn status(id: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {

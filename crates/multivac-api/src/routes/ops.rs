@@ -40,8 +40,8 @@ pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
     } else if !progress.following {
         missing.push("the store is out of reach");
     }
-    let warnings = state.warnings.get().cloned().unwrap_or_default();
-    let body = json!({ "ready": missing.is_empty(), "missing": missing, "warnings": warnings });
+    let warnings = state.warnings.get().unwrap_or_default();
+    let body = json!({ "ready": missing.is_empty(), "missing": missing, "warnings": *warnings });
     if missing.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
@@ -62,6 +62,7 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
         // An old figure would look like a present one.
         metrics::LEDGER.reset();
     }
+    state.warnings.measure();
     metrics::PASSAGES.set(state.registry.index.snapshot().passages as f64);
     metrics::FOLLOW_ERRORS.set(state.registry.follower.errors() as f64);
     metrics::FOLLOWING.set(f64::from(u8::from(state.registry.follower.progress().borrow().following)));

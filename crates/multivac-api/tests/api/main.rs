@@ -7,6 +7,7 @@ mod bad_input;
 mod bulk;
 mod feed;
 mod original;
+mod redis;
 mod replicas;
 mod start;
 mod test_app;

@@ -8,12 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::process::passages;
 use crate::queue::{Queue, QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ServerUrls};
+use crate::runtime::metrics;
 use crate::store::{Store, StoreError};
 use embedded::{Embedded, OpenError};
 use mongo::MongoStore;
@@ -22,6 +24,9 @@ use redis::{RedisQueue, RedisSettings};
 /// How often a server that is not there yet is tried.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
+/// How often the queue's set-up is looked at again.
+const CHECK_AGAIN: Duration = Duration::from_secs(30);
+
 /// A queue and the store that belongs to it.
 #[derive(Clone)]
 pub struct Backends {
@@ -29,6 +34,34 @@ pub struct Backends {
     pub queue: Arc<dyn Queue>,
     /// The store.
     pub store: Arc<dyn Store>,
+    /// What the last look at their set-up said.
+    pub warnings: Warnings,
+}
+
+/// Settings of the queue's server under which an accepted datum could be lost, as they were last seen. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Warnings(Arc<ArcSwapOption<Vec<String>>>);
+
+impl Warnings {
+    /// `None` before they were looked at.
+    #[must_use]
+    pub fn get(&self) -> Option<Arc<Vec<String>>> {
+        self.0.load_full()
+    }
+
+    /// Tells the metrics how many there are; for whoever is about to show them.
+    pub fn measure(&self) {
+        metrics::QUEUE_WARNINGS.set(self.get().map_or(0, |warnings| warnings.len()) as f64);
+    }
+
+    /// Tells the log where something is new.
+    fn set(&self, warnings: Vec<String>) {
+        let before = self.get().unwrap_or_default();
+        for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
+            warn!("{warning}");
+        }
+        self.0.store(Some(Arc::new(warnings)));
+    }
 }
 
 /// Why the backends cannot be used, now or later.
@@ -48,8 +81,8 @@ pub enum BackendError {
 /// How [`Backends::prepare`] came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prepared {
-    /// Both can be used; the warnings say under which of their settings data could be lost.
-    Ready(Vec<String>),
+    /// Both can be used; [`Backends::warnings`] says under which of their settings data could be lost.
+    Ready,
     /// It was stopped before.
     Stopped,
 }
@@ -60,10 +93,15 @@ impl Backends {
     /// # Errors
     /// When a URL cannot be read.
     pub async fn servers(urls: ServerUrls, args: &BackendArgs, settings: QueueSettings) -> Result<Self, BackendError> {
-        let redis = RedisSettings { urls: urls.redis, namespace: args.namespace.clone(), partitions: args.partitions };
+        let redis = RedisSettings {
+            urls: urls.redis,
+            ca: urls.redis_ca,
+            namespace: args.namespace.clone(),
+            partitions: args.partitions,
+        };
         let queue = RedisQueue::new(redis, settings)?;
         let store = MongoStore::new(&urls.mongo, passages).await?;
-        Ok(Self { queue: Arc::new(queue), store: Arc::new(store) })
+        Ok(Self { queue: Arc::new(queue), store: Arc::new(store), warnings: Warnings::default() })
     }
 
     /// One file in a directory.
@@ -72,7 +110,7 @@ impl Backends {
     /// When the directory or the file in it cannot be used.
     pub fn embedded(directory: &Path, settings: QueueSettings) -> Result<Self, BackendError> {
         let embedded = Embedded::open(directory, settings)?;
-        Ok(Self { queue: embedded.queue(), store: embedded.store() })
+        Ok(Self { queue: embedded.queue(), store: embedded.store(), warnings: Warnings::default() })
     }
 
     /// Waits until both can be used, and says so while they cannot.
@@ -89,13 +127,11 @@ impl Backends {
             };
             match tried {
                 Ok(warnings) => {
-                    for warning in &warnings {
-                        warn!("{warning}");
-                    }
+                    self.warnings.set(warnings);
                     if waiting {
                         info!("the queue and the store are there");
                     }
-                    return Ok(Prepared::Ready(warnings));
+                    return Ok(Prepared::Ready);
                 }
                 Err(error) if error.is_transient() => {
                     if !std::mem::replace(&mut waiting, true) {
@@ -107,6 +143,22 @@ impl Backends {
             tokio::select! {
                 () = stop.cancelled() => return Ok(Prepared::Stopped),
                 () = tokio::time::sleep(TRY_AGAIN) => {}
+            }
+        }
+    }
+}
+
+impl Backends {
+    /// Looks at the queue's set-up now and then, until it is stopped: someone may have changed it, or mended it.
+    pub async fn keep_checked(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(CHECK_AGAIN) => {}
+            }
+            // Out of reach, it is as it was; everybody else notices.
+            if let Ok(warnings) = self.queue.prepare().await {
+                self.warnings.set(warnings);
             }
         }
     }

@@ -64,6 +64,10 @@ pub struct BackendArgs {
     #[arg(long, global = true, env = "REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis_url")]
     pub redis_url_file: Option<PathBuf>,
 
+    /// A file with the certificates (PEM) of who signed those of Redis, for `rediss://`. Left out: whom the system trusts.
+    #[arg(long, global = true, env = "REDIS_CA_FILE", value_name = "FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+
     /// Where MongoDB is: `mongodb://user:password@host:port/database?replicaSet=rs0`. A replica set, since the index follows
     /// its change stream. The database is multivac if the URL names none.
     #[arg(long, global = true, env = "MONGO_URL", hide_env_values = true, value_name = "URL")]
@@ -100,6 +104,8 @@ pub struct BackendArgs {
 pub struct ServerUrls {
     /// Redis; several are a cluster.
     pub redis: Vec<String>,
+    /// Who signed the certificates of Redis (PEM); `None`: whom the system trusts.
+    pub redis_ca: Option<Vec<u8>>,
     /// MongoDB.
     pub mongo: String,
 }
@@ -158,12 +164,23 @@ impl BackendArgs {
         match (redis, mongo) {
             (Some(redis), Some(mongo)) => {
                 let redis = redis.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
-                Ok(Some(ServerUrls { redis, mongo }))
+                Ok(Some(ServerUrls { redis, redis_ca: self.redis_ca()?, mongo }))
             }
             (None, None) => Ok(None),
             (Some(_), None) => Err(ConfigError::OnlyOne { given: "REDIS_URL", missing: "MONGO_URL" }),
             (None, Some(_)) => Err(ConfigError::OnlyOne { given: "MONGO_URL", missing: "REDIS_URL" }),
         }
+    }
+}
+
+impl BackendArgs {
+    fn redis_ca(&self) -> Result<Option<Vec<u8>>, ConfigError> {
+        let Some(path) = self.redis_ca_file.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+            return Ok(None);
+        };
+        let unreadable =
+            |source| ConfigError::Unreadable { variable: "REDIS_CA_FILE", path: path.display().to_string(), source };
+        std::fs::read(path).map(Some).map_err(unreadable)
     }
 }
 

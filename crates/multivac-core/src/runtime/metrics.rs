@@ -49,6 +49,13 @@ pub static DEAD: LazyLock<IntCounter> =
 /// Failed calls to the queue.
 pub static QUEUE_ERRORS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_queue_errors_total", "Calls to the queue that failed."));
+/// Dangerous settings of the queue's server.
+pub static QUEUE_WARNINGS: LazyLock<Gauge> = LazyLock::new(|| {
+    gauge(
+        "multivac_queue_warnings",
+        "Settings of the queue's server under which accepted data could be lost; /readyz and the log name them.",
+    )
+});
 /// Text of unfinished jobs.
 pub static QUEUE_BYTES: LazyLock<Gauge> =
     LazyLock::new(|| gauge("multivac_queue_bytes", "Bytes of text that the queue's unfinished jobs hold."));

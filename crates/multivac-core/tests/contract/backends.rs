@@ -42,7 +42,7 @@ where
 }
 
 /// The value of a variable that names a server; without it, its tests are skipped, but never in CI.
-fn server(variable: &str) -> Option<String> {
+pub(crate) fn server(variable: &str) -> Option<String> {
     let url = env::var(variable).ok();
     if url.is_none() {
         assert!(env::var_os("CI").is_none(), "{variable} is not set: in CI no backend may be left out");
@@ -60,7 +60,12 @@ pub(crate) struct Redis(pub(crate) RedisSettings);
 /// Redis at `MULTIVAC_TEST_REDIS_URL` (with commas: all the masters of a Redis Cluster).
 pub(crate) fn redis(partitions: u16) -> Option<Redis> {
     let urls = server("MULTIVAC_TEST_REDIS_URL")?.split(',').map(str::to_owned).collect();
-    Some(Redis(RedisSettings { urls, namespace: format!("test-{}", Uuid::now_v7()), partitions }))
+    Some(Redis(redis_settings(urls, partitions)))
+}
+
+/// Under a namespace of its own.
+pub(crate) fn redis_settings(urls: Vec<String>, partitions: u16) -> RedisSettings {
+    RedisSettings { urls, ca: None, namespace: format!("test-{}", Uuid::now_v7()), partitions }
 }
 
 impl Redis {

@@ -6,5 +6,8 @@
 mod backends;
 mod mongo;
 mod queue;
+mod redis;
+mod redis_cluster;
+mod redis_server;
 mod store;
 mod store_backends;

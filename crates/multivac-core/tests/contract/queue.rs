@@ -177,7 +177,7 @@ async fn losing_replies_to(text: &'static str, target: &str) -> std::net::Socket
 }
 
 /// Leases that do not run out in a test.
-fn patient() -> QueueSettings {
+pub(crate) fn patient() -> QueueSettings {
     QueueSettings { lease: Duration::from_secs(60), ..QueueSettings::default() }
 }
 
@@ -185,15 +185,15 @@ fn lasting(lease_ms: u64) -> QueueSettings {
     QueueSettings { lease: Duration::from_millis(lease_ms), ..QueueSettings::default() }
 }
 
-fn job(text: &str) -> Job {
+pub(crate) fn job(text: &str) -> Job {
     Job { id: DatumId::generate(), datum: Datum::accepted_before(text), received_at: Timestamp::now(), trace: None }
 }
 
-fn submission(job: &Job) -> Submission {
+pub(crate) fn submission(job: &Job) -> Submission {
     Submission { job: job.clone(), idempotency_key: None }
 }
 
-async fn accept(queue: &Arc<dyn Queue>, text: &str) -> Job {
+pub(crate) async fn accept(queue: &Arc<dyn Queue>, text: &str) -> Job {
     accept_all(queue, &[text]).await.remove(0)
 }
 
@@ -205,7 +205,7 @@ async fn accept_all(queue: &Arc<dyn Queue>, texts: &[&str]) -> Vec<Job> {
 }
 
 /// Leases exactly so many, within 10 s.
-async fn lease(queue: &Arc<dyn Queue>, count: usize) -> Vec<Lease> {
+pub(crate) async fn lease(queue: &Arc<dyn Queue>, count: usize) -> Vec<Lease> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut leases = Vec::new();
     while leases.len() < count {
@@ -220,12 +220,12 @@ async fn nothing_to_lease(queue: &Arc<dyn Queue>) {
     assert!(leases.is_empty(), "{leases:?}");
 }
 
-async fn complete(queue: &Arc<dyn Queue>, leases: &[Lease]) {
+pub(crate) async fn complete(queue: &Arc<dyn Queue>, leases: &[Lease]) {
     let finished: Vec<_> = leases.iter().map(|lease| (lease.clone(), Outcome::Learned)).collect();
     queue.complete(&finished).await.unwrap();
 }
 
-async fn ledger(queue: &Arc<dyn Queue>) -> Ledger {
+pub(crate) async fn ledger(queue: &Arc<dyn Queue>) -> Ledger {
     let ledger = queue.ledger().await.unwrap();
     assert!(ledger.balances(), "{ledger:?}");
     ledger
@@ -284,7 +284,7 @@ async fn a_lease_brings_a_bounded_amount_of_text(backend: Arc<dyn Backend>) {
     }
 }
 
-async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dyn Backend>) {
+pub(crate) async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dyn Backend>) {
     let queue = backend.queue(patient()).await;
     let waker = backend.queue(patient()).await;
     let mut waited = Duration::ZERO;
@@ -349,7 +349,7 @@ async fn a_lease_hides_a_job_from_other_consumers(backend: Arc<dyn Backend>) {
     nothing_to_lease(&b).await;
 }
 
-async fn a_lease_that_ran_out_passes_to_one_other_consumer(backend: Arc<dyn Backend>) {
+pub(crate) async fn a_lease_that_ran_out_passes_to_one_other_consumer(backend: Arc<dyn Backend>) {
     let settings = lasting(1_000);
     let (a, b) = (backend.queue(settings.clone()).await, backend.queue(settings.clone()).await);
     let c = backend.queue(settings).await;
@@ -469,7 +469,7 @@ async fn a_job_that_is_always_abandoned_dies(backend: Arc<dyn Backend>) {
     assert!(!letters[0].error.is_empty());
 }
 
-async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dyn Backend>) {
+pub(crate) async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dyn Backend>) {
     let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
     let mut ids = Vec::new();
     for i in 0..5 {
@@ -504,7 +504,7 @@ async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dyn Backend>)
     assert_eq!(ledger(&queue).await, Ledger { accepted: 5, learned: 1, retracted: 1, dead: 3, ..Ledger::default() });
 }
 
-async fn a_retraction_enters_the_ledger_once_wherever_the_job_stands(backend: Arc<dyn Backend>) {
+pub(crate) async fn a_retraction_enters_the_ledger_once_wherever_the_job_stands(backend: Arc<dyn Backend>) {
     let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
     let twice = async |id, was_learned, expected: Ledger| {
         for _ in 0..2 {
@@ -552,7 +552,7 @@ async fn a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter(backend: Ar
     assert_eq!(ledger(&queue).await, Ledger { accepted: 1, retracted: 1, ..Ledger::default() });
 }
 
-async fn an_idempotency_key_is_one_datum(backend: Arc<dyn Backend>) {
+pub(crate) async fn an_idempotency_key_is_one_datum(backend: Arc<dyn Backend>) {
     let queue = backend.queue(patient()).await;
     let keyed = |key: u8| Submission { job: job("again"), idempotency_key: Some(IdempotencyKey([key; 16])) };
     let first = [keyed(1), keyed(2), keyed(1), submission(&job("no key")), keyed(2)];
@@ -607,7 +607,7 @@ async fn a_full_queue_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
     assert_eq!(ledger(&queue).await, Ledger { accepted: 6, queued: 3, learned: 3, ..Ledger::default() });
 }
 
-async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
+pub(crate) async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
     // A batch stays in one partition, and each holds 1,000 bytes.
     let max_queued_bytes = 1_000 * backend.partitions();
     let queue = backend.queue(QueueSettings { max_queued_bytes, max_attempts: 1, ..patient() }).await;
@@ -688,7 +688,7 @@ async fn a_job_is_found_where_it_stands(backend: Arc<dyn Backend>) {
     assert_eq!(find().await, None);
 }
 
-async fn settling_brings_the_ledger_up_to_the_store_and_never_down(backend: Arc<dyn Backend>) {
+pub(crate) async fn settling_brings_the_ledger_up_to_the_store_and_never_down(backend: Arc<dyn Backend>) {
     let queue = backend.queue(patient()).await;
     accept_all(&queue, &["one", "two"]).await;
     let leases = lease(&queue, 1).await;
@@ -727,7 +727,7 @@ struct Modelled {
 }
 
 /// Steps at random, and after each the ledger and a job are what a simple model says.
-async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) {
+pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) {
     const MAX_ATTEMPTS: u32 = 2;
     let settings = QueueSettings { max_attempts: MAX_ATTEMPTS, ..patient() };
     let consumers = [backend.queue(settings.clone()).await, backend.queue(settings).await];

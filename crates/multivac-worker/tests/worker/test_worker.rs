@@ -53,7 +53,7 @@ impl Servers {
         let urls = args.server_urls().unwrap().unwrap();
         let backends = Backends::servers(urls, &args, args.queue_settings()).await.unwrap();
         let prepared = backends.prepare(&CancellationToken::new()).await.unwrap();
-        assert!(matches!(prepared, Prepared::Ready(_)));
+        assert_eq!(prepared, Prepared::Ready);
         Some(Self { flags, backends, redis, mongo, name })
     }
 

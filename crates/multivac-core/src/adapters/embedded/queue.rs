@@ -15,8 +15,8 @@ use super::writer::{Write, WriterHandle};
 use super::{IdColumn, Shared, read_batch, to_column};
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{
-    Acceptance, DeadLetter, Failure, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, Job, JobState, Lease, LeaseToken,
-    Ledger, Outcome, Partition, Queue, QueueError, QueueSettings, Submission,
+    Acceptance, DeadLetter, Durability, Failure, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, Job, JobState, Lease,
+    LeaseToken, Ledger, Outcome, Partition, Queue, QueueError, QueueSettings, Submission,
 };
 
 pub(super) struct EmbeddedQueue {
@@ -37,7 +37,12 @@ impl EmbeddedQueue {
 #[async_trait]
 impl Queue for EmbeddedQueue {
     async fn prepare(&self) -> Result<Vec<String>, QueueError> {
-        // Opening has prepared everything and there is no set-up to get wrong; whether it can be read is left to see.
+        if self.settings.durability == Durability::Replicated {
+            return Err(QueueError::Misconfigured(
+                "durability replicated needs REDIS_URL and MONGO_URL: the embedded queue has no replica".to_owned(),
+            ));
+        }
+        // Opening has prepared everything else; whether it can be read is left to see.
         self.ledger().await.map(|_| Vec::new())
     }
 
@@ -46,6 +51,11 @@ impl Queue for EmbeddedQueue {
         let submissions = submissions.to_vec();
         let settings = self.settings.clone();
         Ok(self.writer().write(size_bytes, move |write| accept(write, &submissions, &settings)).await?)
+    }
+
+    fn durability(&self) -> Durability {
+        // Every commit is: `synchronous=FULL`.
+        Durability::Fsync
     }
 
     async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError> {

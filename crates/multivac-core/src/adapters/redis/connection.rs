@@ -3,11 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use deadpool::managed::{self, Metrics, RecycleResult};
 use deadpool_redis::redis::aio::ConnectionLike;
+use deadpool_redis::redis::cluster::{ClusterClient, ClusterClientBuilder};
+use deadpool_redis::redis::cluster_async::ClusterConnection;
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
+    RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
 };
-use deadpool_redis::{PoolConfig, Runtime, Timeouts, cluster};
+use deadpool_redis::{PoolConfig, Runtime, Timeouts};
 
 use crate::queue::QueueError;
 
@@ -22,12 +26,30 @@ const MAX_CONNECTIONS: usize = 64;
 /// Connections to Redis, made when they are needed.
 pub(super) enum Pool {
     Single(deadpool_redis::Pool),
-    Cluster(cluster::Pool),
+    Cluster(managed::Pool<ClusterManager>),
+}
+
+/// Connects to a Cluster with our times and our certificates, which deadpool's own manager does not know.
+pub(super) struct ClusterManager(ClusterClient);
+
+impl managed::Manager for ClusterManager {
+    type Type = ClusterConnection;
+    type Error = RedisError;
+
+    async fn create(&self) -> Result<ClusterConnection, RedisError> {
+        self.0.get_async_connection().await
+    }
+
+    /// Asks nothing: one node that is down would speak against all others. What a call fails on is closed by the call.
+    async fn recycle(&self, _: &mut ClusterConnection, _: &Metrics) -> RecycleResult<RedisError> {
+        Ok(())
+    }
 }
 
 impl Pool {
-    /// Reads the URLs; connects to nothing.
-    pub(super) fn new(urls: &[String]) -> Result<Self, QueueError> {
+    /// Reads the URLs; connects to nothing. `ca` is what signed the servers' certificates (PEM), where the system does not
+    /// know it.
+    pub(super) fn new(urls: &[String], ca: Option<&[u8]>) -> Result<Self, QueueError> {
         let mut nodes = Vec::with_capacity(urls.len());
         for (i, url) in urls.iter().enumerate() {
             // Without the library's error, so that no part of the URL, and no password, can be in the message.
@@ -41,6 +63,19 @@ impl Pool {
             nodes.push(node);
         }
         let unusable = |_| QueueError::Misconfigured("the Redis URLs cannot be used (together)".to_owned());
+        let certificates = match ca {
+            None => None,
+            Some(_) if nodes.iter().any(|node| !matches!(node.addr(), ConnectionAddr::TcpTls { .. })) => {
+                return Err(QueueError::Misconfigured(
+                    "a CA file is given for Redis, but not every URL begins with rediss://".to_owned(),
+                ));
+            }
+            // Without this, a file of something else would mean that nobody is trusted, and nobody would say why.
+            Some(pem) if !String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----") => {
+                return Err(unreadable_ca());
+            }
+            Some(pem) => Some(TlsCertificates { client_tls: None, root_cert: Some(pem.to_vec()) }),
+        };
         let config = PoolConfig {
             timeouts: Timeouts { wait: None, create: None, recycle: Some(RECYCLE_TIMEOUT) },
             ..PoolConfig::new(MAX_CONNECTIONS)
@@ -51,14 +86,23 @@ impl Pool {
                 let times = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(CONNECT_TIMEOUT))
                     .set_response_timeout(Some(CALL_TIMEOUT));
+                let node = trusting(node, certificates)?;
                 let manager = deadpool_redis::Manager::new_with_config(node, times).map_err(unusable)?;
                 let pool = deadpool_redis::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
                 Ok(Self::Single(pool.expect(built)))
             }
             Err(nodes) if nodes.is_empty() => Err(QueueError::Misconfigured("no Redis URL is given".to_owned())),
             Err(nodes) => {
-                let manager = cluster::Manager::new(nodes, false).map_err(unusable)?;
-                let pool = cluster::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
+                // The client tries again by itself while a slot moves; how long, the call's own time says.
+                let mut client = ClusterClientBuilder::new(nodes)
+                    .connection_timeout(CONNECT_TIMEOUT)
+                    .response_timeout(CALL_TIMEOUT)
+                    .max_retry_wait(200);
+                if let Some(certificates) = certificates {
+                    client = client.certs(certificates);
+                }
+                let manager = ClusterManager(client.build().map_err(unusable)?);
+                let pool = managed::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
                 Ok(Self::Cluster(pool.expect(built)))
             }
         }
@@ -103,9 +147,9 @@ impl Pool {
     }
 
     async fn get(&self) -> Result<Connection, RedisError> {
-        fn cause(error: deadpool_redis::PoolError) -> RedisError {
+        fn cause(error: managed::PoolError<RedisError>) -> RedisError {
             match error {
-                deadpool_redis::PoolError::Backend(error) => error,
+                managed::PoolError::Backend(error) => error,
                 _ => (ErrorKind::Client, "no connection in time").into(),
             }
         }
@@ -119,7 +163,18 @@ impl Pool {
 
 enum Pooled {
     Single(deadpool_redis::Connection),
-    Cluster(cluster::Connection),
+    Cluster(managed::Object<ClusterManager>),
+}
+
+/// A node that is reached with these certificates.
+fn trusting(node: ConnectionInfo, certificates: Option<TlsCertificates>) -> Result<ConnectionInfo, QueueError> {
+    let Some(certificates) = certificates else { return Ok(node) };
+    let client = Client::build_with_tls(node, certificates).map_err(|_| unreadable_ca())?;
+    Ok(client.get_connection_info().clone())
+}
+
+fn unreadable_ca() -> QueueError {
+    QueueError::Misconfigured("the CA file for Redis holds no certificate in PEM that can be read".to_owned())
 }
 
 /// A connection that goes back to its pool only when it is fit for it.
@@ -132,7 +187,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         match self.pooled.take() {
             Some(Pooled::Single(connection)) if !self.fit => drop(deadpool_redis::Connection::take(connection)),
-            Some(Pooled::Cluster(connection)) if !self.fit => drop(cluster::Connection::take(connection)),
+            Some(Pooled::Cluster(connection)) if !self.fit => drop(managed::Object::take(connection)),
             _ => {}
         }
     }
@@ -142,14 +197,14 @@ impl Connection {
     fn as_dyn(&self) -> &dyn ConnectionLike {
         match self.pooled.as_ref().expect("it is there until it is dropped") {
             Pooled::Single(connection) => connection,
-            Pooled::Cluster(connection) => connection,
+            Pooled::Cluster(connection) => &**connection,
         }
     }
 
     fn as_dyn_mut(&mut self) -> &mut (dyn ConnectionLike + Send) {
         match self.pooled.as_mut().expect("it is there until it is dropped") {
             Pooled::Single(connection) => connection,
-            Pooled::Cluster(connection) => connection,
+            Pooled::Cluster(connection) => &mut **connection,
         }
     }
 }
@@ -180,6 +235,11 @@ pub(super) fn is_no_group(error: &RedisError) -> bool {
     error.to_string().contains("NOGROUP")
 }
 
+/// Whether the script has to be sent first, as to a Redis that was started anew.
+pub(super) fn is_no_script(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}
+
 fn to_queue_error(what: &str, error: RedisError) -> QueueError {
     let refused = matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
     if refused || error.kind() == ErrorKind::AuthenticationFailed {
@@ -198,14 +258,26 @@ mod tests {
 
     #[test]
     fn an_unreadable_url_is_refused_without_its_password() {
-        let Err(QueueError::Misconfigured(message)) = Pool::new(&["rdis://user:geheim@host".to_owned()]) else {
+        let Err(QueueError::Misconfigured(message)) = Pool::new(&["rdis://user:geheim@host".to_owned()], None) else {
             panic!("this is no Redis URL");
         };
         assert!(message.contains("number 1") && !message.contains("geheim"), "{message}");
     }
 
     #[test]
+    fn a_ca_file_is_for_tls_and_holds_a_certificate() {
+        for (url, ca, expected) in
+            [("redis://localhost", "", "rediss://"), ("rediss://localhost", "no certificate", "PEM")]
+        {
+            let Err(QueueError::Misconfigured(message)) = Pool::new(&[url.to_owned()], Some(ca.as_bytes())) else {
+                panic!("{url}");
+            };
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
     fn no_url_at_all_is_refused() {
-        assert!(matches!(Pool::new(&[]), Err(QueueError::Misconfigured(_))));
+        assert!(matches!(Pool::new(&[], None), Err(QueueError::Misconfigured(_))));
     }
 }

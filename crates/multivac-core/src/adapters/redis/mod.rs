@@ -4,7 +4,8 @@
 //! `rediss://`, an ACL user or a password in the URL). How each promise of the [port](crate::queue) is kept:
 //!
 //! - **Durable**: by Redis, if it writes an append-only file and does not evict; [`prepare`](crate::queue::Queue::prepare)
-//!   warns where it does not.
+//!   warns where it does not. Where more is asked, WAITAOF behind each accepting script waits for the disk; what does not
+//!   reach it in time is taken off again (`lua/withdraw.lua`).
 //! - **At least once**: a stream with one consumer group. An entry stays with its consumer until it is acknowledged, and is
 //!   claimed by another when its lease has run out. The name of a consumer is new for each [`RedisQueue`].
 //! - **Counted once**: each change is one script (`lua/`), which Redis runs alone. What counts is who acknowledges an entry
@@ -16,6 +17,8 @@
 //!
 //! With more than one partition each has its own set of keys (`keys.rs`), and a job stays in its partition. That spreads the work
 //! over the nodes of a Cluster; the order of jobs is kept within a partition only.
+//!
+//! `docs/redis.md` is for who sets Redis up: its settings, a user's rights, TLS, a Cluster.
 
 mod connection;
 mod keys;
@@ -28,6 +31,8 @@ pub use queue::RedisQueue;
 pub struct RedisSettings {
     /// One URL, or several nodes of a Redis Cluster. May hold passwords.
     pub urls: Vec<String>,
+    /// What signed the servers' certificates (PEM); `None`: what the system trusts.
+    pub ca: Option<Vec<u8>>,
     /// The prefix of every key.
     pub namespace: String,
     /// How many partitions the jobs are spread over; the same in every process.

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::RedisSettings;
-use super::connection::{Connection, Pool, is_no_group};
+use super::connection::{Connection, Pool, is_no_group, is_no_script};
 use super::keys::{GROUP, Keys};
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{
-    Acceptance, DeadLetter, Failure, IDEMPOTENCY_KEY_LIFETIME, Job, JobState, Lease, LeaseToken, Ledger, Outcome,
-    Partition, Queue, QueueError, QueueSettings, REMEMBERED, Submission,
+    Acceptance, DeadLetter, Durability, Failure, IDEMPOTENCY_KEY_LIFETIME, Job, JobState, Lease, LeaseToken, Ledger,
+    Outcome, Partition, Queue, QueueError, QueueSettings, REMEMBERED, Submission,
 };
 
 /// One script takes no more jobs, and no more text, than this: Redis does nothing else meanwhile.
@@ -25,6 +25,11 @@ const ACCEPT_MAX_BYTES: usize = 8 << 20;
 const LEASE_MAX_BYTES: usize = 8 << 20;
 /// How long a waiting consumer sleeps at most before it looks for leases that ran out.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long Redis may take to write a job to disk, and to send it to a replica that does. By itself it does so every
+/// second (`appendfsync everysec`).
+const DURABLE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a worker that has a job which did not become durable may take to store it before we give up.
+const STORED_WITHIN: Duration = Duration::from_secs(2);
 /// A consumer without leases that was silent for so long belongs to a process that is gone.
 const CONSUMER_GONE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -57,6 +62,7 @@ struct Scripts {
     retract: Script,
     ledger: Script,
     partition: Script,
+    withdraw: Script,
     settle: Script,
     retry_dead: Script,
     tidy: Script,
@@ -82,6 +88,7 @@ impl Scripts {
             retract: script!("retract.lua"),
             ledger: script!("ledger.lua"),
             partition: script!("partition.lua"),
+            withdraw: script!("withdraw.lua"),
             settle: script!("settle.lua"),
             retry_dead: script!("retry_dead.lua"),
             tidy: script!("tidy.lua"),
@@ -108,7 +115,7 @@ impl RedisQueue {
             return Err(QueueError::Misconfigured("0 partitions cannot hold a job: expected 1 or more".to_owned()));
         }
         Ok(Self {
-            pool: Pool::new(&redis.urls)?,
+            pool: Pool::new(&redis.urls, redis.ca.as_deref())?,
             settings: queue,
             partitions: (0..redis.partitions).map(|p| Keys::new(namespace, p)).collect(),
             turn: AtomicUsize::new(0),
@@ -133,6 +140,120 @@ impl RedisQueue {
             answer => answer,
         };
         self.pool.call(what, Duration::ZERO, work).await
+    }
+
+    /// Runs an accept script, and waits for what it wrote to be as durable as was asked. Returns its answers, and whether
+    /// it was in time.
+    async fn accept_durably(
+        &self,
+        keys: &Keys,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<(Vec<String>, bool), QueueError> {
+        let replicas = match self.settings.durability {
+            Durability::Server | Durability::Stored => return Ok((self.run("accept jobs", keys, call).await?, true)),
+            Durability::Fsync => 0,
+            Durability::Replicated => 1,
+        };
+        // On the same connection, right behind the script: Redis waits for what this connection has written.
+        let mut both = redis::pipe();
+        both.invoke_script(call);
+        both.cmd("WAITAOF").arg(1).arg(replicas).arg(millis(DURABLE_WITHIN));
+        type Answer = (Vec<String>, (i64, i64));
+        let work = async |connection: &mut Connection| match both.query_async::<Answer>(connection).await {
+            Err(error) if is_no_script(&error) => {
+                call.load_async(connection).await?;
+                both.query_async(connection).await
+            }
+            // The append-only file was switched off since the start. The jobs are accepted; here is what was answered.
+            Err(error) if error.to_string().contains("WAITAOF") => Ok((call.invoke_async(connection).await?, (0, 0))),
+            answer => answer,
+        };
+        let (answers, (local, at_replicas)) = self.pool.call("accept jobs durably", DURABLE_WITHIN, work).await?;
+        Ok((answers, local >= 1 && at_replicas >= replicas))
+    }
+
+    /// What becomes of jobs that were accepted and did not become durable in time: those that nobody has are taken off
+    /// again; those that a worker has, it may store in the next moment, and then the store vouches for them.
+    async fn withdraw(
+        &self,
+        keys: &Keys,
+        call_of: &[usize],
+        remembered: &str,
+        jobs: &[(usize, &Submission)],
+        results: &mut [Acceptance],
+    ) -> Result<(), QueueError> {
+        let position = |place: usize| call_of.iter().position(|at| *at == place).unwrap_or(0);
+        let deadline = Instant::now() + STORED_WITHIN;
+        let mut unclear = jobs.to_vec();
+        loop {
+            let mut call = self.scripts.withdraw.prepare_invoke();
+            call.key(keys.of_scripts()).key(remembered).arg(GROUP);
+            let mut idempotency_keys = 0;
+            for (place, submission) in &unclear {
+                call.arg(submission.job.id.to_string()).arg(position(*place) + 1);
+                if let Some(key) = &submission.idempotency_key {
+                    idempotency_keys += 1;
+                    call.key(keys.idempotency(key)).arg(idempotency_keys);
+                } else {
+                    call.arg(0);
+                }
+            }
+            let answers: Vec<String> = match self.run("withdraw jobs", keys, &call).await {
+                // They are accepted by now, and may stay so.
+                Err(QueueError::Unavailable { message, source }) => {
+                    return Err(QueueError::Unheard { message, source });
+                }
+                answers => answers?,
+            };
+            let mut left = Vec::new();
+            for (job, answer) in unclear.into_iter().zip(answers) {
+                results[job.0] = match answer.as_str() {
+                    "-" => Acceptance::NotDurable { withdrawn: true },
+                    "+" => Acceptance::Stored,
+                    _ => {
+                        left.push(job);
+                        Acceptance::NotDurable { withdrawn: false }
+                    }
+                };
+            }
+            if left.is_empty() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            unclear = left;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Refuses at start what this Redis cannot keep.
+    async fn check_durability(&self, version: &str) -> Result<(), QueueError> {
+        let asked = self.settings.durability;
+        if asked == Durability::Server {
+            return Ok(());
+        }
+        if !is_at_least(version, (7, 2)) {
+            return Err(QueueError::Misconfigured(format!(
+                "durability {} needs Redis 7.2 or newer (WAITAOF); this is {version}",
+                asked.as_str()
+            )));
+        }
+        if self.setting("appendonly").await.is_some_and(|values| values.iter().any(|on| on != "yes")) {
+            return Err(QueueError::Misconfigured(format!(
+                "durability {} needs an append-only file: set appendonly to yes in Redis",
+                asked.as_str()
+            )));
+        }
+        Ok(())
+    }
+
+    /// A setting of Redis, of each node one; `None` where it does not show it.
+    async fn setting(&self, name: &str) -> Option<Vec<String>> {
+        let ask = async |connection: &mut Connection| {
+            redis::cmd("CONFIG").arg("GET").arg(name).query_async::<Value>(connection).await
+        };
+        let answer = self.pool.call("show its settings", Duration::ZERO, ask).await.ok()?;
+        let words = texts(&answer);
+        let values: Vec<String> = words.windows(2).filter(|pair| pair[0] == name).map(|pair| pair[1].clone()).collect();
+        (!values.is_empty()).then_some(values)
     }
 
     fn keys(&self, partition: u16) -> Result<&Keys, QueueError> {
@@ -244,32 +365,25 @@ impl RedisQueue {
     /// Looks for settings under which Redis could lose what it holds.
     async fn durability_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let setting = async |name: &str| {
-            let ask = async |connection: &mut Connection| {
-                redis::cmd("CONFIG").arg("GET").arg(name).query_async::<Value>(connection).await
-            };
-            let answer = self.pool.call("show its settings", Duration::ZERO, ask).await.ok()?;
-            let words = texts(&answer);
-            words.iter().position(|word| word == name).and_then(|at| words.get(at + 1).cloned())
-        };
-        match setting("maxmemory-policy").await {
+        match self.setting("maxmemory-policy").await {
             None => warnings.push(
                 "Redis does not show its maxmemory-policy: make sure that it is noeviction, or accepted data can be lost"
                     .to_owned(),
             ),
-            Some(policy) if policy != "noeviction" => warnings.push(format!(
-                "Redis deletes keys when its memory is full (maxmemory-policy {policy}), and accepted data with them: set \
-                 maxmemory-policy to noeviction"
-            )),
-            Some(_) => {}
+            Some(policies) => warnings.extend(policies.iter().find(|policy| *policy != "noeviction").map(|policy| {
+                format!(
+                    "Redis deletes keys when its memory is full (maxmemory-policy {policy}), and accepted data with them: \
+                     set maxmemory-policy to noeviction"
+                )
+            })),
         }
-        match setting("appendonly").await {
+        match self.setting("appendonly").await {
             None => warnings.push(
                 "Redis does not show whether it writes an append-only file: make sure that appendonly is yes, or accepted \
                  data can be lost when it restarts"
                     .to_owned(),
             ),
-            Some(on) if on != "yes" => warnings.push(
+            Some(values) if values.iter().any(|on| on != "yes") => warnings.push(
                 "Redis writes no append-only file, so accepted data are lost when it restarts: set appendonly to yes"
                     .to_owned(),
             ),
@@ -288,9 +402,11 @@ impl Queue for RedisQueue {
         for version in
             texts(&info).iter().flat_map(|text| text.lines()).filter_map(|l| l.strip_prefix("redis_version:"))
         {
-            if !is_new_enough(version) {
+            // Since 6.2 XPENDING knows how long entries were idle, and ranges may leave out their ends.
+            if !is_at_least(version, (6, 2)) {
                 return Err(QueueError::Misconfigured(format!("Redis {version} is too old: expected 6.2 or newer")));
             }
+            self.check_durability(version).await?;
         }
         for keys in &self.partitions {
             let make = async |connection: &mut Connection| make_group(connection, keys).await;
@@ -320,9 +436,10 @@ impl Queue for RedisQueue {
         for (partition, places) in by_partition.iter().enumerate() {
             let keys = &self.partitions[partition];
             for places in chunks(places, |&i| submissions[i].job.datum.as_str().len()) {
+                let remembered = keys.accepted(submissions[places[0]].job.id);
                 let mut call = self.scripts.accept.prepare_invoke();
                 call.key(keys.of_scripts())
-                    .key(keys.accepted(submissions[places[0]].job.id))
+                    .key(&remembered)
                     .arg(share(self.settings.max_queued))
                     .arg(share(self.settings.max_queued_bytes))
                     .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs())
@@ -341,21 +458,30 @@ impl Queue for RedisQueue {
                         call.arg(0);
                     }
                 }
-                let answers: Vec<String> = match self.run("accept jobs", keys, &call).await {
+                let (answers, durable) = match self.accept_durably(keys, &call).await {
                     // Of this part nothing, but of one before it.
                     Err(QueueError::Unavailable { message, source }) if results.contains(&Acceptance::Accepted) => {
                         return Err(QueueError::Unheard { message, source });
                     }
                     answers => answers?,
                 };
+                let mut too_weak = Vec::new();
                 for (&i, answer) in places.iter().zip(answers) {
                     results[i] = match answer.as_str() {
-                        "+" => Acceptance::Accepted,
                         "-" => Acceptance::Full,
+                        "+" if durable => Acceptance::Accepted,
+                        "+" => {
+                            too_weak.push((i, &submissions[i]));
+                            Acceptance::NotDurable { withdrawn: false }
+                        }
+                        _ if !durable => Acceptance::NotDurable { withdrawn: false },
                         id => {
                             Acceptance::AcceptedBefore(id.parse().map_err(|_| unreadable("an idempotency key's id"))?)
                         }
                     };
+                }
+                if !too_weak.is_empty() {
+                    self.withdraw(keys, places, &remembered, &too_weak, &mut results).await?;
                 }
                 if let Err(error) = self.pass_on_ring(partition).await {
                     tracing::debug!(%error, "no consumer was woken; they look by themselves soon");
@@ -363,6 +489,10 @@ impl Queue for RedisQueue {
             }
         }
         Ok(results)
+    }
+
+    fn durability(&self) -> Durability {
+        self.settings.durability
     }
 
     async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError> {
@@ -683,10 +813,9 @@ fn texts(answer: &Value) -> Vec<String> {
     }
 }
 
-/// Since 6.2 XPENDING knows how long entries were idle, and ranges may leave out their ends.
-fn is_new_enough(version: &str) -> bool {
+fn is_at_least(version: &str, least: (u32, u32)) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 2)
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= least
 }
 
 /// The whole ledger. Each partition's part balances by itself, and no job moves between them, so their sum does.
@@ -706,8 +835,8 @@ mod tests {
 
     #[test]
     fn versions_before_6_2_are_too_old() {
-        assert!(["6.2.0", "7.0.15", "10.1"].into_iter().all(is_new_enough));
-        assert!(!["6.0.16", "5.0.7", ""].into_iter().any(is_new_enough));
+        assert!(["6.2.0", "7.0.15", "10.1"].into_iter().all(|version| is_at_least(version, (6, 2))));
+        assert!(!["6.0.16", "5.0.7", ""].into_iter().any(|version| is_at_least(version, (6, 2))));
     }
 
     #[test]
@@ -723,6 +852,7 @@ mod tests {
         for (namespace, partitions) in [("a{b}", 1), ("", 1), ("multivac", 0)] {
             let redis = RedisSettings {
                 urls: vec!["redis://localhost".to_owned()],
+                ca: None,
                 namespace: namespace.to_owned(),
                 partitions,
             };

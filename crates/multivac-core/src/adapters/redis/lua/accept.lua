@@ -14,6 +14,8 @@ local bytes = held > 0 and tonumber(redis.call('HGET', ledger, 'bytes') or 0) or
 local before = redis.call('GET', KEYS[6])
 if before then
   for result in before:gmatch('%S+') do results[#results + 1] = result end
+  -- A write, if a small one: whoever waits for it to be durable waits for what was written before as well.
+  redis.call('EXPIRE', KEYS[6], ARGV[4])
   return results
 end
 
@@ -25,8 +27,10 @@ for i = 5, #ARGV, 5 do
   local result = '+'
   if first then
     result = first
+    redis.call('EXPIRE', idempotency_key, lifetime) -- A write, as above.
   elseif redis.call('HEXISTS', jobs, id) == 1 then
-    -- It is on the stream since a call of another shape.
+    -- It is on the stream since a call of another shape. A write, as above.
+    redis.call('HSET', jobs, id, redis.call('HGET', jobs, id))
   elseif held >= limit or bytes + #data > limit_bytes then
     result = '-'
   else

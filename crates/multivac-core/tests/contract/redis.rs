@@ -1,0 +1,436 @@
+//! What only a Redis of one's own can be put through: users, certificates, restarts, loss, and how durable it is.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use deadpool_redis::redis::cmd;
+use multivac_core::adapters::redis::{RedisQueue, RedisSettings};
+use multivac_core::datum::DatumId;
+use multivac_core::queue::{
+    Acceptance, Durability, IdempotencyKey, JobState, Ledger, Outcome, Queue, QueueError, QueueSettings, Submission,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::backends::{Backend, redis_settings};
+use crate::queue::{self, complete, job, ledger, patient, submission};
+use crate::redis_server::{PATIENCE, Server, free_port, installed, newer};
+
+/// How soon work must go on once Redis is back.
+const BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// A Redis that ends with the test, so that there is nothing to clean up.
+pub(crate) struct Own(pub(crate) RedisSettings);
+
+#[async_trait]
+impl Backend for Own {
+    async fn queue(&self, settings: QueueSettings) -> Arc<dyn Queue> {
+        let queue = RedisQueue::new(self.0.clone(), settings).unwrap();
+        queue.prepare().await.unwrap();
+        Arc::new(queue)
+    }
+
+    fn partitions(&self) -> u64 {
+        self.0.partitions.into()
+    }
+}
+
+/// Cases of the contract that between them use every script and every command; each under a namespace of its own.
+pub(crate) async fn the_contract_holds(settings: impl Fn() -> RedisSettings) {
+    macro_rules! cases {
+        ($($case:ident,)*) => { $( queue::$case(Arc::new(Own(settings()))).await; )* };
+    }
+    cases! {
+        the_ledger_follows_a_random_walk,
+        dead_letters_are_listed_in_pages_and_retried,
+        an_idempotency_key_is_one_datum,
+        a_waiting_lease_wakes_when_a_job_is_accepted,
+        a_queue_full_of_text_refuses_and_adds_nothing,
+        settling_brings_the_ledger_up_to_the_store_and_never_down,
+        a_retraction_enters_the_ledger_once_wherever_the_job_stands,
+        a_lease_that_ran_out_passes_to_one_other_consumer,
+    }
+}
+
+/// Why a queue cannot be prepared.
+async fn refusal(settings: RedisSettings, queue: QueueSettings) -> QueueError {
+    RedisQueue::new(settings, queue).unwrap().prepare().await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_user_with_the_documented_rights_and_no_more_is_enough() {
+    const DOCUMENTED: &str = include_str!("../../../../docs/redis.md");
+    let Some(binary) = installed() else { return };
+    let server = Server::start(&binary, &[]).await;
+    let rights = DOCUMENTED.lines().skip_while(|line| !line.starts_with("ACL SETUSER")).take_while(|l| *l != "```");
+    let rights = rights.collect::<Vec<_>>().join(" ").replace('\\', " ").replace("~multivac:*", "~test-*");
+    let words: Vec<&str> = rights.split_whitespace().collect();
+    assert!(words.len() > 20 && words[2] == "multivac", "{words:?}");
+    let mut user = cmd(words[0]);
+    user.arg(&words[1..]);
+    server.ask::<()>(&user).await.unwrap();
+    let as_user = |password| redis_settings(vec![format!("redis://multivac:{password}@127.0.0.1:{}", server.port)], 2);
+    the_contract_holds(|| as_user("secret")).await;
+
+    let refused = refusal(as_user("geheim"), patient()).await;
+    assert!(matches!(refused, QueueError::Misconfigured(_)) && !refused.to_string().contains("geheim"), "{refused}");
+    server.ask::<()>(cmd("ACL").arg("SETUSER").arg("multivac").arg("-evalsha")).await.unwrap();
+    let refused = refusal(as_user("secret"), patient()).await;
+    assert!(refused.to_string().contains("lacks a permission"), "{refused}");
+}
+
+/// Makes a certificate authority, and a certificate of it for 127.0.0.1.
+fn certificates(directory: &Path) {
+    let script = r#"
+        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=tests \
+            -addext basicConstraints=critical,CA:TRUE &&
+        openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=redis &&
+        echo subjectAltName=IP:127.0.0.1 >names &&
+        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names
+    "#;
+    let made = Command::new("sh").args(["-c", script]).current_dir(directory).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[tokio::test]
+async fn tls_is_kept_to_and_a_stranger_is_refused() {
+    let Some(binary) = installed() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    certificates(directory.path());
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let port = free_port();
+    let server = Server::start(
+        &binary,
+        &[
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            &file("server.pem"),
+            "--tls-key-file",
+            &file("server.key"),
+            "--tls-ca-cert-file",
+            &file("ca.pem"),
+            "--tls-auth-clients",
+            "no",
+        ],
+    )
+    .await;
+    let ca = Some(std::fs::read(file("ca.pem")).unwrap());
+    let url = format!("rediss://127.0.0.1:{port}");
+    the_contract_holds(|| RedisSettings { ca: ca.clone(), ..redis_settings(vec![url.clone()], 2) }).await;
+    // Whom the system trusts does not know this authority; and another one did not sign.
+    let other = tempfile::tempdir().unwrap();
+    certificates(other.path());
+    let other = Some(std::fs::read(other.path().join("ca.pem")).unwrap());
+    for ca in [None, other] {
+        let refused = refusal(RedisSettings { ca, ..redis_settings(vec![url.clone()], 1) }, patient()).await;
+        assert!(refused.is_transient(), "{refused}");
+    }
+    drop(server);
+}
+
+/// Feeds and works without end, through whatever happens, as the programs do.
+pub(crate) struct Load {
+    stop: CancellationToken,
+    told: Arc<Mutex<HashMap<DatumId, Instant>>>,
+    seen: Arc<Mutex<Seen>>,
+    feeding: Vec<JoinHandle<()>>,
+    working: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    ids: HashSet<DatumId>,
+    /// Of each partition, when the latest of its completed jobs was offered.
+    latest: BTreeMap<u16, Instant>,
+    errors: u32,
+}
+
+impl Load {
+    /// Two who feed and two who work, each with a queue of its own.
+    pub(crate) async fn start(redis: &RedisSettings) -> Self {
+        let settings = QueueSettings { lease: Duration::from_secs(2), max_attempts: 1_000, ..QueueSettings::default() };
+        let load = Self {
+            stop: CancellationToken::new(),
+            told: Arc::default(),
+            seen: Arc::default(),
+            feeding: Vec::new(),
+            working: Vec::new(),
+        };
+        let queue = || Arc::new(RedisQueue::new(redis.clone(), settings.clone()).unwrap());
+        queue().prepare().await.unwrap();
+        let (mut feeding, mut working) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            feeding.push(tokio::spawn(feed(
+                queue(),
+                load.stop.clone(),
+                Arc::clone(&load.told),
+                Arc::clone(&load.seen),
+            )));
+            working.push(tokio::spawn(work(queue(), Arc::clone(&load.seen))));
+        }
+        Self { feeding, working, ..load }
+    }
+
+    pub(crate) fn errors(&self) -> u32 {
+        self.seen.lock().unwrap().errors
+    }
+
+    /// Waits until jobs of each partition were fed and completed since then; how long it took.
+    pub(crate) async fn flows_since(&self, since: Instant, partitions: u16) -> Duration {
+        let flows = |seen: &Seen| (0..partitions).all(|p| seen.latest.get(&p).is_some_and(|at| *at > since));
+        while !flows(&self.seen.lock().unwrap()) {
+            assert!(since.elapsed() < PATIENCE, "work does not go on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        since.elapsed()
+    }
+
+    /// Stops feeding, waits until all is done, and says when each job was told accepted that nobody ever had.
+    pub(crate) async fn drain(self, queue: &Arc<dyn Queue>) -> (Ledger, HashSet<DatumId>, Vec<Instant>) {
+        self.stop.cancel();
+        for task in self.feeding {
+            task.await.unwrap();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let end = loop {
+            match queue.ledger().await {
+                Ok(end) if end.is_quiet() => break end,
+                unfinished => assert!(Instant::now() < deadline, "{unfinished:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        for task in self.working {
+            task.abort();
+        }
+        assert!(end.balances(), "{end:?}");
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap()).ids;
+        let told = self.told.lock().unwrap();
+        let lost = told.iter().filter(|(id, _)| !seen.contains(id)).map(|(_, at)| *at).collect();
+        (end, seen, lost)
+    }
+}
+
+async fn feed(
+    queue: Arc<RedisQueue>,
+    stop: CancellationToken,
+    told: Arc<Mutex<HashMap<DatumId, Instant>>>,
+    seen: Arc<Mutex<Seen>>,
+) {
+    while !stop.is_cancelled() {
+        let batch: Vec<Submission> = (0..5).map(|n| submission(&job(&format!("number {n}")))).collect();
+        match queue.accept(&batch).await {
+            Ok(answers) => {
+                let now = Instant::now();
+                let accepted = batch.iter().zip(answers).filter(|(_, answer)| *answer == Acceptance::Accepted);
+                told.lock().unwrap().extend(accepted.map(|(submission, _)| (submission.job.id, now)));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            // Whether it was accepted is not known; who fed it would send another.
+            Err(_) => {
+                seen.lock().unwrap().errors += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn work(queue: Arc<RedisQueue>, seen: Arc<Mutex<Seen>>) {
+    let started = (Instant::now(), multivac_core::datum::Timestamp::now());
+    loop {
+        let leases = match queue.lease(100, Duration::from_millis(500)).await {
+            Ok(leases) => leases,
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        seen.lock().unwrap().ids.extend(leases.iter().map(|lease| lease.job.id));
+        let finished: Vec<_> = leases.iter().map(|lease| (lease.clone(), Outcome::Learned)).collect();
+        if queue.complete(&finished).await.is_ok() {
+            let mut seen = seen.lock().unwrap();
+            for lease in &leases {
+                let offered = started.0 + lease.job.received_at.since(started.1);
+                let latest = seen.latest.entry(lease.token.partition).or_insert(offered);
+                *latest = offered.max(*latest);
+            }
+        }
+    }
+}
+
+pub(crate) fn tell(what: &str) {
+    // Not eprintln!, which the test harness would keep to itself.
+    let mut aloud = std::io::stderr();
+    writeln!(aloud, "measured: {what}").unwrap();
+}
+
+pub(crate) fn back_in_time(took: Duration, what: &str) {
+    tell(&format!("work went on {} ms after {what}", took.as_millis()));
+    assert!(took < BACK_WITHIN, "it took {took:?} after {what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_by_itself_when_redis_was_killed_and_nothing_is_lost() {
+    let Some(binary) = installed() else { return };
+    let mut server = Server::start(&binary, &["--appendfsync", "always"]).await;
+    let settings = redis_settings(vec![server.url()], 3);
+    let load = Load::start(&settings).await;
+    load.flows_since(Instant::now(), 3).await;
+    for _ in 0..2 {
+        server.kill();
+        let errors = load.errors();
+        // Down for as long as it takes them to notice.
+        while load.errors() < errors + 4 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(server.start_again().await);
+        back_in_time(load.flows_since(Instant::now(), 3).await, "a killed Redis was back");
+    }
+    let queue = Own(settings).queue(patient()).await;
+    let (end, seen, lost) = load.drain(&queue).await;
+    assert!(lost.is_empty(), "{} of {} were lost", lost.len(), end.accepted);
+    assert_eq!((end.accepted, end.learned), (seen.len() as u64, seen.len() as u64), "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_by_itself_when_redis_came_back_empty_or_without_its_group() {
+    let Some(binary) = installed() else { return };
+    let server = Server::start(&binary, &[]).await;
+    let settings = redis_settings(vec![server.url()], 2);
+    let load = Load::start(&settings).await;
+    load.flows_since(Instant::now(), 2).await;
+    let stream = format!("{}:{{0}}:stream", settings.namespace);
+    for (what, command) in [
+        ("its group was gone", cmd("XGROUP").arg("DESTROY").arg(&stream).arg("workers")),
+        ("its stream was gone", cmd("DEL").arg(&stream)),
+        ("all was gone", &mut cmd("FLUSHALL")),
+        ("all and the scripts were gone", cmd("FUNCTION").arg("FLUSH")),
+    ] {
+        if what.contains("scripts") {
+            server.ask::<()>(cmd("SCRIPT").arg("FLUSH")).await.unwrap();
+            server.ask::<()>(&cmd("FLUSHALL")).await.unwrap();
+        } else {
+            server.ask::<()>(command).await.unwrap();
+        }
+        back_in_time(load.flows_since(Instant::now(), 2).await, what);
+    }
+    let queue = Own(settings).queue(patient()).await;
+    load.drain(&queue).await;
+}
+
+#[tokio::test]
+async fn settings_that_could_lose_data_are_named_for_as_long_as_they_are_so() {
+    let Some(binary) = installed() else { return };
+    let server = Server::start(&binary, &["--maxmemory-policy", "allkeys-lru"]).await;
+    let queue = RedisQueue::new(redis_settings(vec![server.url()], 1), patient()).unwrap();
+    let set = async |name: &str, value: &str| {
+        server.ask::<()>(cmd("CONFIG").arg("SET").arg(name).arg(value)).await.unwrap();
+    };
+    set("appendonly", "no").await;
+    let warnings = queue.prepare().await.unwrap();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("allkeys-lru") && warnings[1].contains("append-only"), "{warnings:?}");
+    set("maxmemory-policy", "noeviction").await;
+    set("appendonly", "yes").await;
+    assert_eq!(queue.prepare().await.unwrap(), Vec::<String>::new());
+}
+
+fn durable(durability: Durability) -> QueueSettings {
+    QueueSettings { durability, ..patient() }
+}
+
+#[tokio::test]
+async fn durability_that_redis_cannot_keep_is_refused_at_start() {
+    let (Some(old), Some(new)) = (installed(), newer()) else { return };
+    let server = Server::start(&old, &[]).await;
+    let version: String = server.ask(cmd("INFO").arg("server")).await.unwrap();
+    if version.contains("redis_version:7.0") || version.contains("redis_version:6") {
+        let refused = refusal(redis_settings(vec![server.url()], 1), durable(Durability::Fsync)).await;
+        assert!(refused.to_string().contains("needs Redis 7.2 or newer"), "{refused}");
+        assert!(!refused.is_transient());
+    }
+    let server = Server::start(&new, &["--appendonly", "no"]).await;
+    let refused = refusal(redis_settings(vec![server.url()], 1), durable(Durability::Replicated)).await;
+    assert!(refused.to_string().contains("set appendonly to yes"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_job_is_on_the_disk_when_that_is_asked() {
+    let Some(new) = newer() else { return };
+    let server = Server::start(&new, &["--appendfsync", "always"]).await;
+    let settings = || redis_settings(vec![server.url()], 2);
+    the_contract_holds(settings).await;
+    let queue = Own(settings()).queue(durable(Durability::Fsync)).await;
+    assert_eq!(queue.durability(), Durability::Fsync);
+    let keyed = |n| Submission { job: job("to the disk"), idempotency_key: Some(IdempotencyKey([n; 16])) };
+    let (first, second) = (keyed(1), keyed(2));
+    for _ in 0..2 {
+        assert_eq!(queue.accept(&[first.clone(), second.clone()]).await.unwrap(), [Acceptance::Accepted; 2]);
+    }
+    let again = queue.accept(&[keyed(1), keyed(2)]).await.unwrap();
+    let before = [first, second].map(|submission| Acceptance::AcceptedBefore(submission.job.id));
+    assert_eq!(again, before);
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 2, queued: 2, ..Ledger::default() });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_by_then() {
+    let Some(new) = newer() else { return };
+    let server = Server::start(&new, &["--appendfsync", "always"]).await;
+    let follow = ["--appendfsync", "always", "--replicaof", "127.0.0.1", &server.port.to_string()];
+    let mut replica = Server::start(&new, &follow).await;
+    let queue = Own(redis_settings(vec![server.url()], 1)).queue(durable(Durability::Replicated)).await;
+    let keyed = || Submission { job: job("to two disks"), idempotency_key: Some(IdempotencyKey([7; 16])) };
+    let accept =
+        async |submission: &Submission| queue.accept(std::slice::from_ref(submission)).await.unwrap().remove(0);
+    // The first may find the replica still reading.
+    let deadline = Instant::now() + PATIENCE;
+    while accept(&submission(&job("first"))).await != Acceptance::Accepted {
+        assert!(Instant::now() < deadline);
+    }
+    let leases = queue::lease(&queue, 1).await;
+    complete(&queue, &leases).await;
+    replica.kill();
+
+    // Nobody has it: it is taken off again, and its key with it.
+    let withdrawn = keyed();
+    let before = ledger(&queue).await;
+    assert_eq!(accept(&withdrawn).await, Acceptance::NotDurable { withdrawn: true });
+    assert_eq!(ledger(&queue).await, before);
+    assert_eq!(queue.find(withdrawn.job.id).await.unwrap(), None);
+    assert_eq!(queue.partitions().await.unwrap()[0].size_bytes, 0);
+
+    // A worker has it, and does not store it in time.
+    let slow = tokio::spawn({
+        let queue = Arc::clone(&queue);
+        async move { queue::lease(&queue, 1).await }
+    });
+    let held = submission(&job("held"));
+    assert_eq!(accept(&held).await, Acceptance::NotDurable { withdrawn: false });
+    assert_eq!(queue.find(held.job.id).await.unwrap(), Some(JobState::Processing));
+    complete(&queue, &slow.await.unwrap()).await;
+
+    // A worker has stored it.
+    let quick = tokio::spawn({
+        let queue = Arc::clone(&queue);
+        async move {
+            let leases = queue::lease(&queue, 1).await;
+            complete(&queue, &leases).await;
+        }
+    });
+    assert_eq!(accept(&submission(&job("stored"))).await, Acceptance::Stored);
+    quick.await.unwrap();
+
+    // The replica is back: the key is as new.
+    assert!(replica.start_again().await);
+    let deadline = Instant::now() + PATIENCE;
+    while accept(&keyed()).await != Acceptance::Accepted {
+        assert!(Instant::now() < deadline);
+    }
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 4, queued: 1, learned: 3, ..Ledger::default() });
+}

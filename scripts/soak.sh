@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Feeds the full system twice as much as its worker can learn, for minutes, and watches that everything stays bounded:
+#
+#     scripts/soak.sh [MINUTES] [DIRECTORY]     10 minutes, soak/ unless given
+#
+# What it does    Builds the release and starts Redis, MongoDB, an api that may queue 20,000 data or 32 MiB, and a worker
+#                 that is held still (SIGSTOP) nine tenths of each second, so that twice its rate and what sends it fit on
+#                 one machine. Feeds 4 KiB texts at twice the rate at which the queue drains, as the api's own metrics
+#                 say, and samples sizes every five seconds.
+# What it needs   what test-backends.sh needs, and a machine with little else to do.
+# What it returns A table by the minute on the standard output, and soak.csv and soak.svg in the directory. Status 1 if a
+#                 size went over its bound, the ledger did not balance, or a reply was neither 200 nor 503 with Retry-After.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+readonly MINUTES=${1:-10} OUTPUT=${2:-soak}
+
+if [[ -z ${MULTIVAC_SOAK_API:-} ]]; then
+    # Only cargo knows where it puts what it builds.
+    built=$(cargo build --release --locked --workspace --bins --message-format json-render-diagnostics |
+        python3 -c '
+import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("executable"):
+        print(message["target"]["name"], message["executable"])')
+    while read -r name path; do
+        case $name in
+            multivac-api) export MULTIVAC_SOAK_API=$path ;;
+            multivac-worker) export MULTIVAC_SOAK_WORKER=$path ;;
+        esac
+    done <<<"$built"
+fi
+if [[ -z ${MULTIVAC_SOAK_INSIDE:-} ]]; then
+    # Servers of its own even where others are given: theirs are not empty, and may matter to somebody.
+    exec env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL MULTIVAC_SOAK_INSIDE=yes \
+        scripts/test-backends.sh scripts/soak.sh "$MINUTES" "$OUTPUT"
+fi
+mkdir -p "$OUTPUT"
+exec python3 scripts/soak.py "$MINUTES" "$OUTPUT"
