@@ -53,7 +53,7 @@ measure() {
     local name=$1
     shift
     printf 'cost: %s\n' "$name" >&2
-    taskset -c 1 "$client" --target "$address" --connections "${connections:-4}" "$@" | sed "s/^[^\t]*/$name/" >>"$directory/table" && return
+    taskset -c 1 "$client" --target "$address" --connections "${connections:-4}" "$@" | sed "s|^[^\t]*|$name|" >>"$directory/table" && return
     tail -n 5 "$directory/api.log" >&2
     exit 1
 }
