@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All of CI, in order: format, clippy with warnings as errors, all tests against a real Redis and a real
-# MongoDB, the rules of the edge with a real nginx, documentation with warnings as errors.
+# MongoDB, the rules of the edge with a real nginx, a short fuzz run over HTTP, documentation with warnings as errors.
 #
 #     scripts/check.sh             a few minutes once the dependencies are built
 #     scripts/check.sh --images    also builds the images and tests docker compose (compose-test.sh)
@@ -47,6 +47,7 @@ step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step tests tests
 step edge edge
 [[ ${1:-} != --images ]] || step compose compose
+step fuzz scripts/fuzz-http.sh 20
 step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
 printf '\n'

@@ -1,7 +1,7 @@
 //! The whole wiring: settings to a server that runs until it is stopped.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,25 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Config;
+use crate::drain::Connections;
 use crate::{middleware, routes};
 
-/// How long requests under way may take once the server is to stop, in seconds.
-const DRAIN_SECONDS: u64 = 25;
+/// How long requests under way may take once the server is to stop: with the longest delay before it and what comes after,
+/// less than the 30 seconds after which orchestrators kill.
+const UNDER_WAY: Duration = Duration::from_secs(21);
+
+/// How long the consumer may take for the batch that it has.
+const LAST_BATCH: Duration = Duration::from_secs(4);
+
+/// How long an idle connection is kept: longer than nginx keeps those to its upstreams (60 s), so that it is nginx who
+/// closes them, and never loses a request to one that was closed at that moment.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a request's head may take from the connection on.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// Open files that are none of connections: the index's, the database's, those to Redis and MongoDB.
+const OTHER_FILES: u64 = 512;
 
 /// Why the server cannot start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +91,8 @@ pub(crate) struct State {
     pub(crate) warnings: Warnings,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
+    /// Who is connected.
+    pub(crate) connections: Arc<Connections>,
 }
 
 /// A server that listens, and has yet to run.
@@ -85,6 +102,8 @@ pub struct Application {
     consumer: Option<Consumer>,
     data_dir: Option<PathBuf>,
     server: Server,
+    listener: TcpListener,
+    drain_delay: Duration,
     address: SocketAddr,
     halt: CancellationToken,
 }
@@ -100,7 +119,7 @@ impl Application {
         let settings = config.queue_settings()?;
         // The port before the data directory: what cannot run shall not leave a directory behind.
         let cannot = |source| StartError::Listen { address: config.listen.clone(), source };
-        let listener = std::net::TcpListener::bind(&config.listen).map_err(cannot)?;
+        let listener = TcpListener::bind(&config.listen).map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let (backends, data_dir) = match urls {
             Some(urls) => (Backends::servers(urls, &config.backends, settings).await?, None),
@@ -134,8 +153,11 @@ impl Application {
             min_confidence,
             warnings: backends.warnings.clone(),
             stop: CancellationToken::new(),
+            connections: Arc::default(),
         });
-        let shared = state.clone();
+        let (shared, connections) = (state.clone(), Arc::clone(&state.connections));
+        let listening = listener.try_clone().map_err(cannot)?;
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
@@ -143,12 +165,18 @@ impl Application {
                 .configure(routes::configure)
                 .default_service(web::to(routes::not_found))
         })
-        .shutdown_timeout(DRAIN_SECONDS)
+        .workers(workers)
+        .max_connections(connections_at_most() / workers)
+        .on_connect(move |_, connection| connections.count(connection))
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(HEAD)
+        .shutdown_timeout(UNDER_WAY.saturating_sub(config.drain_delay).as_secs())
         .disable_signals()
-        .listen(listener)
+        .listen(listening)
         .map_err(cannot)?
         .run();
-        Ok(Self { state, backends, consumer, data_dir, server, address, halt })
+        let drain_delay = config.drain_delay;
+        Ok(Self { state, backends, consumer, data_dir, server, listener, drain_delay, address, halt })
     }
 
     /// Where it listens.
@@ -185,7 +213,7 @@ impl Application {
     /// # Errors
     /// When the backends turn out to be unusable, or the server fails.
     pub async fn run_until_stopped(self, stop: CancellationToken) -> Result<(), StartError> {
-        let Self { state, backends, consumer, server, halt, .. } = self;
+        let Self { state, backends, consumer, server, listener, drain_delay, halt, .. } = self;
         let background = tokio::spawn(background(state.clone(), backends, consumer, halt.clone()));
         let background = flatten(background);
         tokio::pin!(background);
@@ -198,6 +226,9 @@ impl Application {
         }
         // Not ready from here on; what is under way goes on.
         state.stop.cancel();
+        if failed.is_none() {
+            state.connections.drain(listener, drain_delay).await;
+        }
         handle.stop(true).await;
         if let Ok(Err(error)) = serving.await {
             failed = failed.or(Some(StartError::Server(error)));
@@ -209,6 +240,16 @@ impl Application {
         info!("stopped");
         failed.map_or(Ok(()), Err)
     }
+}
+
+/// As many connections as the system lets this process have, whose limit is raised as far as it may be. Who comes beyond
+/// waits to be taken, where too many open files would fail whatever needs one.
+fn connections_at_most() -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+        1_024
+    });
+    usize::try_from(files.saturating_sub(OTHER_FILES).clamp(64, 50_000)).expect("50,000 fits")
 }
 
 async fn flatten(task: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> {
@@ -233,7 +274,7 @@ async fn background(
     settling.abort();
     if let Some(consuming) = consuming {
         // Its own leases are given back within a second; a batch under way is finished.
-        let _ = tokio::time::timeout(Duration::from_secs(10), consuming).await;
+        let _ = tokio::time::timeout(LAST_BATCH, consuming).await;
     }
     Ok(())
 }

@@ -4,18 +4,23 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_multipart::Multipart;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use actix_web::web::{BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::{StreamExt, TryStreamExt};
 use multivac_core::datum::{Datum, DatumError};
 use percent_encoding::percent_decode;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::problem::Problem;
 
 /// How long a client may take for its next piece of a body.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How fast a body has to come once that time is over, in bytes a second: one that trickles would hold its connection, and
+/// what has come of it, for hours.
+const SLOWEST: usize = 4 << 10;
 
 /// The field that holds the text.
 const FIELD: &str = "data";
@@ -33,22 +38,31 @@ pub(crate) struct JsonDatum<'a> {
 /// Reads one datum, in whichever of the listed forms it comes.
 pub(crate) async fn datum(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Datum, Problem> {
     refuse_encoding(request)?;
-    match request.content_type() {
+    let media = request.content_type();
+    // A byte takes three in a form at most; in JSON six: \u0041. What is over the limit by its own word is not read at all.
+    let most = match media {
+        "text/plain" => limit,
+        "application/x-www-form-urlencoded" => limit.saturating_mul(3) + SLACK,
+        "multipart/form-data" => limit.saturating_add(2 * SLACK),
+        _ => limit.saturating_mul(6) + SLACK,
+    };
+    if declared_length(request).is_some_and(|length| length > most as u64) {
+        return Err(Problem::too_large(limit));
+    }
+    match media {
         "application/x-www-form-urlencoded" => {
-            // A byte takes three at most.
-            let body = collect(payload, limit.saturating_mul(3) + SLACK, limit).await?;
+            let body = collect(payload, most, limit).await?;
             urlencoded(&body, limit)
         }
         "multipart/form-data" => multipart(request, payload, limit).await,
         "application/json" => {
             charset(request)?;
-            // A byte takes six at most: \u0041.
-            let body = collect(payload, limit.saturating_mul(6) + SLACK, limit).await?;
+            let body = collect(payload, most, limit).await?;
             json(&body, limit)
         }
         "text/plain" => {
             charset(request)?;
-            let body = collect(payload, limit, limit).await?;
+            let body = collect(payload, most, limit).await?;
             text(&body, limit)
         }
         "" => Err(Problem::unsupported("no Content-Type: expected a form, application/json or text/plain")),
@@ -107,10 +121,35 @@ where
     next.transpose().map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))
 }
 
+/// How fast a body comes.
+struct Pace {
+    begun: Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    fn start() -> Self {
+        Self { begun: Instant::now(), bytes: 0 }
+    }
+
+    /// Counts what has come.
+    fn keep(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let allowed = PATIENCE.saturating_add(Duration::from_secs((self.bytes / SLOWEST) as u64));
+        if self.begun.elapsed() > allowed { Err(Problem::timeout("the body came too slowly")) } else { Ok(()) }
+    }
+}
+
+fn declared_length(request: &HttpRequest) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// A whole body of at most `most` bytes.
 async fn collect(mut payload: Payload, most: usize, limit: usize) -> Result<BytesMut, Problem> {
     let mut body = BytesMut::new();
+    let mut pace = Pace::start();
     while let Some(chunk) = piece(&mut payload).await? {
+        pace.keep(chunk.len())?;
         if body.len() + chunk.len() > most {
             return Err(Problem::too_large(limit));
         }
@@ -150,10 +189,12 @@ fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
 async fn multipart(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Datum, Problem> {
     let mut form = Multipart::new(request.headers(), payload.map_err(actix_web::error::PayloadError::from));
     let mut passed_over = 0;
+    let mut pace = Pace::start();
     while let Some(mut field) = piece(&mut form).await? {
         let ours = field.name() == Some(FIELD);
         let mut body = BytesMut::new();
         while let Some(chunk) = piece(&mut field).await? {
+            pace.keep(chunk.len())?;
             if !ours {
                 passed_over += chunk.len();
                 if passed_over > limit.saturating_add(SLACK) {
@@ -206,6 +247,25 @@ mod tests {
         );
         for body in ["", "{", "[]", "\"data\"", "{\"data\":1}", "{\"data\":null}", "{}", "{\"data\":\" \"}"] {
             assert!(json(body.as_bytes(), 100).is_err(), "{body}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_datum_or_a_problem(body: Vec<u8>) {
+            let _ = urlencoded(&body, 100);
+            let _ = json(&body, 100);
+            let _ = super::text(&body, 100);
+        }
+
+        #[test]
+        fn any_text_comes_through_as_it_was(text in "\\PC{1,20}") {
+            proptest::prop_assume!(!text.trim().is_empty());
+            let encoded = percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC);
+            proptest::prop_assert_eq!(form(&format!("x&data={encoded}&y=")), Ok(text.clone()));
+            let body = serde_json::json!({ "data": text }).to_string();
+            let datum = json(body.as_bytes(), 1_000).map(|datum| datum.as_str().to_owned());
+            proptest::prop_assert_eq!(datum.ok(), Some(text));
         }
     }
 }

@@ -1,13 +1,17 @@
 //! The server's settings.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::{Durability, QueueSettings};
-use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs};
+use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs, duration};
 use multivac_core::runtime::health::HealthArgs;
+
+/// So that it can end within 30 seconds, whatever is under way.
+pub(crate) const LONGEST_DRAIN_DELAY: Duration = Duration::from_secs(15);
 
 /// MultiVAC's HTTP server: accepts data and answers questions from them.
 ///
@@ -27,6 +31,11 @@ pub struct Config {
     /// Where the embedded queue and store keep their data; made if it is not there. Unused with REDIS_URL and MONGO_URL.
     #[arg(long, env = "MULTIVAC_DATA_DIR", default_value = "./multivac-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
+
+    /// How long, once it is to stop, it goes on serving while /readyz says no: for load balancers that look there before they
+    /// send elsewhere. Such as 5s; at most 15s.
+    #[arg(long, env = "MULTIVAC_DRAIN_DELAY", default_value = "0s", value_name = "TIME", value_parser = drain_delay)]
+    pub drain_delay: Duration,
 
     /// The standing question: what is answered when nothing else is asked.
     #[arg(long, env = "MULTIVAC_QUESTION", default_value = STANDING_QUESTION, value_name = "TEXT")]
@@ -116,6 +125,11 @@ fn probability(text: &str) -> Result<f64, String> {
         Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
         _ => Err("expected a number from 0 to 1".to_owned()),
     }
+}
+
+fn drain_delay(text: &str) -> Result<Duration, String> {
+    let delay = duration(text)?;
+    if delay <= LONGEST_DRAIN_DELAY { Ok(delay) } else { Err("expected 15s at most".to_owned()) }
 }
 
 fn datum_size(text: &str) -> Result<ByteSize, String> {

@@ -6,6 +6,7 @@ pub mod app;
 pub mod config;
 
 mod body;
+mod drain;
 mod middleware;
 mod negotiate;
 mod problem;

@@ -1,14 +1,18 @@
 //! What happens to every request: its trace, its metrics, its line in the log.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage};
+use actix_web::{Error, HttpMessage, web};
 use multivac_core::runtime::metrics;
 use multivac_core::runtime::telemetry::TraceContext;
 use tracing::{Instrument, Span, debug, field, info_span};
+
+use crate::app::State;
 
 tokio::task_local! {
     /// The trace that the request under way belongs to.
@@ -26,7 +30,13 @@ pub(crate) async fn observe(
     request.extensions_mut().insert(trace);
     let method = request.method().as_str().to_owned();
     let span = info_span!("request", http.method = method, http.route = field::Empty, http.status = field::Empty);
-    let response = TRACE.scope(trace, next.call(request)).instrument(span.clone()).await;
+    let connections = request.app_data::<web::Data<State>>().map(|state| Arc::clone(&state.connections));
+    let mut response = TRACE.scope(trace, next.call(request)).instrument(span.clone()).await;
+    if let Ok(response) = &mut response
+        && connections.is_some_and(|connections| connections.closing())
+    {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let (status, route) = match &response {
         Ok(response) => (response.status(), response.request().match_pattern()),
         Err(error) => (error.as_response_error().status_code(), None),

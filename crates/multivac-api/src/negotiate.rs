@@ -46,3 +46,19 @@ pub(crate) fn revalidated(request: &HttpRequest, content_type: &'static str, bod
     }
     reply.insert_header((CONTENT_TYPE, content_type)).body(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_accepted_one_of_the_offered_is_sent(accept in "((text|application|\\*)/(plain|json|html|\\*)(;q=[0-9.]{0,5})?,? ?|[ -~]){0,12}") {
+            const OFFERED: [&str; 2] = ["text/plain", "application/json"];
+            let request = TestRequest::default().insert_header(("Accept", accept)).to_http_request();
+            proptest::prop_assert!(OFFERED.contains(&preferred(&request, &OFFERED)));
+        }
+    }
+}

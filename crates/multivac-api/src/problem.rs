@@ -125,11 +125,14 @@ impl From<QuestionError> for Problem {
 
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
-        let retry_after = match error {
-            AcceptError::Full { retry_after } => retry_after.as_secs(),
-            AcceptError::NotDurable { .. } | AcceptError::Unavailable(_) | AcceptError::Unheard(_) => 1,
-        };
-        Self::unavailable(error.to_string(), retry_after.max(1))
+        match &error {
+            AcceptError::Full { retry_after } => Self::unavailable(error.to_string(), retry_after.as_secs().max(1)),
+            AcceptError::NotDurable { .. } => Self::unavailable(error.to_string(), 1),
+            // The cause's message is ours and names no server: that the disk is full, say.
+            AcceptError::Unavailable(cause) | AcceptError::Unheard(cause) => {
+                Self::unavailable(format!("{error} ({cause})"), 1)
+            }
+        }
     }
 }
 

@@ -177,10 +177,12 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339, in UTC, such as `2026-11-23T03:27:23.5Z`.
+/// RFC 3339, in UTC, such as `2026-11-23T03:27:23.5Z`. It has no years outside 0 to 9999; a store may, and such a time is
+/// told as the nearest that has a name.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+        let millis = self.0.clamp(-62_167_219_200_000, 253_402_300_799_999);
+        let text = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
             .ok()
             .and_then(|t| t.format(&Rfc3339).ok())
             .ok_or(fmt::Error)?;
@@ -235,5 +237,24 @@ mod tests {
     fn the_text_of_a_datum_is_not_shown_in_logs() {
         let datum = Datum::new("secret", 100).expect("a fine datum");
         assert_eq!(format!("{datum:?}"), "Datum(6 bytes)");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_reads_as_an_id_is_its_only_spelling(text in "[0-9a-fA-F+-]{24}|[0-9a-f-]{36}|.{0,40}") {
+            if let Ok(id) = text.parse::<DatumId>() {
+                proptest::prop_assert_eq!(id.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn any_id_reads_back_and_any_time_can_be_told(bytes: [u8; 16], millis: i64) {
+            let original = DatumId::Original(std::array::from_fn(|n| bytes[n]));
+            for id in [DatumId::Uuid(Uuid::from_bytes(bytes)), original] {
+                proptest::prop_assert_eq!(id.to_string().parse(), Ok(id));
+                let _ = id.created_at().map(|time| time.to_string());
+            }
+            proptest::prop_assert!(Timestamp::from_millis(millis).to_string().ends_with('Z'));
+        }
     }
 }

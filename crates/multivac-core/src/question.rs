@@ -72,4 +72,14 @@ mod tests {
     fn a_blank_question_is_none() {
         assert_eq!(" \t".parse::<Question>(), Err(QuestionError::Blank));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_question_or_none(text in "\\PC{0,20}|\\s{0,3}|.{0,1100}") {
+            let taken = text.parse::<Question>();
+            let fine = text.chars().count() <= MAX_QUESTION_CHARS && !text.trim().is_empty();
+            proptest::prop_assert_eq!(taken.is_ok(), fine);
+            proptest::prop_assert!(taken.is_err() || taken.is_ok_and(|question| question.as_str() == text));
+        }
+    }
 }

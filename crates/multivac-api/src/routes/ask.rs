@@ -92,4 +92,11 @@ mod tests {
             assert!(question(query).is_err(), "{query}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_query_is_a_question_or_none_or_a_problem(query in "(question|%[0-9a-f]{0,2}|[&=+]|.){0,40}") {
+            let _ = question(&query);
+        }
+    }
 }

@@ -243,4 +243,15 @@ mod tests {
         let expected = vec![(1, None), (2, Some("ok".to_owned()))];
         assert_eq!(lines(&["123456", "789", "000\nok\n"], 5), expected);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn however_it_is_cut_up_the_lines_are_the_same(text in "[a\n]{0,60}", cuts in proptest::collection::vec(0_usize..60, 0..6)) {
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|&cut| cut < text.len()).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let chunks: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
+            let expected: Vec<(u64, Option<String>)> = (1..).zip(text.split_terminator('\n').map(|line| Some(line.to_owned()))).collect();
+            proptest::prop_assert_eq!(lines(&chunks, 100), expected);
+        }
+    }
 }

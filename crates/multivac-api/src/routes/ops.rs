@@ -19,14 +19,18 @@ pub(super) async fn healthz() -> HttpResponse {
     text("ok")
 }
 
-/// It can take data and answer from all that was learned; what is missing otherwise.
+/// Whether requests should come here, and what is missing, be it or not.
+///
+/// Not before the index has been filled once, nor while stopping. From then on a queue or a store out of reach is told and
+/// keeps no requests away: every other replica would miss it too, questions are answered from the index, and feeding gets
+/// its 503 and `Retry-After` from the route itself.
 pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
-    let mut missing = Vec::new();
+    let (mut closed, mut missing) = (Vec::new(), Vec::new());
     if state.stop.is_cancelled() {
-        missing.push("stopping");
+        closed.push("stopping");
     }
     match state.warnings.get() {
-        None => missing.push("the queue or the store is not there yet"),
+        None => closed.push("the queue or the store is not there yet"),
         Some(_) => {
             let asked = tokio::time::timeout(PATIENCE, state.registry.queue.ledger()).await;
             if !matches!(asked, Ok(Ok(_))) {
@@ -36,13 +40,17 @@ pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
     }
     let progress = *state.registry.follower.progress().borrow();
     if !progress.caught_up {
-        missing.push("the index is not filled yet");
+        closed.push("the index is not filled yet");
+    } else if progress.unwritable {
+        missing.push("the index cannot be written; answers rest on what was learned before");
     } else if !progress.following {
-        missing.push("the store is out of reach");
+        missing.push("the store is out of reach; answers rest on what was learned before");
     }
+    let ready = closed.is_empty();
+    closed.extend(missing);
     let warnings = state.warnings.get().unwrap_or_default();
-    let body = json!({ "ready": missing.is_empty(), "missing": missing, "warnings": *warnings });
-    if missing.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+    let body = json!({ "ready": ready, "missing": closed, "warnings": *warnings });
+    if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
 pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {

@@ -2,28 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::program::{Running, program};
 use crate::test_app::PATIENCE;
-
-fn program(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_multivac-api"));
-    // Nothing of the environment that the tests run in.
-    command.env_clear().env("PATH", "/usr/bin:/bin").env("RUST_BACKTRACE", "1").args(flags);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// Ends it if the test does not.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn wait(child: &mut Child) -> i32 {
     let deadline = Instant::now() + PATIENCE;

@@ -48,6 +48,8 @@ impl TestApp {
 
     /// Stops it, and gives the data directory back.
     pub(crate) async fn stop(self) -> TempDir {
+        // Its idle connections, or they would be waited for.
+        drop(self.client);
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
         self.directory

@@ -35,6 +35,8 @@ pub struct Progress {
     pub caught_up: bool,
     /// Whether the store can be followed at present. Where not, answers rest on what was learned before.
     pub following: bool,
+    /// Where it is not: whether the index cannot be written, rather than the store be reached.
+    pub unwritable: bool,
     /// The index reflects all changes up to here.
     pub position: Position,
 }
@@ -84,7 +86,10 @@ impl Follower {
         let mut silent = false;
         loop {
             let Err(interrupted) = self.load_and_follow(&mut from, &mut silent, &stop).await;
-            self.progress.send_modify(|p| p.following = false);
+            self.progress.send_modify(|p| {
+                p.following = false;
+                p.unwritable = matches!(interrupted, Interrupted::Index(_));
+            });
             match interrupted {
                 Interrupted::Stopped => break,
                 Interrupted::Store(StoreError::PositionLost) => {
@@ -92,8 +97,9 @@ impl Follower {
                     from = None;
                 }
                 Interrupted::Index(error) => {
-                    error!(%error, "the index cannot be written; loading all again");
-                    from = None;
+                    if !std::mem::replace(&mut silent, true) {
+                        error!(%error, "the index cannot be written (is its disk, the temporary directory's, full?); answers rest on what was learned before");
+                    }
                 }
                 Interrupted::Store(error) => {
                     // Once for each interruption, not once for each try.
@@ -183,9 +189,10 @@ impl Follower {
                 p.position = position;
                 p.caught_up |= quiet || position >= goal;
                 p.following = true;
+                p.unwritable = false;
             });
             if std::mem::take(silent) {
-                info!("the store can be followed again");
+                info!("the index follows the store again");
             }
             // A retraction waits for this.
             if removed || announced.elapsed() >= HEARTBEAT {

@@ -45,6 +45,7 @@ impl From<std::io::Error> for IndexError {
 /// See the [module](self).
 pub struct Index {
     fields: Fields,
+    index: tantivy::Index,
     writer: Mutex<Writer>,
     reader: IndexReader,
     snapshot: ArcSwap<Snapshot>,
@@ -54,7 +55,8 @@ pub struct Index {
 }
 
 struct Writer {
-    tantivy: IndexWriter,
+    /// None after a failure: tantivy's own rollback cannot be tried again when it fails, a new writer can.
+    tantivy: Option<IndexWriter>,
     voices: Voices,
 }
 
@@ -106,14 +108,13 @@ impl Index {
         let index = tantivy::Index::builder().schema(schema).settings(schema::settings());
         let index = index.create_in_dir(directory.path())?;
         index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
-        let writer = index.writer_with_num_threads(1, WRITER_MEMORY)?;
-        writer.set_merge_policy(Box::new(merges()));
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let snapshot =
             Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, voices: 0, passages: 0 };
         Ok(Self {
             fields,
-            writer: Mutex::new(Writer { tantivy: writer, voices: Voices::default() }),
+            index,
+            writer: Mutex::new(Writer { tantivy: None, voices: Voices::default() }),
             reader,
             snapshot: ArcSwap::from_pointee(snapshot),
             known: RwLock::default(),
@@ -145,7 +146,11 @@ impl Index {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let leaving: HashSet<DatumId> = order.iter().filter(|id| known.contains(id)).copied().collect();
         drop(known);
-        let Writer { tantivy, voices } = &mut *writer;
+        let Writer { tantivy: slot, voices } = &mut *writer;
+        let tantivy = match &mut *slot {
+            Some(tantivy) => tantivy,
+            none => none.insert(self.new_writer()?),
+        };
         let mut plan = voices.plan(&leaving);
         let written = || -> Result<(), IndexError> {
             let now = self.snapshot();
@@ -169,7 +174,7 @@ impl Index {
         }();
         let planned = plan.done();
         if let Err(error) = written.and_then(|()| tantivy.commit().map(|_| ()).map_err(IndexError)) {
-            tantivy.rollback()?;
+            *slot = None;
             return Err(error);
         }
         self.reader.reload()?;
@@ -191,6 +196,15 @@ impl Index {
             searcher,
         }));
         Ok(())
+    }
+
+    /// A writer that begins at the last commit, without what was left of changes that failed.
+    fn new_writer(&self) -> Result<IndexWriter, IndexError> {
+        let writer = self.index.writer_with_num_threads(1, WRITER_MEMORY)?;
+        writer.set_merge_policy(Box::new(merges()));
+        // On a full disk this may be the room that is missing.
+        writer.garbage_collect_files().wait()?;
+        Ok(writer)
     }
 
     fn add(&self, writer: &IndexWriter, id: DatumId, passage: &str) -> Result<(), IndexError> {

@@ -69,7 +69,9 @@ pub struct BackendArgs {
     pub redis_ca_file: Option<PathBuf>,
 
     /// Where MongoDB is: `mongodb://user:password@host:port/database?replicaSet=rs0`. A replica set, since the index follows
-    /// its change stream. The database is multivac if the URL names none.
+    /// its change stream. The database is multivac if the URL names none. For TLS add `&tls=true`, and
+    /// `&tlsCAFile=/path/to/ca.pem` where the servers' certificates are of an authority of your own; `&authSource=admin` where
+    /// the user is kept there.
     #[arg(long, global = true, env = "MONGO_URL", hide_env_values = true, value_name = "URL")]
     pub mongo_url: Option<String>,
 
@@ -235,5 +237,17 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2min"), Ok(Duration::from_secs(120)));
         assert!(duration("soon").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_setting_or_told_what_was_expected(text in "[0-9]{0,25} ?([KMG]iB|B|ms|s|min|h)?|.{0,20}") {
+            if let Ok(size) = text.parse::<ByteSize>() {
+                proptest::prop_assert_eq!(size.to_string().parse(), Ok(size));
+            }
+            if let Err(expected) = duration(&text) {
+                proptest::prop_assert!(expected.contains("30s"));
+            }
+        }
     }
 }

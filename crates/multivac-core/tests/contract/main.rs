@@ -5,6 +5,7 @@
 
 mod backends;
 mod mongo;
+mod mongo_secure;
 mod queue;
 mod redis;
 mod redis_cluster;

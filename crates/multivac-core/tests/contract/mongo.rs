@@ -255,6 +255,6 @@ async fn a_stand_alone_server_is_refused_with_what_to_do() {
     assert!(matches!(&error, StoreError::Misconfigured(what) if what.contains("--replSet")), "{error:?}");
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

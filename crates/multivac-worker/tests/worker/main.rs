@@ -9,6 +9,7 @@ mod load;
 mod operations;
 mod poison;
 mod process;
+mod rolling;
 mod start;
 mod system;
 mod take_over;

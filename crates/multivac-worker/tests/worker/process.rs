@@ -83,6 +83,13 @@ impl Program {
         self.running = None;
     }
 
+    /// SIGTERM, and its exit code once it has ended.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let running = self.running.take().expect("it runs");
+        running.signal("TERM");
+        running.wait().0
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         self.running.as_ref().expect("it runs").signal(name);
     }

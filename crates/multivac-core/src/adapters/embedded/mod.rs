@@ -1,8 +1,8 @@
 //! The embedded queue and store: one SQLite file for one process, with nothing to install.
 //!
 //! A data directory holds `multivac.db` (with SQLite's `-wal` and `-shm` beside it while it is open) and
-//! `multivac.lock`, which a process keeps locked for as long as it uses the directory. The tables are explained in
-//! `schema.sql`.
+//! `multivac.lock`, which a process keeps locked for as long as it uses the directory, its own number in it. The
+//! tables are explained in `schema.sql`.
 //!
 //! How the ports' promises are kept:
 //!
@@ -14,6 +14,9 @@
 //! - **Retracted text goes**: with `secure_delete`, SQLite overwrites the text of retracted and of completed data in
 //!   the file (learning is some 10 % slower for it, measured 2026-11-23). The log still has it until it is written
 //!   over, and backups and the disk's own copies are beyond reach.
+//!
+//! - **A full disk** takes nothing away: a commit that finds no room writes nothing, whoever waited for it is told, the log
+//!   says so once, and the next one that finds room goes through.
 //!
 //! SQLite blocks, so it never runs on an async thread: writes have a thread of their own, reads use Tokio's
 //! blocking threads and a few connections that the writer does not hold up.
@@ -27,7 +30,7 @@ mod store;
 mod writer;
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -76,10 +79,18 @@ pub enum OpenError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another process has it.
-    #[error("the data directory {dir} is in use by another process; stop that one, or give this one another directory")]
+    #[error("the data directory {dir} is in use by {holder}; stop that one, or give this one another directory")]
     InUse {
         /// The directory.
         dir: PathBuf,
+        /// Which process, where it has said so: "process 17".
+        holder: String,
+    },
+    /// There is no room to open it in.
+    #[error("the disk of {path} is full: it cannot be opened until there is room; nothing in it is lost")]
+    Full {
+        /// The file.
+        path: PathBuf,
     },
     /// A newer MultiVAC wrote it.
     #[error(
@@ -104,8 +115,8 @@ pub enum OpenError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The system or SQLite did not do it: no memory, disk full.
-    #[error("{path} could not be opened")]
+    /// The system or SQLite did not do it: no memory, a failing disk.
+    #[error("{path} could not be opened: {source}")]
     Failed {
         /// The file.
         path: PathBuf,
@@ -171,12 +182,25 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         sync_directory(dir.parent()).map_err(|error| not_writable(dir, error))?;
     }
     let path = dir.join("multivac.lock");
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| not_writable(&path, error))?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = file.map_err(|error| not_writable(&path, error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.into() }),
-        Err(TryLockError::Error(error)) => Err(not_writable(&path, error)),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.into(), holder: holder(file) }),
+        Err(TryLockError::Error(error)) => return Err(not_writable(&path, error)),
+    }
+    // For whoever comes second. The lock is what counts, so a disk too full for a number keeps nobody out.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// Who says in the lock file that it is theirs. Only whoever finds it locked asks, so the number is not one of the past.
+fn holder(mut file: File) -> String {
+    let mut said = String::new();
+    let read = file.read_to_string(&mut said).is_ok();
+    match said.trim().parse::<u32>() {
+        Ok(process) if read => format!("process {process}"),
+        _ => "another process".to_owned(),
     }
 }
 
@@ -243,6 +267,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // What undoes a single step: a few pages, and no business of a full temporary directory.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)
 }
 
@@ -273,8 +299,10 @@ fn open_error(path: &Path, error: rusqlite::Error) -> OpenError {
             OpenError::NotWritable { path, source: error.into() }
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            OpenError::InUse { dir: path.parent().unwrap_or(&path).to_owned() }
+            let dir = path.parent().unwrap_or(&path).to_owned();
+            OpenError::InUse { dir, holder: "another process, which does not heed multivac.lock".to_owned() }
         }
+        Some(ErrorCode::DiskFull) => OpenError::Full { path },
         _ => OpenError::Failed { path, source: error.into() },
     }
 }
@@ -336,6 +364,12 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl Fault {
+    /// Whether the disk is full or failing.
+    fn is_of_the_disk(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
+    }
+
     /// What is wrong, for people; `Err` when waiting will not help.
     fn explain(&self) -> Result<&'static str, &'static str> {
         let error = match self {
@@ -520,7 +554,8 @@ mod tests {
     fn a_directory_serves_one_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path()).unwrap();
-        assert!(refusal(dir.path()).contains("in use by another process"));
+        let holder = format!("in use by process {};", std::process::id());
+        assert!(refusal(dir.path()).contains(&holder), "{}", refusal(dir.path()));
         drop(first);
         open(dir.path()).unwrap();
     }

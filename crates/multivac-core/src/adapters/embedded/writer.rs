@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -177,15 +177,18 @@ where
 
 fn run(connection: Connection, waiting: &mpsc::Receiver<Box<dyn Step>>, signals: &Signals) {
     let started = Instant::now();
+    let mut trouble = Trouble::default();
     while let Ok(first) = waiting.recv() {
         let mut group: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
         let write =
             Write { connection: &connection, started, jobs_changed: Cell::new(false), data_changed: Cell::new(false) };
+        let before = connection.total_changes();
         let committed = commit(&write, &mut group);
         if committed.is_err() && !connection.is_autocommit() {
             // It fails where SQLite has rolled back by itself, and then there is nothing to undo.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        trouble.note(&connection, &committed, connection.total_changes() > before);
         if write.jobs_changed.get() {
             signals.jobs.send_replace(());
         }
@@ -202,13 +205,46 @@ fn run(connection: Connection, waiting: &mpsc::Receiver<Box<dyn Step>>, signals:
     }
 }
 
+/// Whether groups get written at present: told in the log when it changes, not with each of them.
+#[derive(Default)]
+struct Trouble {
+    present: bool,
+    told: Option<Instant>,
+}
+
+/// A disk that is almost full takes one group and not the next: no more is told of it than this often.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
+impl Trouble {
+    /// `wrote`: a group that had nothing to write needs no room, and says nothing of the disk.
+    fn note(&mut self, connection: &Connection, committed: &Result<(), Fault>, wrote: bool) {
+        match committed {
+            Ok(()) if self.present && wrote => {
+                self.present = false;
+                tracing::info!("the data directory can be written again");
+            }
+            Ok(()) => {}
+            Err(fault) => {
+                let new = !std::mem::replace(&mut self.present, true);
+                if new && self.told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
+                    self.told = Some(Instant::now());
+                    let (Ok(problem) | Err(problem)) = fault.explain();
+                    tracing::error!(error = %fault, "{problem}; what is fed is refused until that is mended");
+                }
+                // The log may hold what has room in the file: then it need not grow. Readers are not waited for.
+                let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+            }
+        }
+    }
+}
+
 /// Runs a group in one transaction. When this fails, none of it was written.
 fn commit(write: &Write<'_>, group: &mut [Box<dyn Step>]) -> Result<(), Fault> {
     execute(write.connection, "BEGIN IMMEDIATE")?;
     for step in group {
         if let Err(fault) = step.run(write)
-            // A full or failing disk makes SQLite roll the whole transaction back, not the savepoint alone.
-            && write.connection.is_autocommit()
+            // The disk is nobody's step alone, and where it fails SQLite may have rolled the whole transaction back.
+            && (fault.is_of_the_disk() || write.connection.is_autocommit())
         {
             return Err(fault);
         }

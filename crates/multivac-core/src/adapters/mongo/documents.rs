@@ -91,3 +91,48 @@ fn read_passages(document: &RawDocument) -> Option<Vec<String>> {
     let passages = document.get_array("passages").ok()?;
     passages.into_iter().map(|passage| passage.ok()?.as_str().map(str::to_owned)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn datum() -> impl Strategy<Value = StoredDatum> {
+        let passages = prop::collection::vec(any::<String>(), 0..4);
+        (any::<[u8; 16]>(), any::<bool>(), any::<String>(), passages, any::<Option<String>>(), any::<(i64, i64)>())
+            .prop_map(|(bytes, original, text, passages, trace, (received, processed))| StoredDatum {
+                id: if original {
+                    DatumId::Original(std::array::from_fn(|n| bytes[n]))
+                } else {
+                    DatumId::Uuid(Uuid::from_bytes(bytes))
+                },
+                text,
+                passages,
+                digest: "a digest".to_owned(),
+                received_at: Timestamp::from_millis(received),
+                processed_at: Timestamp::from_millis(processed),
+                trace,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn a_datum_reads_back(datum in datum()) {
+            prop_assert_eq!(read(&write(&datum), |_| Vec::new()), Some(Record::Live(datum)));
+        }
+
+        #[test]
+        fn no_document_is_too_odd(datum in datum(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9)) {
+            let mut bytes = write(&datum).into_bytes();
+            for (index, byte) in flips {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if let Ok(document) = RawDocument::from_bytes(&bytes) {
+                // What it says does not matter: that it says something does.
+                let _ = read(document, |text| vec![text.to_owned()]);
+            }
+        }
+    }
+}

@@ -111,7 +111,8 @@ fn store_error(error: Error) -> StoreError {
         },
         ErrorKind::ServerSelection { .. } => StoreError::Unavailable {
             message:
-                "no primary of MongoDB's replica set is to be found; is the set initiated, with the name in the URL?"
+                "no primary of MongoDB's replica set is to be found; is the set initiated, and its name, and TLS if it \
+                 wants that, in the URL?"
                     .into(),
             source: Some(Box::new(error)),
         },
@@ -145,8 +146,12 @@ mod code {
     /// `CappedPositionLost`, `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`.
     pub(super) const POSITION_LOST: [i32; 4] = [136, 260, 280, 286];
 
-    /// The document itself is why: `BadValue`, `FailedToParse`, `TypeMismatch`, `InvalidLength`, `InvalidBSON`,
-    /// `DocumentValidationFailure`, `CannotIndexParallelArrays`, `BSONObjectTooLarge`, `DuplicateKey`, and a key too long or of the wrong
-    /// kind for an index that someone made. Any other error may pass, so it is nobody's failed attempt.
-    pub(super) const REFUSED: [i32; 11] = [2, 9, 14, 16, 22, 121, 171, 10334, 11000, 16755, 17280];
+    /// What passes, or what somebody has to mend for all data alike; from the server's categories of network errors, of
+    /// shutdown, of a primary that is none any more, and of limits of time, and `Unauthorized`, `LockTimeout`, `LockBusy`,
+    /// `StaleShardVersion`, `WriteConflict`, `ReadConcernMajorityNotAvailableYet`, `StaleEpoch`, `StaleConfig`,
+    /// `OutOfDiskSpace`. Any other error is taken to be the document's: it fails its attempt and holds up no other.
+    pub(super) const PASSES: [i32; 29] = [
+        6, 7, 9001, 89, 11600, 91, 10107, 13435, 10058, 11602, 13436, 189, 50, 64, 202, 262, 290, 11601, 13, 24, 46,
+        63, 112, 134, 150, 13388, 14031, 246, 384,
+    ];
 }

@@ -150,7 +150,21 @@ impl Store for MongoStore {
         }
         // The driver splits what is too much for one message (48 MB or 100,000 documents).
         let Err(error) = self.entropy.insert_many(&batch).ordered(false).await else { return Ok(puts) };
-        let ErrorKind::InsertMany(failure) = error.kind.as_ref() else { return Err(store_error(error)) };
+        let failure = match error.kind.as_ref() {
+            ErrorKind::InsertMany(failure) => failure,
+            // The whole message is refused: one of its documents may be why, and each is asked about by itself.
+            ErrorKind::Command(refused) if !code::PASSES.contains(&refused.code) => {
+                if let [place] = places[..] {
+                    puts[place] = refused_by(refused.code);
+                    return Ok(puts);
+                }
+                for place in places {
+                    puts[place] = self.put(&data[place..=place]).await?.pop().expect("one for each");
+                }
+                return Ok(puts);
+            }
+            _ => return Err(store_error(error)),
+        };
         if failure.write_concern_error.is_some() {
             return Err(store_error(error));
         }
@@ -159,10 +173,10 @@ impl Store for MongoStore {
             let place = places[failed.index];
             if is_taken(failed) {
                 taken.push(place);
-            } else if code::REFUSED.contains(&failed.code) {
-                puts[place] = Put::Refused(format!("MongoDB refuses the document (error {})", failed.code));
-            } else {
+            } else if code::PASSES.contains(&failed.code) {
                 return Err(store_error(error));
+            } else {
+                puts[place] = refused_by(failed.code);
             }
         }
         let there = self.taken(taken.iter().map(|&place| data[place].id)).await?;
@@ -257,6 +271,11 @@ impl Store for MongoStore {
         let alive: Vec<Replica> = alive.await.map_err(store_error)?.try_collect().await.map_err(store_error)?;
         Ok(alive.into_iter().filter(|r| Position(r.position.cast_unsigned()) < position).map(|r| r.name).collect())
     }
+}
+
+/// The server's own words are left out: they may quote the document.
+fn refused_by(code: i32) -> Put {
+    Put::Refused(format!("MongoDB refuses the document (error {code})"))
 }
 
 /// A document of [`REPLICAS`].

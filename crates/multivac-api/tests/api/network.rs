@@ -1,0 +1,57 @@
+//! The network between the api and MongoDB fails: it goes on answering from what it knows, and catches up by itself.
+
+use std::time::{Duration, Instant};
+
+use mongodb::bson::{Document, doc, oid::ObjectId};
+
+use crate::chaos_proxy::{ChaosProxy, Mode};
+use crate::test_app::{Servers, TestApp};
+
+#[actix_web::test]
+async fn cut_off_from_mongodb_it_answers_takes_data_and_catches_up() {
+    let Some(mut servers) = Servers::find() else { return };
+    let at = servers.mongo.split_once("://").unwrap().1.split('/').next().unwrap().to_owned();
+    let proxy = ChaosProxy::start(at).await;
+    let database = servers.database().await;
+    // Directly: by the name of the set, the driver would go past the proxy.
+    let url = format!("mongodb://{}/{}?directConnection=true", proxy.address, servers.name);
+    let place = servers.flags.iter().position(|flag| flag == "--mongo-url").unwrap() + 1;
+    servers.flags[place] = url;
+    let flags: Vec<&str> = servers.flags.iter().map(String::as_str).collect();
+    let entropy = database.collection::<Document>("entropy");
+    let learn = async |text: &str| {
+        entropy.insert_one(doc! { "_id": ObjectId::new(), "data": text }).await.unwrap();
+    };
+    let app = TestApp::start(&flags).await;
+    learn("Penguins eat krill and small fish.").await;
+    app.until("/multivac?question=What+do+penguins+eat", |answer| answer["status"] == "answered").await;
+
+    for (mode, text, question) in [
+        (Mode::Cut, "Owls hunt mice at night.", "What+do+owls+hunt"),
+        (Mode::Silent, "Beavers build dams of wood.", "What+do+beavers+build"),
+    ] {
+        proxy.set(mode);
+        learn(text).await;
+        let cut = Instant::now();
+        // In service for questions, and for feeding, which needs Redis alone.
+        let ready = app.until("/readyz", |ready| ready["missing"].to_string().contains("store")).await;
+        assert_eq!(ready["ready"], true, "{ready}");
+        assert!(cut.elapsed() < Duration::from_secs(20), "it took {:?} to see it", cut.elapsed());
+        assert_eq!(app.get("/readyz").await.status(), 200);
+        assert_eq!(app.ask("What do penguins eat?").await["answer"], "Penguins eat krill and small fish.");
+        app.feed("What is fed meanwhile is kept.").await;
+        // What needs the store says so, and soon.
+        let begun = Instant::now();
+        let reply = app.get(&format!("/multivac/data/{}", ObjectId::new())).await;
+        assert_eq!(reply.status(), 503);
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+
+        proxy.set(Mode::Pass);
+        let back = Instant::now();
+        app.until(&format!("/multivac?question={question}"), |answer| answer["answer"] == text).await;
+        assert!(back.elapsed() < Duration::from_secs(10), "it took {:?} to catch up", back.elapsed());
+        app.until("/readyz", |ready| ready["missing"].as_array().is_some_and(Vec::is_empty)).await;
+    }
+    app.stop().await;
+    database.drop().await.unwrap();
+}
