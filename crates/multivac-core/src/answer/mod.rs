@@ -120,15 +120,17 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
     // Equal ones stay in the order of their words' weight, so the same index gives the same answer.
     best.sort_by(|a, b| sums[*b].1.total_cmp(&sums[*a].1));
     let mut stances = stances(&asked, &candidates, &best);
-    let confidence = round(corroborated(found, &sums, &best, &stances));
-    let answer = best.first().filter(|_| confidence >= min_confidence).map(|best| candidates.text(&found[*best]));
     show_contradictions(&mut best, &mut stances);
+    let shown = best.iter().take(MAX_EVIDENCE);
+    let scores = model::confidences(shown.map(|at| (&found[*at].features, Choice::new(*at, &sums))));
+    let confidence = round(corroborated(found, &best, &stances, &scores));
+    let answer = best.first().filter(|_| confidence >= min_confidence).map(|best| candidates.text(&found[*best]));
     // No piece of evidence counts for more than one before it.
     let mut most = confidence;
-    let evidence = best.iter().zip(stances).take(MAX_EVIDENCE).enumerate().map(|(place, (at, stance))| {
+    let evidence = best.iter().zip(stances).zip(&scores).enumerate().map(|(place, ((at, stance), score))| {
         let features = &found[*at].features;
         if place > 0 {
-            most = most.min(round(model::confidence(features, Choice::new(*at, &sums))));
+            most = most.min(round(*score));
         }
         let hit = &candidates.hits[found[*at].passage];
         Evidence { id: hit.id, passage: hit.passage.clone(), score: most, stance, features: features.main() }
@@ -169,12 +171,12 @@ fn stances(asked: &Asked, candidates: &Candidates, best: &[usize]) -> Vec<Option
 ///
 /// A sentence is trusted by how it stands out among the others. Those that say the same are no rivals: each is weighed
 /// as if the others of them were not there, and the best of them speaks for all.
-fn corroborated(found: &[Candidate], sums: &[(usize, f32)], best: &[usize], stances: &[Option<Stance>]) -> f64 {
-    let Some(first) = best.first() else { return 0.0 };
+fn corroborated(found: &[Candidate], best: &[usize], stances: &[Option<Stance>], scores: &[f64]) -> f64 {
+    let (Some(first), Some(score)) = (best.first(), scores.first()) else { return 0.0 };
     let of = |stance| best.iter().zip(stances).filter(move |(_, s)| **s == Some(stance)).map(|(at, _)| *at);
     let agreeing: Vec<usize> = of(Stance::Agrees).collect();
     let confidence = if agreeing.is_empty() {
-        model::confidence(&found[*first].features, Choice::new(*first, sums))
+        *score
     } else {
         let all: Vec<usize> = std::iter::once(*first).chain(agreeing.iter().copied()).collect();
         let least = |of: fn(&Features) -> f32| all.iter().map(|at| of(&found[*at].features)).fold(f32::MAX, f32::min);
@@ -192,7 +194,8 @@ fn corroborated(found: &[Candidate], sums: &[(usize, f32)], best: &[usize], stan
             let best = (0..found.len())
                 .filter(|at| found[*at].passage == own)
                 .max_by(|a, b| sums[*a].1.total_cmp(&sums[*b].1));
-            best.map_or(0.0, |best| model::confidence(&found[best].features, Choice::new(best, &sums)))
+            let choice = best.map(|best| (&found[best].features, Choice::new(best, &sums)));
+            model::confidences(choice.into_iter()).first().copied().unwrap_or(0.0)
         };
         all.iter().map(alone).fold(0.0, f64::max)
     };
