@@ -1,7 +1,7 @@
 //! HTML that was pasted as text: what of it is seen by nobody. Its words are not searched for, and no answer begins or
 //! ends with it; what stands between its tags is word for word what was fed.
 //!
-//! No parser: `<`, a tag's name that HTML knows, and a `>` soon after. "a < b" and "Vec<u8>" are no tags.
+//! No parser: `<`, a tag's name that HTML knows, and a `>` soon after. `a < b` and `Vec<u8>` are no tags.
 
 use std::ops::Range;
 
