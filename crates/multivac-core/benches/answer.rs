@@ -3,8 +3,7 @@
 //!     cargo bench -p multivac-core --bench answer [-- DIRECTORY [SENTENCES…]]
 //!
 //! The directory holds what `scripts/corpus.py` makes, `data.ndjson` and `questions.txt`; without one, they are made
-//! first, which takes a minute. Where the text is used up, its sentences are dealt anew, shuffled into other data. All
-//! sizes take some five minutes on one core, three of them to index the largest.
+//! first, which takes a minute. Where the text is used up, its sentences are dealt anew, shuffled into other data.
 //!
 //! No threads but the index's own, and no HTTP: `scripts/cost.sh` measures the running service. One row a size: data,
 //! seconds to index, and microseconds a question: the mean, the median, the 99th percentile and the longest of 2,000; then
