@@ -51,7 +51,11 @@ step fuzz scripts/fuzz-http.sh 20
 step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
 printf '\n'
-[[ ${#failed[@]} == 0 ]] || printf 'check: failed: %s\n' "${failed[*]}"
+if [[ ${#failed[@]} -gt 0 ]]; then
+    printf 'check: failed: %s\n' "${failed[*]}"
+    # By name once more, since what they said is far above.
+    grep -E -A 1 '^(test .* FAILED$|BROKEN )' "$log" | grep -v '^--$'
+fi
 # One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for the edge and one for
 # docker compose: `e2e: 84 rules hold, 0 broken`.
 awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }

@@ -381,7 +381,8 @@ async fn a_job_is_on_the_disk_when_that_is_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_by_then() {
     let Some(new) = newer() else { return };
-    let server = Server::start(&new, &["--appendfsync", "always"]).await;
+    // A replica gets its first copy at once; by default Redis waits 5 s for more to come.
+    let server = Server::start(&new, &["--appendfsync", "always", "--repl-diskless-sync-delay", "0"]).await;
     let follow = ["--appendfsync", "always", "--replicaof", "127.0.0.1", &server.port.to_string()];
     let mut replica = Server::start(&new, &follow).await;
     let queue = Own(redis_settings(vec![server.url()], 1)).queue(durable(Durability::Replicated)).await;

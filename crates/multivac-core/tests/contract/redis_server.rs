@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::backends;
 
 /// How long anything may take that takes milliseconds on a quiet machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Redis server of a test's own, in a directory of its own, with an append-only file; it ends with the test.
 pub(crate) struct Server {
