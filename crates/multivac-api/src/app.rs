@@ -166,6 +166,9 @@ impl Application {
                 .default_service(web::to(routes::not_found))
         })
         .workers(workers)
+        // Questions are what blocks. One after the other, each is answered in its own time; all at once, each would take
+        // as long as all of them.
+        .worker_max_blocking_threads(1)
         .max_connections(connections_at_most() / workers)
         .on_connect(move |_, connection| connections.count(connection))
         .keep_alive(KEEP_ALIVE)

@@ -15,6 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mimalloc::MiMalloc;
 use multivac_core::answer::{Standing, answer, fitted_threshold};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::index::Index;
@@ -22,6 +23,10 @@ use multivac_core::process::{process, sentences};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::Job;
 use multivac_core::store::Change;
+
+/// As in multivac-api.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Data that become visible together, as while a store is loaded.
 const BATCH: usize = 20_000;

@@ -1,7 +1,7 @@
 //! A question to the sentences worth a look, each with what speaks for it.
 
 use super::asked::Asked;
-use super::features::{self, Features};
+use super::features::{self, Covers, Features, asks};
 use super::reading::{Met, Reading};
 use crate::index::{Hit, IndexError, Snapshot};
 
@@ -39,12 +39,17 @@ impl Candidates {
         let hits = index.search(&asked.search_terms(), PASSAGES)?;
         let mut met = Met::new(asked);
         let readings: Vec<Reading> = hits.iter().map(|hit| met.read(hit)).collect();
-        // A sentence that asks repeats the words of a question, and answers none.
-        let mut found = features::all(&met, &hits, &readings);
-        found.retain(|candidate| candidate.features.asks == 0.0);
-        let holds = |c: &Candidate| c.features.sense + c.features.passage_sense + c.features.around;
-        found.sort_by(|a, b| holds(b).total_cmp(&holds(a)));
-        found.truncate(CLOSELY);
+        let covers: Vec<Covers> = readings.iter().map(|reading| Covers::of(&met, reading)).collect();
+        let mut parts = Vec::new();
+        for (passage, (hit, reading)) in hits.iter().zip(&readings).enumerate() {
+            // A sentence that asks repeats the words of a question, and answers none.
+            let says = |part: &usize| !asks(&hit.passage[reading.parts[*part].bytes.clone()]);
+            let holds = |part: usize| (covers[passage].holds(asked, part), passage, part);
+            parts.extend((0..reading.parts.len()).filter(says).map(holds));
+        }
+        parts.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let closely = parts.iter().take(CLOSELY).map(|(_, passage, part)| (*passage, *part));
+        let mut found = features::of(&met, &hits, &readings, &covers, closely);
         features::compare(&mut found);
         drop(met);
         Ok(Self { found, hits, readings })

@@ -42,8 +42,6 @@ pub(super) struct Statement {
     values: BTreeSet<String>,
     /// The share of the question that it holds, by the same terms.
     exact: f32,
-    /// The share that it holds by words of clearly like meaning, too.
-    sense: f32,
     /// Whether it negates and the question does not, or the other way about.
     negates: bool,
 }
@@ -72,8 +70,8 @@ impl Statement {
                 values.insert(lexeme.term.clone());
             }
         }
-        let Features { exact, sense, negates, .. } = *features;
-        Self { words: all, fresh, values, exact, sense, negates: negates > 0.0 }
+        let Features { exact, negates, .. } = *features;
+        Self { words: all, fresh, values, exact, negates: negates > 0.0 }
     }
 
     /// Whether one of the two says all that the other says, in the same words.
@@ -86,11 +84,10 @@ impl Statement {
         short.is_empty() || long.windows(short.len()).any(|words| words == short.as_slice())
     }
 
-    /// How `other` stands to this one; `None` where it speaks of something else, or is no other voice.
+    /// How `other`, which [speaks to](speaks_to) this one, stands to it; `None` where it says something else, or is no
+    /// other voice.
     fn stance(&self, other: &Self, kind: Kind) -> Option<Stance> {
-        // Two sentences that hold little of the question have nothing to say to each other about it.
-        let on_subject = self.exact >= ON_SUBJECT && other.exact >= ON_SUBJECT * self.exact;
-        if !on_subject || other.sense < 0.7 * self.sense || self.echoes(other) {
+        if self.echoes(other) {
             return None;
         }
         let shared = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
@@ -112,18 +109,25 @@ impl Statement {
     }
 }
 
-/// How each of the others stands to the first. Of several that are one voice, the first speaks.
-pub(super) fn stances(first: &Statement, others: &[Statement], kind: Kind) -> Vec<Option<Stance>> {
+/// Whether a sentence speaks of the same as the first: two that hold little of the question have nothing to say to each
+/// other about it.
+pub(super) fn speaks_to(first: &Features, other: &Features) -> bool {
+    first.exact >= ON_SUBJECT && other.exact >= ON_SUBJECT * first.exact && other.sense >= 0.7 * first.sense
+}
+
+/// How each of the others that speak to the first stands to it. Of several that are one voice, the first speaks.
+pub(super) fn stances(first: &Statement, others: &[Option<Statement>], kind: Kind) -> Vec<Option<Stance>> {
     let mut heard: Vec<&Statement> = Vec::new();
-    let mut stance = |other| {
-        let stance = first.stance(other, kind)?;
-        if heard.iter().any(|before| before.echoes(other)) {
-            return None;
-        }
-        heard.push(other);
-        Some(stance)
-    };
-    others.iter().map(&mut stance).collect()
+    let mut stances = Vec::with_capacity(others.len());
+    for other in others {
+        let spoken = other.as_ref().and_then(|other| {
+            let stance = first.stance(other, kind)?;
+            (!heard.iter().any(|before| before.echoes(other))).then_some((other, stance))
+        });
+        heard.extend(spoken.map(|(other, _)| other));
+        stances.push(spoken.map(|(_, stance)| stance));
+    }
+    stances
 }
 
 /// The confidence of an answer that so many other voices confirm and contradict: each that confirms takes a part of the

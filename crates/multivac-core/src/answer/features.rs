@@ -10,7 +10,7 @@ use super::candidates::Candidate;
 use super::expectations::{self, Expectation};
 use super::reading::{Met, Reading, Seen, WAYS};
 use super::vectors::{DIMENSIONS, Vector, cosine, unit};
-use crate::index::{Hit, Part};
+use crate::index::Hit;
 
 macro_rules! features {
     ($(#[$of:meta])* $kind:ident: $($(#[$doc:meta])* $name:ident,)*) => {
@@ -92,8 +92,6 @@ features! {
     first,
     /// 0 to 1: its place in the passage.
     place,
-    /// 0 or 1: it asks instead of saying; a question repeats the words of a question and answers nothing.
-    asks,
     /// 0 or 1: it is a clause of a longer sentence.
     cut,
     /// 0 or 1: it begins with a word that points back: "He", "This".
@@ -215,39 +213,102 @@ impl Features {
     }
 }
 
-/// How much of each term is met, each from 0 to 1.
-struct Cover {
-    exact: Vec<f32>,
-    spelling: Vec<f32>,
-    meaning: Vec<f32>,
-    sense: Vec<f32>,
+/// How much of each term a passage and each part of it meet, from 0 to 1.
+pub(super) struct Covers {
+    terms: usize,
+    /// A row for the passage, then one for each part: the terms in each of the [`WAYS`].
+    rows: Vec<f32>,
 }
 
-impl Cover {
-    fn of(met: &Met<'_>, words: &[Seen]) -> Self {
+/// A row of [`Covers`].
+#[derive(Clone, Copy)]
+struct Cover<'a> {
+    exact: &'a [f32],
+    spelling: &'a [f32],
+    meaning: &'a [f32],
+    sense: &'a [f32],
+}
+
+impl Covers {
+    pub(super) fn of(met: &Met<'_>, reading: &Reading) -> Self {
         let terms = met.asked.terms.len();
-        let mut nearest = vec![0.0; WAYS * terms];
-        for word in words {
-            for (nearest, near) in nearest.iter_mut().zip(met.nearness(*word)) {
-                *nearest = if *near > *nearest { *near } else { *nearest };
+        let mut rows = vec![0.0; WAYS * terms * (1 + reading.parts.len())];
+        let words = std::iter::once(&reading.words[..])
+            .chain(reading.parts.iter().map(|part| &reading.words[part.words.clone()]));
+        for (row, words) in rows.chunks_exact_mut((WAYS * terms).max(1)).zip(words) {
+            for word in words {
+                for (nearest, near) in row.iter_mut().zip(met.nearness(*word)) {
+                    *nearest = if *near > *nearest { *near } else { *nearest };
+                }
             }
         }
-        let way = |way: usize| nearest[way * terms..(way + 1) * terms].to_vec();
-        Self { exact: way(0), spelling: way(1), meaning: way(2), sense: way(3) }
+        Self { terms, rows }
     }
 
-    /// The better of two for each term, by meaning.
-    fn with(&self, other: &Self, asked: &Asked) -> f32 {
-        let both: Vec<f32> = self.spelling.iter().zip(&other.spelling).map(|(a, b)| a.max(*b)).collect();
-        share(asked, &both)
+    fn parts(&self) -> usize {
+        (self.rows.len() / (WAYS * self.terms).max(1)).saturating_sub(1)
+    }
+
+    fn row(&self, row: usize) -> Cover<'_> {
+        let way = |way: usize| &self.rows[(row * WAYS + way) * self.terms..][..self.terms];
+        Cover { exact: way(0), spelling: way(1), meaning: way(2), sense: way(3) }
+    }
+
+    fn passage(&self) -> Cover<'_> {
+        self.row(0)
+    }
+
+    fn part(&self, part: usize) -> Cover<'_> {
+        self.row(1 + part)
+    }
+
+    /// A part and those beside it.
+    fn neighbours(&self, part: usize) -> impl Iterator<Item = Cover<'_>> + Clone {
+        (part.saturating_sub(1)..self.parts().min(part + 2)).map(|part| self.part(part))
+    }
+
+    /// The better of a part and those beside it for each term, by spelling.
+    fn around(&self, part: usize) -> impl Iterator<Item = f32> + Clone {
+        let neighbours = self.neighbours(part);
+        (0..self.terms).map(move |term| neighbours.clone().map(|cover| cover.spelling[term]).fold(0.0, f32::max))
+    }
+
+    /// How much of the question a part holds, with its passage and its neighbours: the more, the closer it is looked at.
+    pub(super) fn holds(&self, asked: &Asked, part: usize) -> f32 {
+        let of = |cover: Cover<'_>| share(asked, cover.sense.iter().copied());
+        of(self.part(part)) + of(self.passage()) + share(asked, self.around(part))
+    }
+
+    /// Whether each term is held, in each of the ways of [`expectations`].
+    fn held(&self, part: usize) -> Vec<u8> {
+        let (alike, near) = (|spelling: f32| spelling >= 0.6, |sense: f32| sense >= 0.35);
+        let (own, passage) = (self.part(part), self.passage());
+        let held = |term: usize| {
+            let ways = [
+                alike(own.spelling[term]),
+                alike(passage.spelling[term]),
+                alike(own.spelling[term]) || self.neighbours(part).any(|cover| alike(cover.sense[term])),
+                near(own.sense[term]),
+                near(passage.sense[term]),
+            ];
+            ways.into_iter().rev().fold(0, |bits, way| bits << 1 | u8::from(way))
+        };
+        (0..self.terms).map(held).collect()
     }
 }
 
-fn share(asked: &Asked, cover: &[f32]) -> f32 {
+impl Cover<'_> {
+    /// The share of the question that it and another hold together, by spelling.
+    fn with(self, other: Self, asked: &Asked) -> f32 {
+        share(asked, self.spelling.iter().zip(other.spelling).map(|(a, b)| a.max(*b)))
+    }
+}
+
+fn share(asked: &Asked, cover: impl Iterator<Item = f32>) -> f32 {
     asked.terms.iter().zip(cover).map(|(term, cover)| term.weight * cover).sum::<f32>() / asked.total
 }
 
-fn lacks(asked: &Asked, cover: &[f32]) -> f32 {
+fn lacks(asked: &Asked, cover: impl Iterator<Item = f32>) -> f32 {
     let missing = asked.terms.iter().zip(cover).map(|(term, cover)| term.weight * (1.0 - cover));
     missing.fold(0.0, f32::max) / asked.total
 }
@@ -272,32 +333,37 @@ fn flag(is: bool) -> f32 {
     f32::from(u8::from(is))
 }
 
-/// The features of every part of every reading, in their order; without those that only
-/// [`compare`] can tell.
-pub(super) fn all(met: &Met<'_>, hits: &[Hit], readings: &[Reading]) -> Vec<Candidate> {
+/// Whether a text asks instead of saying.
+pub(super) fn asks(text: &str) -> bool {
+    text.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])
+}
+
+/// The features of these parts, given as (passage, part), in their order; without those that only [`compare`] can tell.
+pub(super) fn of(
+    met: &Met<'_>,
+    hits: &[Hit],
+    readings: &[Reading],
+    covers: &[Covers],
+    parts: impl Iterator<Item = (usize, usize)>,
+) -> Vec<Candidate> {
     let asked = met.asked;
     let best_bm25 = hits.iter().map(|hit| hit.score).fold(f32::MIN_POSITIVE, f32::max);
     let question = of_question(asked);
-    let mut found = Vec::new();
-    for (rank, (hit, reading)) in hits.iter().zip(readings).enumerate() {
-        let cover = Cover::of(met, &reading.words);
-        let passage = Features {
+    let mut passages: Vec<Option<Features>> = vec![None; hits.len()];
+    let candidate = |(passage, part): (usize, usize)| {
+        let (hit, reading, covers) = (&hits[passage], &readings[passage], &covers[passage]);
+        let of_passage = *passages[passage].get_or_insert_with(|| Features {
             passage_bm25: hit.score / asked.total,
             passage_bm25_share: hit.score / best_bm25,
-            passage_rank: ln(rank),
-            ..of_passage(met, reading, &cover, question)
-        };
-        let covers: Vec<Cover> =
-            reading.parts.iter().map(|part| Cover::of(met, &reading.words[part.words.clone()])).collect();
-        for (at, part) in reading.parts.iter().enumerate() {
-            let text = &hit.passage[part.bytes.clone()];
-            let held = held(&covers, at, &cover);
-            let features = of_part(met, reading, part, at, &covers, text, passage);
-            let features = of_expectations(&asked.expectations, &held, features);
-            found.push(Candidate { passage: rank, part: at, features, held });
-        }
-    }
-    found
+            passage_rank: ln(passage),
+            ..of_passage(met, reading, covers.passage(), question)
+        });
+        let held = covers.held(part);
+        let features = of_part(met, reading, part, covers, of_passage);
+        let features = of_expectations(&asked.expectations, &held, features);
+        Candidate { passage, part, features, held }
+    };
+    parts.map(candidate).collect()
 }
 
 fn of_question(asked: &Asked) -> Features {
@@ -316,23 +382,6 @@ fn of_question(asked: &Asked) -> Features {
         name_share: weight_of(|term| term.name),
         ..Features::default()
     }
-}
-
-/// Whether each term is held, in each of the ways of `expectations`.
-fn held(covers: &[Cover], at: usize, passage: &Cover) -> Vec<u8> {
-    let neighbours = &covers[at.saturating_sub(1)..covers.len().min(at + 2)];
-    let (alike, near) = (|spelling: f32| spelling >= 0.6, |sense: f32| sense >= 0.35);
-    let held = |term: usize| {
-        let ways = [
-            alike(covers[at].spelling[term]),
-            alike(passage.spelling[term]),
-            alike(covers[at].spelling[term]) || neighbours.iter().any(|cover| alike(cover.sense[term])),
-            near(covers[at].sense[term]),
-            near(passage.sense[term]),
-        ];
-        ways.into_iter().rev().fold(0, |bits, way| bits << 1 | u8::from(way))
-    };
-    (0..passage.exact.len()).map(held).collect()
 }
 
 fn of_expectations(expectations: &[Expectation], held: &[u8], features: Features) -> Features {
@@ -354,18 +403,18 @@ fn of_expectations(expectations: &[Expectation], held: &[u8], features: Features
     }
 }
 
-fn of_passage(met: &Met<'_>, reading: &Reading, cover: &Cover, question: Features) -> Features {
+fn of_passage(met: &Met<'_>, reading: &Reading, cover: Cover<'_>, question: Features) -> Features {
     let asked = met.asked;
     Features {
-        passage_exact: share(asked, &cover.exact),
-        passage_spelling: share(asked, &cover.spelling),
-        passage_meaning: share(asked, &cover.meaning),
-        passage_sense: share(asked, &cover.sense),
-        passage_lacks: lacks(asked, &cover.spelling),
+        passage_exact: share(asked, cover.exact.iter().copied()),
+        passage_spelling: share(asked, cover.spelling.iter().copied()),
+        passage_meaning: share(asked, cover.meaning.iter().copied()),
+        passage_sense: share(asked, cover.sense.iter().copied()),
+        passage_lacks: lacks(asked, cover.spelling.iter().copied()),
         passage_missed: missed(cover),
         passage_nearness: nearness(met, &reading.words),
-        passage_names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
-        passage_numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
+        passage_names: share_of(asked, cover.spelling, |i| asked.terms[i].name),
+        passage_numbers: share_of(asked, cover.exact, |i| asked.terms[i].lexeme.classes.number),
         passage_length: ln(reading.words.len()),
         ..question
     }
@@ -383,17 +432,9 @@ fn nearness(met: &Met<'_>, words: &[Seen]) -> f32 {
     unit(sum).map_or(0.0, |mean| cosine(&mean, meaning))
 }
 
-fn of_part(
-    met: &Met<'_>,
-    reading: &Reading,
-    part: &Part,
-    at: usize,
-    covers: &[Cover],
-    text: &str,
-    passage: Features,
-) -> Features {
+fn of_part(met: &Met<'_>, reading: &Reading, at: usize, covers: &Covers, passage: Features) -> Features {
     let asked = met.asked;
-    let cover = &covers[at];
+    let (part, cover) = (&reading.parts[at], covers.part(at));
     let words = &reading.words[part.words.clone()];
     let content = words.iter().filter(|word| !met.word(**word).lexeme.classes.stop).count();
     let fresh = words.iter().filter(|word| met.word(**word).fresh).count();
@@ -403,34 +444,33 @@ fn of_part(
     let previous = at.checked_sub(1).map_or(part.words.start, |i| reading.parts[i].words.start);
     let focus_added = words.iter().map(|word| met.word(*word)).filter(|word| word.fresh);
     let focus_added = focus_added.map(|word| word.to_focus).fold(-1.0, f32::max);
-    let neighbours = &covers[at.saturating_sub(1)..covers.len().min(at + 2)];
-    let around: Vec<f32> = (0..asked.terms.len())
-        .map(|term| neighbours.iter().map(|cover| cover.spelling[term]).fold(0.0, f32::max))
-        .collect();
     let negates = words.iter().any(|word| met.word(*word).lexeme.classes.negates);
     let spread = match (touching.first(), touching.last()) {
         (Some(first), Some(last)) => ((1 + last - first) as f32 / touching.len() as f32).ln(),
         _ => -1.0,
     };
     Features {
-        exact: share(asked, &cover.exact),
-        spelling: share(asked, &cover.spelling),
-        meaning: share(asked, &cover.meaning),
-        sense: share(asked, &cover.sense),
-        lacks: lacks(asked, &cover.spelling),
-        lacks_sense: lacks(asked, &cover.sense),
+        exact: share(asked, cover.exact.iter().copied()),
+        spelling: share(asked, cover.spelling.iter().copied()),
+        meaning: share(asked, cover.meaning.iter().copied()),
+        sense: share(asked, cover.sense.iter().copied()),
+        lacks: lacks(asked, cover.spelling.iter().copied()),
+        lacks_sense: lacks(asked, cover.sense.iter().copied()),
         nearness: nearness(met, words),
-        names: share_of(asked, &cover.spelling, |i| asked.terms[i].name),
-        numbers: share_of(asked, &cover.exact, |i| asked.terms[i].lexeme.classes.number),
+        names: share_of(asked, cover.spelling, |i| asked.terms[i].name),
+        numbers: share_of(asked, cover.exact, |i| asked.terms[i].lexeme.classes.number),
         length: ln(words.len()),
         with_previous: at
             .checked_sub(1)
-            .map_or_else(|| share(asked, &cover.spelling), |i| cover.with(&covers[i], asked)),
+            .map_or_else(|| share(asked, cover.spelling.iter().copied()), |i| cover.with(covers.part(i), asked)),
         nearness_with_previous: nearness(met, &reading.words[previous..part.words.end]),
-        with_next: covers.get(at + 1).map_or_else(|| share(asked, &cover.spelling), |next| cover.with(next, asked)),
+        with_next: if at + 1 < reading.parts.len() {
+            cover.with(covers.part(at + 1), asked)
+        } else {
+            share(asked, cover.spelling.iter().copied())
+        },
         first: flag(at == 0),
-        place: at as f32 / covers.len() as f32,
-        asks: flag(text.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])),
+        place: at as f32 / reading.parts.len() as f32,
         cut: flag(part.cut),
         points_back: flag(words.first().is_some_and(|word| met.word(*word).lexeme.classes.points_back)),
         said: (content - fresh) as f32 / content.max(1) as f32,
@@ -445,8 +485,8 @@ fn of_part(
         focus_added,
         last_term: cover.meaning.last().copied().unwrap_or(0.0),
         missed: missed(cover),
-        lacks_around: lacks(asked, &around),
-        around: share(asked, &around),
+        lacks_around: lacks(asked, covers.around(at)),
+        around: share(asked, covers.around(at)),
         run: run(met, words) as f32,
         negates: flag(negates != asked.negates),
         adds_names: ln(kind_words(Kind::Person, met, words).count()),
@@ -455,7 +495,7 @@ fn of_part(
     }
 }
 
-fn missed(cover: &Cover) -> f32 {
+fn missed(cover: Cover<'_>) -> f32 {
     cover.sense.iter().filter(|sense| **sense < 0.5).count() as f32
 }
 

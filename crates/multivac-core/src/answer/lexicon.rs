@@ -1,13 +1,12 @@
 //! What is known of a word by itself: its term, its meaning, and what kind of thing it can name.
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::vectors::{Vector, vector};
 use crate::index::term;
 
-/// Words remembered at most are twice as many, some 20 MiB: text repeats its words, and taking one apart is dear.
-const REMEMBERED: usize = 32_768;
+/// Words remembered at most are twice as many, some 40 MiB: text repeats its words, and taking one apart is dear.
+const REMEMBERED: usize = 65_536;
 
 /// The rarity of words that the vectors do not know.
 const UNKNOWN: f32 = 10.0;
@@ -152,8 +151,8 @@ const MANNER_WORDS: &[&str] =
 const PLACE_LEADS: &[&str] =
     &["in", "at", "from", "near", "to", "of", "into", "outside", "across", "around", "between", "throughout", "off"];
 
-static CLASSES: LazyLock<HashMap<&'static str, Classes>> = LazyLock::new(|| {
-    let mut classes: HashMap<&'static str, Classes> = HashMap::new();
+static CLASSES: LazyLock<foldhash::HashMap<&'static str, Classes>> = LazyLock::new(|| {
+    let mut classes: foldhash::HashMap<&'static str, Classes> = foldhash::HashMap::default();
     let mut mark = |words: &[&'static str], set: fn(&mut Classes)| {
         for word in words {
             set(classes.entry(word).or_default());

@@ -156,14 +156,15 @@ fn rank(found: &[Candidate]) -> Vec<(usize, f32)> {
 
 /// How each of the best sentences stands to the first.
 fn stances(asked: &Asked, candidates: &Candidates, best: &[usize]) -> Vec<Option<Stance>> {
-    let statement = |at: &usize| {
-        let candidate = &candidates.found[*at];
-        Statement::new(asked, &candidates.text(candidate), &candidate.features)
-    };
-    let mut statements = best.iter().map(statement);
-    let Some(first) = statements.next() else { return Vec::new() };
-    let others: Vec<Statement> = statements.collect();
-    let others = corroboration::stances(&first, &others, asked.kind);
+    let Some((first, others)) = best.split_first() else { return Vec::new() };
+    let found = &candidates.found;
+    let statement = |at: &usize| Statement::new(asked, &candidates.text(&found[*at]), &found[*at].features);
+    let speaks = |at: &usize| corroboration::speaks_to(&found[*first].features, &found[*at].features);
+    let others: Vec<Option<Statement>> = others.iter().map(|at| speaks(at).then(|| statement(at))).collect();
+    if others.iter().all(Option::is_none) {
+        return vec![None; best.len()];
+    }
+    let others = corroboration::stances(&statement(first), &others, asked.kind);
     std::iter::once(None).chain(others).collect()
 }
 

@@ -15,8 +15,11 @@ pub(super) type Vector = [f32; DIMENSIONS];
 static FILE: &[u8] = include_bytes!("vectors.bin");
 
 struct Table {
-    /// The row of each piece; those that go on a word begin with `##`.
-    rows: foldhash::HashMap<&'static str, usize>,
+    /// The row of each piece that begins a word, and of each that goes on a word.
+    begin: foldhash::HashMap<&'static str, usize>,
+    go_on: foldhash::HashMap<&'static str, usize>,
+    /// The longest piece, in bytes.
+    longest: usize,
     /// Each one long.
     vectors: Vec<Vector>,
 }
@@ -32,7 +35,19 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         vector.iter_mut().for_each(|value| *value /= length);
         vector
     });
-    Table { rows: pieces.split('\n').zip(0..).collect(), vectors: vectors.collect() }
+    let mut table = Table {
+        begin: foldhash::HashMap::default(),
+        go_on: foldhash::HashMap::default(),
+        longest: 0,
+        vectors: vectors.collect(),
+    };
+    for (row, piece) in pieces.split('\n').enumerate() {
+        let (rows, piece) =
+            piece.strip_prefix("##").map_or((&mut table.begin, piece), |piece| (&mut table.go_on, piece));
+        rows.insert(piece, row);
+        table.longest = table.longest.max(piece.len());
+    }
+    table
 });
 
 /// The vector of a word in lower case, where all of it is known: the mean of its pieces' vectors, cut off as WordPiece
@@ -44,14 +59,10 @@ pub(super) fn vector(word: &str) -> Option<(Vector, f32)> {
     }
     let mut sum = [0.0; DIMENSIONS];
     let (mut start, mut rank) = (0, 0);
-    let mut piece = String::with_capacity(word.len() + 2);
     while start < word.len() {
-        let (end, row) = (start + 1..=word.len()).rev().find_map(|end| {
-            piece.clear();
-            piece.push_str(if start == 0 { "" } else { "##" });
-            piece.push_str(&word[start..end]);
-            TABLE.rows.get(piece.as_str()).map(|row| (end, *row))
-        })?;
+        let rows = if start == 0 { &TABLE.begin } else { &TABLE.go_on };
+        let mut ends = (start + 1..=word.len().min(start + TABLE.longest)).rev();
+        let (end, row) = ends.find_map(|end| rows.get(&word[start..end]).map(|row| (end, *row)))?;
         for (sum, value) in sum.iter_mut().zip(&TABLE.vectors[row]) {
             *sum += value;
         }

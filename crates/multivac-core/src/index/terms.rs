@@ -1,7 +1,6 @@
 //! Text to terms: the one analysis that indexing, searching and the features of an answer share.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 use frostem::{Algorithm, Stemmer};
 use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
@@ -19,7 +18,7 @@ const LONGEST: usize = 120;
 const REMEMBERED: usize = 20_000;
 
 thread_local! {
-    static STEMS: RefCell<HashMap<String, String>> = RefCell::new(HashMap::new());
+    static STEMS: RefCell<foldhash::HashMap<String, String>> = RefCell::default();
 }
 
 /// The words of a text with the byte offset of each, by Unicode's rules (UAX 29), without those of HTML's tags. An
