@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -28,6 +28,10 @@ const BATCH: usize = 1_000;
 
 /// How long one look for jobs lasts; also how long stopping may wait for it.
 const WAIT: Duration = Duration::from_secs(1);
+
+/// Under a steady feed, this long from one batch to the next: a batch has its price however small it is. What comes after
+/// a rest does not wait, and no backlog does.
+const PACE: Duration = Duration::from_millis(20);
 
 /// The longest wait before a backend out of reach is tried again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
@@ -84,8 +88,16 @@ impl Consumer {
                     if backoff.reset() {
                         info!("the queue is back");
                     }
-                    if !leases.is_empty() {
-                        self.learn(leases, &stop).await;
+                    if leases.is_empty() {
+                        continue;
+                    }
+                    let (next, is_backlog) = (Instant::now() + PACE, leases.len() == BATCH);
+                    self.learn(leases, &stop).await;
+                    if !is_backlog {
+                        tokio::select! {
+                            () = sleep_until(next) => {}
+                            () = stop.cancelled() => {}
+                        }
                     }
                 }
                 Err(error) => {
@@ -112,7 +124,7 @@ impl Consumer {
     /// Keeps leases alive for as long as the batch takes; never ends by itself.
     async fn extending(&self, leases: &[Lease]) {
         let period = self.lease / 3;
-        let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+        let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

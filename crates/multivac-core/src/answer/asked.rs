@@ -7,7 +7,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::expectations::{Expectation, expectations};
 use super::lexicon::{Lexeme, lexeme};
 use super::vectors::{DIMENSIONS, Vector, unit};
-use crate::index::{IndexError, Snapshot};
+use crate::index::{IndexError, Indexed, Snapshot};
 use crate::question::Question;
 
 /// Terms of a question that are looked at; a longer question names the same things again.
@@ -47,6 +47,8 @@ impl Kind {
 pub(super) struct AskedTerm {
     /// What is known of it.
     pub(super) lexeme: Arc<Lexeme>,
+    /// What the index knows of it.
+    pub(super) indexed: Indexed,
     /// Its inverse document frequency.
     pub(super) weight: f32,
     /// Whether no passage holds it.
@@ -221,8 +223,8 @@ impl Asked {
             if terms.len() >= MAX_TERMS || terms.iter().any(|term| term.lexeme.term == lexeme.term) {
                 continue;
             }
-            let frequency = index.frequency(&lexeme.term)?;
-            let weight = inverse_document_frequency(frequency, index.voices);
+            let indexed = index.look_up(&lexeme.term)?;
+            let weight = inverse_document_frequency(indexed.frequency, index.voices);
             if let Some(vector) = &lexeme.vector {
                 for (sum, value) in sum.iter_mut().zip(vector) {
                     *sum += value * weight;
@@ -231,7 +233,8 @@ impl Asked {
             terms.push(AskedTerm {
                 lexeme: Arc::clone(lexeme),
                 weight,
-                absent: frequency == 0,
+                absent: indexed.frequency == 0,
+                indexed,
                 name: word.starts_with(char::is_uppercase) && (at > 0 || wh != Some(0)),
             });
         }
@@ -248,11 +251,6 @@ impl Asked {
         };
         asked.expectations = expectations(&asked);
         Ok(asked)
-    }
-
-    /// Its terms, as the index knows them.
-    pub(super) fn search_terms(&self) -> Vec<String> {
-        self.terms.iter().map(|term| term.lexeme.term.clone()).collect()
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) struct Candidate {
 
 impl Candidates {
     pub(super) fn new(asked: &Asked, index: &Snapshot) -> Result<Self, IndexError> {
-        let hits = index.search(&asked.search_terms(), PASSAGES)?;
+        let terms: Vec<_> = asked.terms.iter().map(|term| &term.indexed).collect();
+        let hits = index.search(&terms, PASSAGES)?;
         let mut met = Met::new(asked);
         let readings: Vec<Reading> = hits.iter().map(|hit| met.read(hit)).collect();
         let covers: Vec<Covers> = readings.iter().map(|reading| Covers::of(&met, reading)).collect();

@@ -20,10 +20,10 @@ use crate::store::{Change, ChangeBatch, Position, Store, StoreError};
 /// Changes taken from the store, or applied, in one step.
 const BATCH: usize = 5_000;
 
-/// Under a steady feed, this long from one commit to the next, or as long as leaves the index a quarter of the time: a
+/// Under a steady feed, this long from one commit to the next, or as long as leaves the index an eighth of the time: a
 /// commit has its price however little it holds, and questions pay it. The first datum after a rest does not wait.
-const PACE: Duration = Duration::from_millis(80);
-const LONGEST_PACE: Duration = Duration::from_millis(300);
+const PACE: Duration = Duration::from_millis(100);
+const LONGEST_PACE: Duration = Duration::from_millis(500);
 
 /// How often a replica says that it is alive; well below the 5 seconds after which it counts as gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -181,7 +181,7 @@ impl Follower {
             if !changes.is_empty() {
                 let begun = Instant::now();
                 self.apply(changes).await?;
-                due = begun + (4 * begun.elapsed()).clamp(PACE, LONGEST_PACE);
+                due = begun + (8 * begun.elapsed()).clamp(PACE, LONGEST_PACE);
             }
             *from = position;
             let position = position.unwrap_or_default();

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use tantivy::collector::{DocSetCollector, TopDocs};
 use tantivy::merge_policy::LogMergePolicy;
-use tantivy::query::{BooleanQuery, Occur, Query, TermQuery};
-use tantivy::schema::{IndexRecordOption, OwnedValue};
+use tantivy::query::{Bm25StatisticsProvider, BooleanQuery, Occur, Query, TermQuery};
+use tantivy::schema::{Field, IndexRecordOption, OwnedValue};
 use tantivy::{IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
 use tempfile::TempDir;
 
@@ -64,6 +64,8 @@ struct Writer {
 pub struct Snapshot {
     fields: Fields,
     searcher: Searcher,
+    /// Words of all passages that are searched.
+    tokens: u64,
     /// Goes up by one with every visible change.
     pub generation: u64,
     /// Data in the index.
@@ -72,6 +74,14 @@ pub struct Snapshot {
     pub passages: u64,
     /// Passages of different words: what is searched.
     pub voices: u64,
+}
+
+/// A term as the index knows it.
+#[derive(Debug, Clone)]
+pub struct Indexed {
+    term: Term,
+    /// In how many passages it occurs; those that were removed a moment ago may be among them.
+    pub frequency: u64,
 }
 
 /// A passage that a search came upon.
@@ -109,8 +119,15 @@ impl Index {
         let index = index.create_in_dir(directory.path())?;
         index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let snapshot =
-            Snapshot { fields, searcher: reader.searcher(), generation: 0, learned: 0, voices: 0, passages: 0 };
+        let snapshot = Snapshot {
+            fields,
+            searcher: reader.searcher(),
+            tokens: 0,
+            generation: 0,
+            learned: 0,
+            voices: 0,
+            passages: 0,
+        };
         Ok(Self {
             fields,
             index,
@@ -193,6 +210,7 @@ impl Index {
             learned: known.len() as u64,
             voices: searcher.num_docs(),
             passages: searcher.num_docs() + voices.repeated(),
+            tokens: searcher.total_num_tokens(self.fields.passage)?,
             searcher,
         }));
         Ok(())
@@ -239,13 +257,15 @@ impl Snapshot {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn search(&self, terms: &[String], max: usize) -> Result<Vec<Hit>, IndexError> {
+    pub fn search(&self, terms: &[&Indexed], max: usize) -> Result<Vec<Hit>, IndexError> {
         let clauses = terms.iter().map(|term| {
-            let query = TermQuery::new(self.term(term), IndexRecordOption::WithFreqs);
+            let query = TermQuery::new(term.term.clone(), IndexRecordOption::WithFreqs);
             (Occur::Should, Box::new(query) as Box<dyn Query>)
         });
         let query = BooleanQuery::new(clauses.collect());
-        let found = self.searcher.search(&query, &TopDocs::with_limit(max).order_by_score())?;
+        let best = TopDocs::with_limit(max).order_by_score();
+        let known = Known { snapshot: self, terms };
+        let found = self.searcher.search_with_statistics_provider(&query, &best, &known)?;
         let mut hits = Vec::with_capacity(found.len());
         for (score, address) in found {
             let (mut id, mut text, mut outline) = (None, None, Outline::default());
@@ -279,16 +299,34 @@ impl Snapshot {
         Ok(passages)
     }
 
-    /// In how many passages a term occurs.
+    /// Looks a term up.
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn frequency(&self, term: &str) -> Result<u64, IndexError> {
-        Ok(self.searcher.doc_freq(&self.term(term))?)
+    pub fn look_up(&self, term: &str) -> Result<Indexed, IndexError> {
+        let term = Term::from_field_text(self.fields.passage, term);
+        Ok(Indexed { frequency: self.searcher.doc_freq(&term)?, term })
+    }
+}
+
+/// What BM25 wants to know of the terms of one search, which were looked up before.
+struct Known<'a> {
+    snapshot: &'a Snapshot,
+    terms: &'a [&'a Indexed],
+}
+
+impl Bm25StatisticsProvider for Known<'_> {
+    fn total_num_tokens(&self, _: Field) -> tantivy::Result<u64> {
+        Ok(self.snapshot.tokens)
     }
 
-    fn term(&self, term: &str) -> Term {
-        Term::from_field_text(self.fields.passage, term)
+    fn total_num_docs(&self) -> tantivy::Result<u64> {
+        self.snapshot.searcher.total_num_docs()
+    }
+
+    fn doc_freq(&self, term: &Term) -> tantivy::Result<u64> {
+        let known = self.terms.iter().find(|known| known.term == *term);
+        known.map_or_else(|| self.snapshot.searcher.doc_freq(term), |known| Ok(known.frequency))
     }
 }
 
@@ -315,7 +353,9 @@ mod tests {
     }
 
     fn found(index: &Index, word: &str) -> Vec<DatumId> {
-        index.snapshot().search(&[term(word)], 10).expect("a readable index").into_iter().map(|hit| hit.id).collect()
+        let snapshot = index.snapshot();
+        let term = snapshot.look_up(&term(word)).expect("a readable index");
+        snapshot.search(&[&term], 10).expect("a readable index").into_iter().map(|hit| hit.id).collect()
     }
 
     #[test]
@@ -374,7 +414,8 @@ mod tests {
         index.apply(&[put(&one)]).expect("applied");
         let before = index.snapshot();
         index.apply(&[Change::Removed(one.id)]).expect("applied");
-        assert_eq!(before.search(&[term("entropy")], 10).expect("a readable index").len(), 1);
+        let entropy = before.look_up(&term("entropy")).expect("a readable index");
+        assert_eq!(before.search(&[&entropy], 10).expect("a readable index").len(), 1);
         assert!(index.snapshot().generation > before.generation);
     }
 }

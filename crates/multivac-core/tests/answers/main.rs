@@ -185,7 +185,7 @@ fn words_of_any_script_find_their_datum() {
     for (text, id) in SCRIPTS.iter().zip(ids) {
         let mut found = 0;
         for (_, word) in words(text) {
-            let hits = snapshot.search(&[term(word)], 30).unwrap();
+            let hits = snapshot.search(&[&snapshot.look_up(&term(word)).unwrap()], 30).unwrap();
             assert!(hits.iter().any(|hit| hit.id == id), "{word} in {text}");
             found += 1;
         }
