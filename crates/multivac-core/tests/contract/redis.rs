@@ -340,7 +340,7 @@ async fn settings_that_could_lose_data_are_named_for_as_long_as_they_are_so() {
     assert_eq!(queue.prepare().await.unwrap(), Vec::<String>::new());
 }
 
-fn durable(durability: Durability) -> QueueSettings {
+pub(crate) fn durable(durability: Durability) -> QueueSettings {
     QueueSettings { durability, ..patient() }
 }
 

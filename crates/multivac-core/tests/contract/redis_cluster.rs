@@ -1,13 +1,16 @@
 //! A Redis Cluster of three masters, each with a replica: the contract on it, and what moves and dies under load.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::{FromRedisValue, cmd};
+use futures_util::future::join_all;
+use multivac_core::queue::{Acceptance, Durability};
 
 use crate::backends::{Backend, redis_settings};
-use crate::queue::patient;
-use crate::redis::{Load, Own, back_in_time, tell, the_contract_holds};
-use crate::redis_server::{PATIENCE, Server, free_port, installed};
+use crate::queue::{job, patient, submission};
+use crate::redis::{Load, Own, back_in_time, durable, tell, the_contract_holds};
+use crate::redis_server::{PATIENCE, Server, free_port, installed, newer};
 
 /// How long before its master's death a job must have been accepted to be safe: by then its replica has it.
 const REPLICATED_WITHIN: Duration = Duration::from_secs(1);
@@ -19,8 +22,8 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start() -> Option<Self> {
-        let binary = installed()?;
+    async fn start(binary: Option<PathBuf>) -> Option<Self> {
+        let binary = binary?;
         let mut nodes = Vec::new();
         for epoch in 1..=6 {
             let bus = free_port().to_string();
@@ -115,7 +118,7 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_the_contract_while_a_slot_moves_and_a_master_dies() {
     const PARTITIONS: u16 = 6;
-    let Some(mut cluster) = Cluster::start().await else { return };
+    let Some(mut cluster) = Cluster::start(installed()).await else { return };
     let urls: Vec<String> = cluster.nodes[..3].iter().map(Server::url).collect();
     the_contract_holds(|| redis_settings(urls.clone(), PARTITIONS)).await;
 
@@ -155,4 +158,33 @@ async fn a_cluster_keeps_the_contract_while_a_slot_moves_and_a_master_dies() {
     // Without --durability replicated, that is what Redis promises.
     let too_early = lost.iter().filter(|at| **at + REPLICATED_WITHIN < killed).count();
     assert_eq!(too_early, 0, "of {} lost, so many were accepted long before", lost.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_cluster_the_master_that_has_the_job_is_waited_for() {
+    const PARTITIONS: u16 = 6;
+    let Some(cluster) = Cluster::start(newer()).await else { return };
+    let settings = redis_settings(cluster.nodes[..3].iter().map(Server::url).collect(), PARTITIONS);
+    let queue = Own(settings.clone()).queue(durable(Durability::Replicated)).await;
+    // One that writes to no disk any more can keep no promise, and the others can.
+    let broken = 1;
+    cluster.nodes[broken].ask::<()>(cmd("CONFIG").arg("SET").arg("appendonly").arg("no")).await.unwrap();
+    let submissions: Vec<_> = (0..60).map(|n| submission(&job(&format!("job {n}")))).collect();
+    let mut refused = 0;
+    // One by one, since those that are accepted together go to one partition.
+    for acceptances in join_all(submissions.chunks(1).map(|one| queue.accept(one))).await {
+        match acceptances.unwrap()[..] {
+            [Acceptance::Accepted] => {}
+            [Acceptance::NotDurable { withdrawn: true }] => refused += 1,
+            ref other => panic!("{other:?}"),
+        }
+    }
+    let mut held = 0;
+    for (number, partition) in queue.partitions().await.unwrap().iter().enumerate() {
+        let stream = format!("{}:{{{number}}}:stream", settings.namespace);
+        let slot: u16 = cluster.tell(0, &["KEYSLOT", &stream]).await;
+        assert_eq!(partition.queued > 0, Cluster::master_of(slot) != broken, "{number}: {partition:?}");
+        held += partition.queued;
+    }
+    assert_eq!(held + refused, 60);
 }

@@ -67,12 +67,29 @@ async fn everything_dies_in_turn_and_nothing_is_lost() {
     load.until_told_more(100).await;
     let primary = system.primary().await;
     system.mongo[primary].kill();
-    // Feeding needs no MongoDB; learning goes on once the others have elected one of them.
+    goes_on_without_its_primary(&system, &load).await;
+    system.mongo[primary].again();
+    load.finish(&system).await.assert_all_is_there();
+    system.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mongodbs_primary_steps_down_and_nothing_is_lost() {
+    let Some(system) = System::start(Plan { own_mongo: true, ..Plan::default() }).await else { return };
+    let load = Load::start(&system, 8, REST, 4);
+    load.until_told_more(200).await;
+    let before = system.primary().await;
+    system.step_down(before).await;
+    goes_on_without_its_primary(&system, &load).await;
+    assert_ne!(system.primary().await, before, "it does not come up again for a minute");
+    load.finish(&system).await.assert_all_is_there();
+    system.clean_up().await;
+}
+
+/// Feeding needs no MongoDB; learning goes on once the others have elected one of them.
+async fn goes_on_without_its_primary(system: &System, load: &Load) {
     load.until_told_more(20).await;
     let told = load.told() as u64;
     let all = |stats: &serde_json::Value| ledger(stats).is_some_and(|is| is.learned + is.retracted > told);
     system.until(0, "/multivac/stats", all).await;
-    system.mongo[primary].again();
-    load.finish(&system).await.assert_all_is_there();
-    system.clean_up().await;
 }

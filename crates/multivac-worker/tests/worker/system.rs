@@ -208,6 +208,12 @@ impl System {
         }
     }
 
+    /// Has a member that is the primary hand over to another, and stay out of the next elections.
+    pub(crate) async fn step_down(&self, member: usize) {
+        let command = doc! { "replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 10 };
+        admin(&self.mongo[member].name, command).await.expect("a primary steps down");
+    }
+
     /// Every document of the store.
     pub(crate) async fn stored(&self) -> Vec<Document> {
         let database = mongodb::Client::with_uri_str(&self.mongo_url).await.unwrap().database(&self.name);

@@ -159,14 +159,19 @@ impl RedisQueue {
         both.invoke_script(call);
         both.cmd("WAITAOF").arg(1).arg(replicas).arg(millis(DURABLE_WITHIN));
         type Answer = (Vec<String>, (i64, i64));
-        let work = async |connection: &mut Connection| match both.query_async::<Answer>(connection).await {
-            Err(error) if is_no_script(&error) => {
+        let work = async |connection: &mut Connection| {
+            let mut answer = both.query_async::<Answer>(connection).await;
+            if answer.as_ref().is_err_and(is_no_script) {
                 call.load_async(connection).await?;
-                both.query_async(connection).await
+                answer = both.query_async(connection).await;
             }
-            // The append-only file was switched off since the start. The jobs are accepted; here is what was answered.
-            Err(error) if error.to_string().contains("WAITAOF") => Ok((call.invoke_async(connection).await?, (0, 0))),
-            answer => answer,
+            match answer {
+                // The append-only file was switched off since the start. The jobs are accepted; this is what was answered.
+                Err(error) if error.to_string().contains("WAITAOF") => {
+                    Ok((call.invoke_async(connection).await?, (0, 0)))
+                }
+                answer => answer,
+            }
         };
         let (answers, (local, at_replicas)) = self.pool.call("accept jobs durably", DURABLE_WITHIN, work).await?;
         Ok((answers, local >= 1 && at_replicas >= replicas))
