@@ -8,8 +8,8 @@ TRAIN is a data set of paragraphs and questions with the strings that answer the
 [{"kind": "in" | "out" | "adversarial", "question", "answers", "gold"}]}`, of which "in" are answered by a paragraph,
 "out" are about something else, and "adversarial" only look answered. DEV, of the same form, is only looked at.
 
-- Each of the 32 sentences that are looked at closely for a question is a row, right if an answer stands in it and it is out of a
-  paragraph that answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the
+- Each of the sentences that are looked at closely for a question (candidates.rs) is a row, right if an answer stands in
+  it and it is out of a paragraph that answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the
   answerable questions to put the right one first.
 - The "trust" trees learn from all questions whether to trust that choice, by its features and by how it stands out. A
   right choice is 1; a wrong one counts for something (ALMOST) where the question could be answered at all, since the
@@ -42,14 +42,15 @@ PARAMETERS = {
     "verbose": -1,
 }
 RANK = PARAMETERS | {"objective": "lambdarank", "lambdarank_truncation_level": 10, "label_gain": [0, 1],
-                     "num_leaves": 15}
+                     "num_leaves": 15, "learning_rate": 0.03}
 TRUST = PARAMETERS | {"objective": "cross_entropy", "num_leaves": 8, "min_data_in_leaf": 40, "learning_rate": 0.03,
                       "feature_fraction": 0.3}
 TERM = {"objective": "binary", "num_leaves": 10, "min_data_in_leaf": 100, "learning_rate": 0.08, "lambda_l2": 5.0,
         "feature_fraction": 0.7, "seed": 7, "deterministic": True, "force_row_wise": True, "num_threads": 2, "verbose": -1}
 TERM_TREES = 60
 RIVALS = 16
-TREES = 300
+RANK_TREES = 500
+TRUST_TREES = 300
 # The trust of so many forests that differ by chance alone is averaged: there are few questions to learn it from.
 TRUST_FORESTS = 3
 # The share of answers that shall be right, of all that are given; near it F1 is highest, too.
@@ -161,14 +162,14 @@ def fit_rank(s, rows):
     rows = rows & (s.kind[s.question] == "in")
     groups = np.unique(s.question[rows], return_counts=True)[1]
     labels = (s.right[rows] * s.gold[rows]).astype(int)
-    return lightgbm.train(RANK, lightgbm.Dataset(s.features[rows], labels, group=groups, feature_name=s.names), TREES)
+    return lightgbm.train(RANK, lightgbm.Dataset(s.features[rows], labels, group=groups, feature_name=s.names), RANK_TREES)
 
 
 def fit_trust(s, choices, right, which):
     labels = np.where(right > 0, 1.0, np.where(s.kind == "in", ALMOST, 0.0))[which]
     weights = np.where(s.kind == "adversarial", ADVERSARIAL_WEIGHT, 1.0)[which]
     fit = lambda seed: lightgbm.train(
-        TRUST | {"seed": seed}, lightgbm.Dataset(choices[which], labels, weight=weights), TREES)
+        TRUST | {"seed": seed}, lightgbm.Dataset(choices[which], labels, weight=weights), TRUST_TREES)
     return [fit(seed) for seed in range(TRUST_FORESTS)]
 
 
