@@ -41,7 +41,8 @@ pub struct Config {
     #[arg(long, env = "MULTIVAC_QUESTION", default_value = STANDING_QUESTION, value_name = "TEXT")]
     pub question: Question,
 
-    /// The largest datum, in bytes of UTF-8; with KiB or MiB. At most 8MiB, so that a stored datum fits a document.
+    /// The largest datum, in bytes of UTF-8; with KiB or MiB. At most 3MiB, so that a stored datum fits a document: it is
+    /// kept with its passages, in which each letter may take three times its bytes.
     #[arg(long, env = "MULTIVAC_MAX_DATUM_SIZE", default_value = "1MiB", value_name = "SIZE", value_parser = datum_size)]
     pub max_datum_size: ByteSize,
 
@@ -134,7 +135,7 @@ fn drain_delay(text: &str) -> Result<Duration, String> {
 
 fn datum_size(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
-    if (1..=8 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 8MiB".to_owned()) }
+    if (1..=3 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 3MiB".to_owned()) }
 }
 
 #[cfg(test)]

@@ -17,11 +17,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, 
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::datum::Timestamp;
+use crate::datum::{DatumId, Timestamp};
 use crate::queue::{Failure, Job, Lease, Outcome, Queue};
 use crate::runtime::metrics;
 use crate::runtime::telemetry::QUIET_THREAD;
-use crate::store::{Put, Store, StoredDatum};
+use crate::store::{Put, Record, Store, StoreError, StoredDatum};
 
 /// Jobs leased at once, at most.
 const BATCH: usize = 1_000;
@@ -91,7 +91,9 @@ impl Consumer {
                     if leases.is_empty() {
                         continue;
                     }
-                    let (next, is_backlog) = (Instant::now() + PACE, leases.len() == BATCH);
+                    // What comes again may come in small parts.
+                    let is_backlog = leases.len() == BATCH || leases.iter().any(|lease| lease.attempt > 1);
+                    let next = Instant::now() + PACE;
                     self.learn(leases, &stop).await;
                     if !is_backlog {
                         tokio::select! {
@@ -135,6 +137,8 @@ impl Consumer {
     }
 
     async fn store_and_complete(&self, leases: Vec<Lease>, stop: &CancellationToken) {
+        let (spent, leases): (Vec<Lease>, Vec<Lease>) = leases.into_iter().partition(|lease| lease.spent);
+        self.look_after(spent, stop).await;
         let processed = match self.process_all(&leases).await {
             Ok(processed) => processed,
             Err(error) => {
@@ -182,7 +186,10 @@ impl Consumer {
                 match timeout(self.process_timeout, arriving.recv()).await {
                     Ok(Some(result)) => results.push(result),
                     // A thread ends early only if its panic could not be caught, and then on this datum.
-                    Ok(None) => results.push(Err(Fault { reason: "panicked", error: "processing ended".to_owned() })),
+                    Ok(None) => {
+                        results.push(Err(Fault { reason: "panicked", error: "processing ended".to_owned() }));
+                        break;
+                    }
                     Err(_) => {
                         let error = format!("processing took longer than {:?}", self.process_timeout);
                         results.push(Err(Fault { reason: "took too long", error }));
@@ -200,6 +207,27 @@ impl Consumer {
         }
     }
 
+    /// Sees to jobs whose attempts are used up. Whoever had the last may have stored the datum, and died before he said so.
+    async fn look_after(&self, spent: Vec<Lease>, stop: &CancellationToken) {
+        let mut finished = Vec::new();
+        for lease in spent {
+            let found = self.look_up(lease.job.id, stop).await;
+            match found {
+                // Stopped: it comes again.
+                None => break,
+                Some(Some(Record::Live(_))) => finished.push((lease, Outcome::Learned)),
+                Some(Some(Record::Tombstone { .. })) => finished.push((lease, Outcome::Retracted)),
+                Some(None) => {
+                    let attempt = lease.attempt;
+                    let error =
+                        format!("the lease of attempt {attempt}, its last, ran out: its worker died or took too long");
+                    self.fail(&lease, Fault { reason: "not finished", error }).await;
+                }
+            }
+        }
+        self.complete(&finished, stop).await;
+    }
+
     /// Puts until the store has them; `None` when it was stopped before.
     async fn put(&self, data: &[StoredDatum], stop: &CancellationToken) -> Option<Vec<Put>> {
         if data.is_empty() {
@@ -214,18 +242,35 @@ impl Consumer {
                     }
                     return Some(puts);
                 }
-                Err(error) => {
-                    metrics::STORE_ERRORS.inc();
-                    if backoff.is_new() {
-                        warn!(%error, jobs = data.len(), "data cannot be stored; waiting with them");
-                    }
-                    if stop.is_cancelled() {
-                        return None;
-                    }
-                    backoff.wait(stop).await;
-                }
+                Err(error) if !self.outlasts(&error, data.len(), &mut backoff, stop).await => return None,
+                Err(_) => {}
             }
         }
+    }
+
+    /// What the store holds of an id; `None` when it was stopped before the store said.
+    async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<Record>> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.store.get(id).await {
+                Ok(record) => return Some(record),
+                Err(error) if !self.outlasts(&error, 1, &mut backoff, stop).await => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits before the store is tried again; false when it was stopped.
+    async fn outlasts(&self, error: &StoreError, jobs: usize, backoff: &mut Backoff, stop: &CancellationToken) -> bool {
+        metrics::STORE_ERRORS.inc();
+        if backoff.is_new() {
+            warn!(%error, jobs, "the store cannot be asked; waiting with its data");
+        }
+        if stop.is_cancelled() {
+            return false;
+        }
+        backoff.wait(stop).await;
+        true
     }
 
     /// Completes until the queue knows; a queue that never hears it leases the jobs again, and storing them again

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
@@ -111,6 +112,12 @@ impl fmt::Display for DatumId {
             Self::Uuid(uuid) => uuid.hyphenated().fmt(f),
             Self::Original(bytes) => bytes.iter().try_for_each(|b| write!(f, "{b:02x}")),
         }
+    }
+}
+
+impl Serialize for DatumId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

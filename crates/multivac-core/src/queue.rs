@@ -65,6 +65,13 @@ pub enum Acceptance {
     },
 }
 
+impl Acceptance {
+    /// Whether the job may be learned, for all that is known.
+    pub(crate) fn may_be_there(&self) -> bool {
+        !matches!(self, Self::Full | Self::AcceptedBefore(_) | Self::NotDurable { withdrawn: true })
+    }
+}
+
 /// What has happened to a job when it counts as accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Durability {
@@ -100,8 +107,18 @@ pub struct Lease {
     pub job: Job,
     /// Which attempt at it this is, from 1.
     pub attempt: u32,
+    /// Whether there is no attempt left: the last was neither completed nor failed. Whoever had it may have stored the
+    /// datum, and died before he said so. Where the store has nothing, the job is to be failed, and not tried again.
+    pub spent: bool,
     /// How the adapter knows the lease.
     pub token: LeaseToken,
+}
+
+impl Lease {
+    /// How many attempts were used up before it.
+    pub(crate) fn used(&self) -> u32 {
+        self.attempt.saturating_sub(u32::from(!self.spent))
+    }
 }
 
 /// An adapter's own name for a lease; means nothing to others.
@@ -304,7 +321,8 @@ pub trait Queue: Send + Sync + 'static {
     /// consumers for [`QueueSettings::lease`].
     ///
     /// Waits up to `wait` for the first; none may come. A job whose lease runs out before it is completed comes again
-    /// with its attempt counted, and is dead when that was its last.
+    /// with its attempt counted, and as [`spent`](Lease::spent) when that was its last. The fewer attempts it has left, the
+    /// fewer others come with it.
     async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError>;
 
     /// Starts the time of these leases anew. One that has passed to another consumer is left alone.
@@ -313,7 +331,7 @@ pub trait Queue: Send + Sync + 'static {
     /// Takes finished jobs off the queue, and enters each into the ledger once, however often it is completed.
     ///
     /// The caller has stored each before. A job that was [retracted](Queue::retract) meanwhile counts as retracted,
-    /// whatever the caller says.
+    /// whatever the caller says. One that is dead by now is taken out of the dead letters: it is in the store after all.
     async fn complete(&self, finished: &[(Lease, Outcome)]) -> Result<(), QueueError>;
 
     /// Gives up an attempt: the job comes again after `retry_after` (at most the lease time), or moves to the dead

@@ -27,8 +27,9 @@ pub struct Config {
     )]
     pub health_listen: String,
 
-    /// Batches under way at once. Left out: the number of cores.
-    #[arg(long, env = "MULTIVAC_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Batches under way at once, 48 at most: each holds a connection to Redis while it waits. Left out: the number of
+    /// cores.
+    #[arg(long, env = "MULTIVAC_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=48))]
     pub concurrency: Option<u16>,
 
     #[command(flatten)]
@@ -44,7 +45,7 @@ impl Config {
     /// Batches under way at once.
     #[must_use]
     pub fn concurrency(&self) -> usize {
-        self.concurrency.map_or_else(|| available_parallelism().map_or(1, usize::from), usize::from)
+        self.concurrency.map_or_else(|| available_parallelism().map_or(1, |cores| cores.get().min(48)), usize::from)
     }
 }
 

@@ -6,10 +6,10 @@
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, Offer};
+use multivac_core::datum::DatumId;
 use multivac_core::queue::{Durability, IdempotencyKey};
 use multivac_core::runtime::metrics;
 use serde::Serialize;
-use serde_json::json;
 
 use super::data::{idempotency_key, tell_durability, trace};
 use crate::app::State;
@@ -29,6 +29,15 @@ const TOLD: usize = 10_000;
 struct Rejected {
     line: u64,
     detail: String,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    accepted: usize,
+    rejected: &'a [Rejected],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_in_all: Option<u64>,
+    ids: &'a [DatumId],
 }
 
 pub(super) async fn feed(
@@ -74,7 +83,7 @@ struct Feed<'a> {
     trace: Option<String>,
     batch: Vec<(u64, Offer)>,
     bytes: usize,
-    ids: Vec<String>,
+    ids: Vec<DatumId>,
     /// How durably they are held, the least of them.
     durability: Durability,
     rejected: Vec<Rejected>,
@@ -112,7 +121,7 @@ impl Feed<'_> {
         for (number, result) in numbers.into_iter().zip(results) {
             match result {
                 Ok(receipt) => {
-                    self.ids.push(receipt.id.to_string());
+                    self.ids.push(receipt.id);
                     self.durability = self.durability.min(receipt.durability);
                 }
                 Err(error) => {
@@ -136,15 +145,17 @@ impl Feed<'_> {
             // Nothing was accepted: the whole request can be sent again.
             Some(error) if self.ids.is_empty() => Err(error.into()),
             _ => {
-                let mut body = json!({ "accepted": self.ids.len(), "rejected": self.rejected, "ids": self.ids });
-                if self.rejections > TOLD as u64 {
-                    body["rejected_in_all"] = self.rejections.into();
-                }
+                let told = Told {
+                    accepted: self.ids.len(),
+                    rejected: &self.rejected,
+                    rejected_in_all: Some(self.rejections).filter(|rejections| *rejections > TOLD as u64),
+                    ids: &self.ids,
+                };
                 let mut reply = HttpResponse::Ok();
                 if !self.ids.is_empty() {
                     tell_durability(&mut reply, self.durability);
                 }
-                Ok(reply.json(body))
+                Ok(reply.json(told))
             }
         }
     }

@@ -156,9 +156,12 @@ impl Backends {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(CHECK_AGAIN) => {}
             }
-            // Out of reach, it is as it was; everybody else notices.
-            if let Ok(warnings) = self.queue.prepare().await {
-                self.warnings.set(warnings);
+            match self.queue.prepare().await {
+                Ok(warnings) => self.warnings.set(warnings),
+                // Out of reach, it is as it was; everybody else notices.
+                Err(error) if error.is_transient() => {}
+                // What would have kept us from starting, such as an append-only file that was switched off.
+                Err(error) => self.warnings.set(vec![error.to_string()]),
             }
         }
     }

@@ -149,20 +149,22 @@ async fn tls_and_a_password_come_with_the_url_and_unknown_errors_are_one_datums_
         assert!(!format!("{error} {error:?}").contains("light"), "{error:?}");
     }
 
-    // 8000 is no error of MongoDB's own. The whole message meets it once, and then the first datum by itself.
+    // BadValue. The whole message meets it once, and then the first datum by itself.
     let admin = Client::with_uri_str(&url).await.unwrap().database("admin");
     let fail = |code: i32, times: i32| {
         let data = doc! { "failCommands": ["insert"], "errorCode": code };
         doc! { "configureFailPoint": "failCommand", "mode": { "times": times }, "data": data }
     };
     let data = [datum("one"), datum("two"), datum("three")];
-    admin.run_command(fail(8000, 2)).await.unwrap();
+    admin.run_command(fail(2, 2)).await.unwrap();
     let puts = store.put(&data).await.unwrap();
-    assert!(matches!(&puts[0], Put::Refused(reason) if reason.contains("8000")), "{puts:?}");
+    assert!(matches!(&puts[0], Put::Refused(reason) if reason.contains("(error 2)")), "{puts:?}");
     assert_eq!(puts[1..], [Put::Stored, Put::Stored]);
-    // A full disk is no datum's fault. (The driver does not try that one again by itself.)
-    admin.run_command(fail(14031, 1)).await.unwrap();
-    let error = store.put(&data).await.unwrap_err();
-    assert!(error.is_transient(), "{error:?}");
+    // A full disk is no datum's fault, nor is a full quota. (The driver does not try those again by itself.)
+    for code in [14031, 8000] {
+        admin.run_command(fail(code, 1)).await.unwrap();
+        let error = store.put(&data).await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+    }
     assert_eq!(store.put(&data).await.unwrap(), vec![Put::Stored; 3]);
 }

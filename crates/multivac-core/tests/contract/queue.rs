@@ -34,7 +34,8 @@ macro_rules! contract {
             an_extended_lease_does_not_run_out,
             extending_takes_nothing_from_the_next_holder,
             a_failed_job_comes_again_and_dies_on_its_last_attempt,
-            a_job_that_is_always_abandoned_dies,
+            a_job_that_is_always_abandoned_is_spent,
+            the_fewer_attempts_are_left_the_fewer_jobs_come_together,
             dead_letters_are_listed_in_pages_and_retried,
             a_retraction_enters_the_ledger_once_wherever_the_job_stands,
             a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter,
@@ -443,30 +444,59 @@ async fn a_failed_job_comes_again_and_dies_on_its_last_attempt(backend: Arc<dyn 
         assert_eq!(queue.fail(&second, "twice: é", Duration::ZERO).await.unwrap(), Failure::Dead);
         assert_eq!(ledger(&queue).await, Ledger { accepted: 1, dead: 1, ..Ledger::default() });
     }
-    complete(&queue, &[second]).await;
-    assert_eq!(ledger(&queue).await, Ledger { accepted: 1, dead: 1, ..Ledger::default() });
-
     let letters = queue.dead_letters(None, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!((&letters[0].job, letters[0].attempts, letters[0].error.as_str()), (&job, 2, "twice: é"));
     assert!(letters[0].died_at >= job.received_at && letters[0].died_at <= Timestamp::now());
     nothing_to_lease(&queue).await;
+    // Somebody has stored it after all.
+    for _ in 0..2 {
+        complete(&queue, std::slice::from_ref(&second)).await;
+        assert_eq!(ledger(&queue).await, Ledger { accepted: 1, learned: 1, ..Ledger::default() });
+    }
+    assert_eq!(queue.dead_letters(None, 10).await.unwrap(), []);
+    assert_eq!(queue.find(job.id).await.unwrap(), None);
 }
 
-async fn a_job_that_is_always_abandoned_dies(backend: Arc<dyn Backend>) {
+async fn a_job_that_is_always_abandoned_is_spent(backend: Arc<dyn Backend>) {
     let queue = backend.queue(QueueSettings { max_attempts: 3, ..lasting(50) }).await;
     let job = accept(&queue, "kills its worker").await;
-    for attempt in 1..=3 {
-        assert_eq!(lease(&queue, 1).await[0].attempt, attempt);
+    for (attempt, spent) in [(1, false), (2, false), (3, false), (3, true), (3, true)] {
+        let leases = lease(&queue, 1).await;
+        assert_eq!((leases[0].attempt, leases[0].spent), (attempt, spent));
     }
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while ledger(&queue).await.dead == 0 {
-        assert!(Instant::now() < deadline, "it does not die");
-        assert!(queue.lease(1, Duration::from_millis(50)).await.unwrap().is_empty(), "a fourth attempt");
-    }
+    let last = lease(&queue, 1).await;
+    queue.give_back(&last).await.unwrap();
+    let last = lease(&queue, 1).await;
+    assert!(last[0].spent, "it may be tried again");
+    assert_eq!(queue.fail(&last[0], "nobody has stored it", Duration::ZERO).await.unwrap(), Failure::Dead);
     let letters = queue.dead_letters(None, 10).await.unwrap();
     assert_eq!((&letters[0].job, letters[0].attempts), (&job, 3));
-    assert!(!letters[0].error.is_empty());
+    assert_eq!(letters[0].error, "nobody has stored it");
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 1, dead: 1, ..Ledger::default() });
+}
+
+/// Whoever ends every time with what it leases takes few others along to the dead letters.
+async fn the_fewer_attempts_are_left_the_fewer_jobs_come_together(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 4, ..lasting(50) }).await;
+    accept_all(&queue, &vec!["one of many"; 250]).await;
+    let most = [250, 100, 10, 1];
+    let mut seen = [0; 4];
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while seen[3] < 20 {
+        assert!(Instant::now() < deadline, "{seen:?}");
+        // Never completed: each comes again.
+        let leases = queue.lease(1_000, Duration::from_millis(100)).await.unwrap();
+        for lease in leases.iter().filter(|lease| !lease.spent) {
+            let attempt = lease.attempt as usize - 1;
+            assert!(leases.len() <= most[attempt], "{} come with one on attempt {}", leases.len(), attempt + 1);
+            seen[attempt] += 1;
+        }
+        for lease in leases.iter().filter(|lease| lease.spent) {
+            queue.fail(lease, "nobody has stored it", Duration::ZERO).await.unwrap();
+        }
+    }
+    assert!(seen[..3].iter().all(|seen| *seen > 0), "{seen:?}");
 }
 
 pub(crate) async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dyn Backend>) {
@@ -752,8 +782,13 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
                     model.insert(job.id, Modelled { stands: Stands::Queued, used: 0, retracted: false });
                 }
             }
+            // More than once, since jobs on their last attempt come alone.
             (1 | 2, _) => {
-                for lease in queue.lease(1 + random(4), Duration::ZERO).await.unwrap() {
+                let mut leases = Vec::new();
+                for _ in 0..3 {
+                    leases.extend(queue.lease(1 + random(4), Duration::ZERO).await.unwrap());
+                }
+                for lease in leases {
                     let job = model.get_mut(&lease.job.id).unwrap();
                     assert!(matches!(job.stands, Stands::Queued | Stands::Waiting), "step {step}: {job:?} was leased");
                     assert_eq!(lease.attempt, job.used + 1, "step {step}");

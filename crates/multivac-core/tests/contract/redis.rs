@@ -406,6 +406,20 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     assert_eq!(queue.find(withdrawn.job.id).await.unwrap(), None);
     assert_eq!(queue.partitions().await.unwrap()[0].size_bytes, 0);
 
+    // Another call was told of it: it stays.
+    let shared = || Submission { job: job("of two calls"), idempotency_key: Some(IdempotencyKey([8; 16])) };
+    let (one, other) = (shared(), shared());
+    let first = tokio::spawn({
+        let (queue, one) = (Arc::clone(&queue), one.clone());
+        async move { queue.accept(&[one]).await.unwrap().remove(0) }
+    });
+    until_found(&queue, one.job.id).await;
+    assert_eq!(accept(&other).await, Acceptance::NotDurable { withdrawn: false });
+    assert_eq!(first.await.unwrap(), Acceptance::NotDurable { withdrawn: false });
+    assert_eq!(queue.find(one.job.id).await.unwrap(), Some(JobState::Queued));
+    let leases = queue::lease(&queue, 1).await;
+    complete(&queue, &leases).await;
+
     // A worker has it, and does not store it in time.
     let slow = tokio::spawn({
         let queue = Arc::clone(&queue);
@@ -433,5 +447,24 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     while accept(&keyed()).await != Acceptance::Accepted {
         assert!(Instant::now() < deadline);
     }
-    assert_eq!(ledger(&queue).await, Ledger { accepted: 4, queued: 1, learned: 3, ..Ledger::default() });
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 5, queued: 1, learned: 4, ..Ledger::default() });
+
+    // Redis forgets it meanwhile, as one does that took over: that nobody has it does not mean that it is finished.
+    replica.kill();
+    let forgotten = submission(&job("forgotten"));
+    let accepting = tokio::spawn({
+        let (queue, forgotten) = (Arc::clone(&queue), forgotten.clone());
+        async move { queue.accept(&[forgotten]).await }
+    });
+    until_found(&queue, forgotten.job.id).await;
+    server.ask::<()>(&cmd("FLUSHALL")).await.unwrap();
+    let unheard = accepting.await.unwrap();
+    assert!(matches!(unheard, Err(QueueError::Unheard { .. })), "{unheard:?}");
+}
+
+async fn until_found(queue: &Arc<dyn Queue>, id: DatumId) {
+    let deadline = Instant::now() + PATIENCE;
+    while queue.find(id).await.unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it is not there");
+    }
 }

@@ -166,25 +166,37 @@ async fn in_a_cluster_the_master_that_has_the_job_is_waited_for() {
     let Some(cluster) = Cluster::start(newer()).await else { return };
     let settings = redis_settings(cluster.nodes[..3].iter().map(Server::url).collect(), PARTITIONS);
     let queue = Own(settings.clone()).queue(durable(Durability::Replicated)).await;
+    // One by one, since those that are accepted together go to one partition.
+    let refused_of_60 = async || {
+        let submissions: Vec<_> = (0..60).map(|n| submission(&job(&format!("job {n}")))).collect();
+        let mut refused = 0;
+        for acceptances in join_all(submissions.chunks(1).map(|one| queue.accept(one))).await {
+            match acceptances.unwrap()[..] {
+                [Acceptance::Accepted] => {}
+                [Acceptance::NotDurable { withdrawn: true }] => refused += 1,
+                ref other => panic!("{other:?}"),
+            }
+        }
+        refused
+    };
+    // A replica vouches for nothing before it has written its first copy.
+    let deadline = Instant::now() + PATIENCE;
+    while refused_of_60().await > 0 {
+        assert!(Instant::now() < deadline, "a replica does not come to write");
+    }
+    let queued = async || queue.partitions().await.unwrap().into_iter().map(|partition| partition.queued);
+    let before = queued().await;
+
     // One that writes to no disk any more can keep no promise, and the others can.
     let broken = 1;
     cluster.nodes[broken].ask::<()>(cmd("CONFIG").arg("SET").arg("appendonly").arg("no")).await.unwrap();
-    let submissions: Vec<_> = (0..60).map(|n| submission(&job(&format!("job {n}")))).collect();
-    let mut refused = 0;
-    // One by one, since those that are accepted together go to one partition.
-    for acceptances in join_all(submissions.chunks(1).map(|one| queue.accept(one))).await {
-        match acceptances.unwrap()[..] {
-            [Acceptance::Accepted] => {}
-            [Acceptance::NotDurable { withdrawn: true }] => refused += 1,
-            ref other => panic!("{other:?}"),
-        }
-    }
+    let refused = refused_of_60().await;
     let mut held = 0;
-    for (number, partition) in queue.partitions().await.unwrap().iter().enumerate() {
+    for (number, (before, after)) in before.zip(queued().await).enumerate() {
         let stream = format!("{}:{{{number}}}:stream", settings.namespace);
         let slot: u16 = cluster.tell(0, &["KEYSLOT", &stream]).await;
-        assert_eq!(partition.queued > 0, Cluster::master_of(slot) != broken, "{number}: {partition:?}");
-        held += partition.queued;
+        assert_eq!(after > before, Cluster::master_of(slot) != broken, "{number}: {before}, then {after}");
+        held += after - before;
     }
     assert_eq!(held + refused, 60);
 }

@@ -76,3 +76,25 @@ async fn poison_goes_to_the_dead_letters_and_everything_else_flows_on() {
     running.await.unwrap();
     servers.clean_up().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stored_a_datum_and_died_has_learned_it() {
+    let Some(servers) = Servers::find(&["--max-attempts", "1", "--lease", "200ms"]).await else { return };
+    let (queue, store) = (&servers.backends.queue, &servers.backends.store);
+    // Two are leased for their only attempt, one of them is stored, and then nothing more is heard.
+    servers.accept(2).await;
+    let mut leases = Vec::new();
+    while leases.len() < 2 {
+        leases.extend(queue.lease(2, Duration::from_secs(1)).await.unwrap());
+    }
+    store.put(&[process(&leases[0].job, Timestamp::now())]).await.unwrap();
+    let worker = servers.worker();
+    let end = servers.until(Ledger::is_quiet).await;
+    assert_eq!(end, Ledger { accepted: 2, learned: 1, dead: 1, ..Ledger::default() });
+    let letters = queue.dead_letters(None, 9).await.unwrap();
+    assert_eq!((letters[0].job.id, letters[0].attempts), (leases[1].job.id, 1));
+    assert!(letters[0].error.contains("its worker died"), "{}", letters[0].error);
+    assert_eq!(servers.stored().await, [leases[0].job.id]);
+    drop(worker);
+    servers.clean_up().await;
+}

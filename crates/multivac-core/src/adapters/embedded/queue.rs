@@ -251,21 +251,30 @@ fn forget_expired_keys(connection: &Connection, now_ms: i64, come: i64) -> rusql
 fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::Result<(Vec<Lease>, Option<Duration>)> {
     let connection = write.connection;
     let now_ms = write.now_ms();
-    bury_exhausted(connection, now_ms, settings.max_attempts)?;
+    let max_attempts = settings.max_attempts;
 
     let mut size_bytes = 0;
     let text_bytes = |job: &Job| job.datum.as_str().len();
-    let again = read_batch(
+    let due = read_batch(
         connection
             .prepare_cached(
-                "SELECT job.id, received_at, trace, text FROM attempt JOIN job USING (id)
+                "SELECT job.id, received_at, trace, text, attempts, due_ms < 0 FROM attempt JOIN job USING (id)
                  WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
             )?
             .query(params![now_ms, to_column(max)])?,
         &mut size_bytes,
-        read_job,
-        text_bytes,
+        |row| Ok((read_job(row)?, row.get::<_, u32>(4)?, row.get::<_, bool>(5)?)),
+        |(job, _, _)| text_bytes(job),
     )?;
+    let (mut again, mut given_back, mut max) = (Vec::with_capacity(due.len()), 0, max);
+    for (job, used, was_given_back) in due {
+        let most = company(max_attempts.saturating_sub(used));
+        if again.len() < max.min(most) {
+            max = max.min(most);
+            given_back += i64::from(was_given_back);
+            again.push((job, used >= max_attempts));
+        }
+    }
     let new = read_batch(
         connection
             .prepare_cached(
@@ -278,21 +287,20 @@ fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::R
         text_bytes,
     )?;
 
+    // A job that is spent is not tried.
     let mut count_attempt = connection.prepare_cached(
         "INSERT INTO attempt (id, attempts, token, due_ms) VALUES (?1, 1, ?2, ?3)
-         ON CONFLICT (id) DO UPDATE SET attempts = attempts + 1, token = excluded.token, due_ms = excluded.due_ms
+         ON CONFLICT (id) DO UPDATE SET attempts = attempts + ?4, token = excluded.token, due_ms = excluded.due_ms
          RETURNING attempts",
     )?;
     let token = Uuid::now_v7().to_string();
     let due_ms = now_ms.saturating_add(to_column(settings.lease.as_millis()));
-    let given_back = connection
-        .prepare_cached("SELECT COUNT(*) FROM (SELECT due_ms FROM attempt WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2) WHERE due_ms < 0")?
-        .query_row(params![now_ms, to_column(again.len())], |row| row.get::<_, i64>(0))?;
     let begun = to_column(new.len()) + given_back;
     let mut leases = Vec::with_capacity(again.len() + new.len());
-    for job in again.into_iter().chain(new) {
-        let attempt = count_attempt.query_row(params![IdColumn(job.id), token, due_ms], |row| row.get(0))?;
-        leases.push(Lease { job, attempt, token: LeaseToken { partition: 0, entry: token.clone() } });
+    for (job, spent) in again.into_iter().chain(new.into_iter().map(|job| (job, false))) {
+        let attempt =
+            count_attempt.query_row(params![IdColumn(job.id), token, due_ms, i64::from(!spent)], |row| row.get(0))?;
+        leases.push(Lease { job, attempt, spent, token: LeaseToken { partition: 0, entry: token.clone() } });
     }
     if begun > 0 {
         Moves { queued: -begun, processing: begun, ..Moves::default() }.enter(connection)?;
@@ -303,17 +311,15 @@ fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::R
     Ok((leases, due_in))
 }
 
-/// Jobs whose last attempt neither finished nor failed: their consumer died or was too slow.
-fn bury_exhausted(connection: &Connection, now_ms: i64, max_attempts: u32) -> rusqlite::Result<()> {
-    let exhausted = connection
-        .prepare_cached("SELECT id, attempts FROM attempt WHERE due_ms <= ?1 AND attempts >= ?2 LIMIT 1000")?
-        .query_map(params![now_ms, max_attempts], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<Vec<(IdColumn, u32)>>>()?;
-    for (IdColumn(id), attempts) in exhausted {
-        let error = format!("the lease of attempt {attempts}, its last, ran out: its worker died or took too long");
-        bury(connection, id, &error)?;
+/// How many jobs may be leased together with one that has so many attempts left: what ends the process every time takes
+/// fewer and fewer with it, and to the dead letters it goes alone.
+fn company(left: u32) -> usize {
+    match left {
+        1 => 1,
+        2 => 10,
+        3 => 100,
+        _ => usize::MAX,
     }
-    Ok(())
 }
 
 /// Moves a job that was tried to the dead letters. One that was retracted meanwhile leaves nothing behind.
@@ -349,6 +355,10 @@ fn complete(connection: &Connection, finished: &[(DatumId, Outcome)]) -> rusqlit
         let processing = find(connection, id)? == Some(JobState::Processing);
         delete_attempt(connection, id)?;
         if !delete_job(connection, id)? {
+            if delete_dead(connection, id)? {
+                let retracted = i64::from(outcome == Outcome::Retracted);
+                Moves { dead: -1, retracted, learned: 1 - retracted, ..Moves::default() }.enter(connection)?;
+            }
             continue;
         }
         *(if processing { &mut moves.processing } else { &mut moves.queued }) -= 1;
@@ -387,14 +397,13 @@ fn fail(write: &Write<'_>, lease: &Lease, error: &str, retry_ms: i64, max_attemp
 fn give_back(write: &Write<'_>, leases: &[Lease]) -> rusqlite::Result<()> {
     let connection = write.connection;
     let mut forget = connection.prepare_cached("DELETE FROM attempt WHERE id = ?1 AND token = ?2 AND attempts = 1")?;
-    let mut uncount = connection.prepare_cached(
-        "UPDATE attempt SET attempts = attempts - 1, token = NULL, due_ms = -1 WHERE id = ?1 AND token = ?2",
-    )?;
+    let mut uncount = connection
+        .prepare_cached("UPDATE attempt SET attempts = ?3, token = NULL, due_ms = -1 WHERE id = ?1 AND token = ?2")?;
     let mut given_back = 0;
     for lease in leases {
-        let held = params![IdColumn(lease.job.id), lease.token.entry];
-        let first = forget.execute(held)? > 0;
-        if first || uncount.execute(held)? > 0 {
+        let (id, token) = (IdColumn(lease.job.id), &lease.token.entry);
+        let first = !lease.spent && forget.execute(params![id, token])? > 0;
+        if first || uncount.execute(params![id, token, lease.used()])? > 0 {
             given_back += 1;
         }
     }
@@ -424,7 +433,7 @@ fn retract(connection: &Connection, id: DatumId, was_learned: bool) -> rusqlite:
     match find(connection, id)? {
         Some(JobState::Queued | JobState::Processing) => mark_retracted(connection, id),
         Some(JobState::Dead) => {
-            connection.prepare_cached("DELETE FROM dead WHERE id = ?1")?.execute([IdColumn(id)])?;
+            delete_dead(connection, id)?;
             mark_retracted(connection, id)?;
             Moves { dead: -1, retracted: 1, ..Moves::default() }.enter(connection)
         }
@@ -517,7 +526,7 @@ fn retry_dead(write: &Write<'_>, id: DatumId) -> rusqlite::Result<bool> {
     if back == 0 {
         return Ok(false);
     }
-    connection.prepare_cached("DELETE FROM dead WHERE id = ?1")?.execute([IdColumn(id)])?;
+    delete_dead(connection, id)?;
     Moves { dead: -1, queued: 1, ..Moves::default() }.enter(connection)?;
     write.jobs_changed();
     Ok(true)
@@ -579,6 +588,10 @@ fn delete_job(connection: &Connection, id: DatumId) -> rusqlite::Result<bool> {
     Ok(connection.prepare_cached("DELETE FROM job WHERE id = ?1")?.execute([IdColumn(id)])? > 0)
 }
 
+fn delete_dead(connection: &Connection, id: DatumId) -> rusqlite::Result<bool> {
+    Ok(connection.prepare_cached("DELETE FROM dead WHERE id = ?1")?.execute([IdColumn(id)])? > 0)
+}
+
 fn is_retracted(connection: &Connection, id: DatumId) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM retraction WHERE id = ?1")?.exists([IdColumn(id)])
 }
@@ -634,11 +647,13 @@ mod tests {
             let leases = queue.lease(9, Duration::from_secs(5)).await.unwrap();
             assert_eq!(leases.iter().map(|lease| lease.attempt).collect::<Vec<_>>(), [attempt]);
         }
-        assert!(queue.lease(9, 3 * LEASE).await.unwrap().is_empty());
+        let spent = queue.lease(9, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(spent.iter().map(|lease| (lease.attempt, lease.spent)).collect::<Vec<_>>(), [(2, true)]);
+        assert_eq!(queue.fail(&spent[0], "nobody has it", Duration::ZERO).await.unwrap(), Failure::Dead);
         assert_eq!(queue.find(job.job.id).await.unwrap(), Some(JobState::Dead));
         let letters = queue.dead_letters(None, 9).await.unwrap();
         assert_eq!((letters.len(), &letters[0].job, letters[0].attempts), (1, &job.job, 2));
-        assert_eq!(letters[0].error, "the lease of attempt 2, its last, ran out: its worker died or took too long");
+        assert_eq!(letters[0].error, "nobody has it");
         assert!(queue.retry_dead(job.job.id).await.unwrap());
         assert_eq!(queue.lease(9, Duration::ZERO).await.unwrap()[0].attempt, 1);
     }

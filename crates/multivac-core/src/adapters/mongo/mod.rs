@@ -149,9 +149,11 @@ mod code {
     /// What passes, or what somebody has to mend for all data alike; from the server's categories of network errors, of
     /// shutdown, of a primary that is none any more, and of limits of time, and `Unauthorized`, `LockTimeout`, `LockBusy`,
     /// `StaleShardVersion`, `WriteConflict`, `ReadConcernMajorityNotAvailableYet`, `StaleEpoch`, `StaleConfig`,
-    /// `OutOfDiskSpace`. Any other error is taken to be the document's: it fails its attempt and holds up no other.
-    pub(super) const PASSES: [i32; 29] = [
+    /// `OutOfDiskSpace`; `InternalError`, `UnknownError`, `AuthenticationFailed`, `NoProgressMade`,
+    /// `FailedToSatisfyReadPreference`, `KeyNotFound` (of the cluster's keys), and Atlas's own, such as a full quota. Any
+    /// other error is taken to be the document's: it fails its attempt and holds up no other.
+    pub(super) const PASSES: [i32; 36] = [
         6, 7, 9001, 89, 11600, 91, 10107, 13435, 10058, 11602, 13436, 189, 50, 64, 202, 262, 290, 11601, 13, 24, 46,
-        63, 112, 134, 150, 13388, 14031, 246, 384,
+        63, 112, 134, 150, 13388, 14031, 246, 384, 1, 8, 18, 82, 133, 211, 8000,
     ];
 }

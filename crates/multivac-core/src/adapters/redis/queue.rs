@@ -215,6 +215,11 @@ impl RedisQueue {
                 results[job.0] = match answer.as_str() {
                     "-" => Acceptance::NotDurable { withdrawn: true },
                     "+" => Acceptance::Stored,
+                    // Another Redis than the one that accepted it. The same call again finds out, or accepts it anew.
+                    "0" => {
+                        let message = "Redis knows nothing of a job that it has just accepted".to_owned();
+                        return Err(QueueError::Unheard { message, source: None });
+                    }
                     _ => {
                         left.push(job);
                         Acceptance::NotDurable { withdrawn: false }
@@ -308,9 +313,9 @@ impl RedisQueue {
         let count = self.partitions.len();
         let first = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut leases: Vec<Lease> = Vec::new();
-        let mut bytes = 0;
+        let (mut room, mut bytes) = (max, 0);
         for i in 0..count {
-            if leases.len() >= max || bytes >= LEASE_MAX_BYTES {
+            if room == 0 || bytes >= LEASE_MAX_BYTES {
                 break;
             }
             let partition = first.wrapping_add(i) % count;
@@ -319,13 +324,14 @@ impl RedisQueue {
             call.key(keys.of_scripts())
                 .arg(GROUP)
                 .arg(&self.consumer)
-                .arg(max - leases.len())
+                .arg(room)
                 .arg(LEASE_MAX_BYTES - bytes)
                 .arg(millis(self.settings.lease))
                 .arg(self.settings.max_attempts)
-                .arg(Timestamp::now().as_millis());
-            let answer = self.run::<(bool, Vec<(String, u32, Fields)>)>("lease jobs", keys, &call).await;
-            let (more, entries) = match answer {
+                .arg(leases.len());
+            let answer = self.run::<(bool, usize, Vec<(String, u32, Fields)>)>("lease jobs", keys, &call).await;
+            let (more, entries);
+            (more, room, entries) = match answer {
                 Ok(answer) => answer,
                 // Those leased from other partitions come first; the next call meets the error again.
                 Err(_) if !leases.is_empty() => break,
@@ -334,7 +340,9 @@ impl RedisQueue {
             for (entry, delivery, mut fields) in entries {
                 let Some((job, attempts)) = read_job(&entry, &mut fields) else { continue };
                 bytes += job.datum.as_str().len();
-                leases.push(Lease { job, attempt: attempts + delivery, token: token(partition, &entry, delivery) });
+                let (attempt, most) = (attempts + delivery, self.settings.max_attempts);
+                let token = token(partition, &entry, delivery);
+                leases.push(Lease { job, attempt: attempt.min(most), spent: attempt > most, token });
             }
             if more && let Err(error) = self.pass_on_ring(partition).await {
                 tracing::debug!(%error, "no other consumer was woken; they look by themselves soon");
@@ -465,7 +473,9 @@ impl Queue for RedisQueue {
                 }
                 let (answers, durable) = match self.accept_durably(keys, &call).await {
                     // Of this part nothing, but of one before it.
-                    Err(QueueError::Unavailable { message, source }) if results.contains(&Acceptance::Accepted) => {
+                    Err(QueueError::Unavailable { message, source })
+                        if results.iter().any(Acceptance::may_be_there) =>
+                    {
                         return Err(QueueError::Unheard { message, source });
                     }
                     answers => answers?,
@@ -513,6 +523,8 @@ impl Queue for RedisQueue {
     }
 
     async fn extend(&self, leases: &[Lease]) -> Result<(), QueueError> {
+        // A partition that is out of reach does not hold up the others; here and below.
+        let mut all = Ok(());
         for (partition, leases) in by_partition(leases, |lease| lease) {
             let keys = self.keys(partition)?;
             let mut call = self.scripts.extend.prepare_invoke();
@@ -521,12 +533,13 @@ impl Queue for RedisQueue {
                 let (entry, delivery) = read_token(&lease.token)?;
                 call.arg(entry).arg(delivery);
             }
-            self.run::<()>("extend leases", keys, &call).await?;
+            all = all.and(self.run::<()>("extend leases", keys, &call).await);
         }
-        Ok(())
+        all
     }
 
     async fn complete(&self, finished: &[(Lease, Outcome)]) -> Result<(), QueueError> {
+        let mut all = Ok(());
         for (partition, finished) in by_partition(finished, |(lease, _)| lease) {
             let keys = self.keys(partition)?;
             for finished in finished.chunks(SCRIPT_MAX_JOBS) {
@@ -540,10 +553,10 @@ impl Queue for RedisQueue {
                     });
                     call.arg(lease.job.datum.as_str().len());
                 }
-                self.run::<()>("complete jobs", keys, &call).await?;
+                all = all.and(self.run::<()>("complete jobs", keys, &call).await);
             }
         }
-        Ok(())
+        all
     }
 
     async fn fail(&self, lease: &Lease, error: &str, retry_after: Duration) -> Result<Failure, QueueError> {
@@ -566,18 +579,21 @@ impl Queue for RedisQueue {
     }
 
     async fn give_back(&self, leases: &[Lease]) -> Result<(), QueueError> {
+        let mut all = Ok(());
         for (partition, leases) in by_partition(leases, |lease| lease) {
             let keys = self.keys(partition)?;
             let mut call = self.scripts.give_back.prepare_invoke();
             call.key(keys.of_scripts()).arg(GROUP).arg(&self.consumer);
             for lease in leases {
                 let (entry, delivery) = read_token(&lease.token)?;
-                call.arg(entry).arg(delivery).arg(lease.attempt.saturating_sub(1));
+                call.arg(entry).arg(delivery).arg(lease.used());
             }
-            self.run::<()>("give jobs back", keys, &call).await?;
-            self.pass_on_ring(usize::from(partition)).await?;
+            all = all.and(self.run::<()>("give jobs back", keys, &call).await);
+            if let Err(error) = self.pass_on_ring(usize::from(partition)).await {
+                tracing::debug!(%error, "no consumer was woken; they look by themselves soon");
+            }
         }
-        Ok(())
+        all
     }
 
     async fn find(&self, id: DatumId) -> Result<Option<JobState>, QueueError> {
@@ -772,7 +788,7 @@ fn read_token(token: &LeaseToken) -> Result<(&str, &str), QueueError> {
 }
 
 /// The job of an entry, and how many attempts at it were used up before the entry was made. One that cannot be read is
-/// logged and passed over; it moves to the dead letters with the leases that nobody completes.
+/// logged and passed over, and comes again, until somebody deletes it.
 fn read_job(entry: &str, fields: &mut Fields) -> Option<(Job, u32)> {
     let mut text = |name: &str| String::from_utf8(fields.remove(name)?).ok();
     let job = (|| {
@@ -785,7 +801,7 @@ fn read_job(entry: &str, fields: &mut Fields) -> Option<(Job, u32)> {
         Some((job, text("attempts")?.parse().ok()?))
     })();
     if job.is_none() {
-        tracing::error!(entry, "an entry of the stream is no job; delete it by hand, or let it die");
+        tracing::error!(entry, "an entry of the stream is no job; delete it by hand");
     }
     job
 }
@@ -826,8 +842,11 @@ fn is_at_least(version: &str, least: (u32, u32)) -> bool {
 /// The whole ledger. Each partition's part balances by itself, and no job moves between them, so their sum does.
 fn total(counts: &[[i64; 6]]) -> Ledger {
     // A part may be negative (partition 0 counts what was learned in another as retracted), their sum is not.
-    let sum = |i: usize| u64::try_from(counts.iter().map(|part| part[i]).sum::<i64>()).unwrap_or(0);
-    Ledger { accepted: sum(0), queued: sum(1), processing: sum(2), learned: sum(3), retracted: sum(4), dead: sum(5) }
+    let sum = |i: usize| counts.iter().map(|part| part[i]).sum::<i64>();
+    let count = |i: usize| u64::try_from(sum(i)).unwrap_or(0);
+    // But for a Redis that is younger than the store: it may have been told of retractions alone, until it is settled.
+    let accepted = u64::try_from(sum(0) - sum(3).min(0)).unwrap_or(0);
+    Ledger { accepted, queued: count(1), processing: count(2), learned: count(3), retracted: count(4), dead: count(5) }
 }
 
 fn difference(to: u64, from: u64) -> i64 {

@@ -26,8 +26,9 @@ for i = 5, #ARGV, 5 do
   local first = idempotency_key and redis.call('GET', idempotency_key)
   local result = '+'
   if first then
-    result = first
-    redis.call('EXPIRE', idempotency_key, lifetime) -- A write, as above.
+    result = first:match('%S+')
+    -- A write, as above; and a mark that somebody was told of the id, so that it is not withdrawn.
+    redis.call('SET', idempotency_key, result .. ' ', 'EX', lifetime)
   elseif redis.call('HEXISTS', jobs, id) == 1 then
     -- It is on the stream since a call of another shape. A write, as above.
     redis.call('HSET', jobs, id, redis.call('HGET', jobs, id))

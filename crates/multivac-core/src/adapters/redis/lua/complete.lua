@@ -1,5 +1,5 @@
 -- Takes finished jobs off the stream. Whoever acknowledges an entry first enters it into the ledger; for all others,
--- and for one that was given back or is dead, nothing happens.
+-- and for one that was given back, nothing happens. A dead letter goes: its datum is in the store after all.
 --
 -- ARGV: group; then of each job: entry, id, 'learned' or 'retracted', bytes of its text. No more jobs than unpack() can
 -- take (some 7,000).
@@ -8,6 +8,13 @@ for i = 2, #ARGV, 4 do
   if redis.call('XACK', stream, ARGV[1], ARGV[i]) == 1 then
     entries[#entries + 1], ids[#ids + 1], outcomes[#outcomes + 1] = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     bytes = bytes + tonumber(ARGV[i + 3])
+  else
+    local mark, letter = noted(ARGV[i + 1])
+    if mark == 'd' then
+      redis.call('XDEL', dead, letter)
+      redis.call('HDEL', jobs, ARGV[i + 1])
+      redis.call('HINCRBY', ledger, ARGV[i + 2], 1)
+    end
   end
 end
 if #entries == 0 then return end

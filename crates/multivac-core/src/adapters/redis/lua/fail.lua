@@ -14,5 +14,6 @@ if last then
   bury(group, entry, fields_of(stream, entry), attempt, error, now)
   return 1
 end
-redis.call('XCLAIM', stream, group, consumer, 0, entry, 'IDLE', idle, 'JUSTID')
+-- To nobody: whoever extends the leases of the batch that it came with is not to put it off.
+redis.call('XCLAIM', stream, group, 'nobody', 0, entry, 'IDLE', idle, 'JUSTID')
 return 0

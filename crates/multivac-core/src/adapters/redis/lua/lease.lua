@@ -1,30 +1,33 @@
--- Leases jobs to a consumer: first those whose lease ran out, or whose next attempt is due, then new ones. A job whose
--- attempts are used up moves to the dead letters here, so that one that kills its worker every time dies too.
+-- Leases jobs to a consumer: first those whose lease ran out, or whose next attempt is due, then new ones.
 --
--- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, now in ms.
--- Returns whether more may be waiting, and of each job: its entry, which delivery of it this is, its fields.
+-- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, jobs that it has already.
+-- Returns whether more may be waiting, how many more may go with these, and of each job: its entry, which delivery of it
+-- this is, its fields.
 local group, consumer, max, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local lease, max_attempts, now = ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local lease, max_attempts, held = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local leases, bytes = {}, 0
+
+-- With a job that has so many attempts left, so many go at most: what ends its worker every time takes fewer and fewer
+-- with it, and to the dead letters it goes alone.
+local company = { 1, 10, 100 }
 
 local function lend(entry, delivery, fields)
   leases[#leases + 1] = { entry, delivery, fields }
-  bytes = bytes + #fields[DATA]
+  bytes = bytes + #(fields[DATA] or '')
 end
 
 for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', max)) do
-  if bytes >= max_bytes then break end
+  if #leases >= max or bytes >= max_bytes then break end
   local entry, deliveries = pending[1], pending[4]
-  local claimed = redis.call('XCLAIM', stream, group, consumer, 0, entry)[1]
-  if not claimed then
-    forget(group, entry) -- someone deleted the entry by hand
+  local fields = fields_of(stream, entry)
+  if not fields or #fields < DATA then
+    forget(group, entry) -- someone deleted it by hand, or it is no job, and nobody can deal with it
   else
-    local fields = claimed[2]
-    local used = tonumber(fields[ATTEMPTS]) + deliveries
-    if used >= max_attempts then
-      bury(group, entry, fields, used, 'its lease ran out on attempt ' .. used .. ' of ' .. max_attempts, now)
-    else
+    local most = company[max_attempts - (tonumber(fields[ATTEMPTS]) or 0) - deliveries] or math.huge
+    if held + #leases < most then
+      redis.call('XCLAIM', stream, group, consumer, 0, entry)
       lend(entry, deliveries + 1, fields)
+      max = math.min(max, most - held)
     end
   end
 end
@@ -40,4 +43,4 @@ while more and #leases < max and bytes < max_bytes do
   more = #entries == step
 end
 if more then ring() end
-return { more and 1 or 0, leases }
+return { more and 1 or 0, max - #leases, leases }

@@ -5,7 +5,8 @@
 --
 -- KEYS after the partition's: where the answer to the call that accepted them is remembered; the idempotency keys.
 -- ARGV: group; then of each job: id, its position in that call, and the place of its idempotency key among them, or 0.
--- Returns for each job '-' (it never was there), '+' (it is finished), or '?' (a worker has it, or it is dead).
+-- Returns for each job '-' (it never was there), '+' (it is finished), '?' (a worker has it, or it is dead, or another
+-- call was told of it), or '0' (nothing is known of it here, such as after a failover).
 local results, answers = {}, {}
 for answer in (redis.call('GET', KEYS[6]) or ''):gmatch('%S+') do answers[#answers + 1] = answer end
 
@@ -15,15 +16,15 @@ for i = 2, #ARGV, 3 do
   local result = '?'
   if not mark then
     -- Withdrawn by this very call, made before, or finished.
-    result = answers[position] == '-' and '-' or '+'
-  elseif mark == 'q' and not redis.call('XPENDING', stream, ARGV[1], entry, entry, 1)[1] then
+    result = answers[position] or '0'
+  elseif mark == 'q' and not redis.call('XPENDING', stream, ARGV[1], entry, entry, 1)[1]
+    and (place == 0 or redis.call('GET', KEYS[6 + place]) == id) then
     local fields = fields_of(stream, entry)
     redis.call('XDEL', stream, entry)
     redis.call('HDEL', jobs, id)
     redis.call('HINCRBY', ledger, 'accepted', -1)
     redis.call('HINCRBY', ledger, 'bytes', -#fields[DATA])
-    local key = place > 0 and KEYS[6 + place]
-    if key and redis.call('GET', key) == id then redis.call('DEL', key) end
+    if place > 0 then redis.call('DEL', KEYS[6 + place]) end
     -- Should the accepting call come again, it is refused.
     if answers[position] then answers[position] = '-' end
     result = '-'
