@@ -11,6 +11,12 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
+# The public rust images come without these two.
+for part in rustfmt clippy; do
+    name=${part/rustfmt/fmt}
+    if ! cargo "$name" --version >/dev/null 2>&1 && command -v rustup >/dev/null; then rustup component add "$part"; fi
+done
+
 missing=()
 command -v cargo >/dev/null || missing+=("cargo (https://rustup.rs)")
 cargo fmt --version >/dev/null 2>&1 || missing+=("rustfmt (rustup component add rustfmt)")

@@ -4,9 +4,10 @@
 #     scripts/deploy.sh [USER@]HOST VERSION REGISTRY
 #
 # What it does    Copies docker-compose.yml, deploy/ and setup.sh into ~/multivac there, runs setup.sh (which changes
-#                 nothing that is there already), notes the version in .env, pulls the images and starts them. The
-#                 secrets are made there and stay there.
-# What it needs   ssh (or MULTIVAC_SSH, such as 'ssh -p 2222'); there: Docker with compose, bash, openssl.
+#                 nothing that is there already), notes the version in .env, pulls the images and starts them, nginx
+#                 once more, since it reads its templates at its start. The secrets are made there and stay there.
+# What it needs   ssh (or MULTIVAC_SSH, such as 'ssh -p 2222'); there: Docker with compose, bash, openssl, and
+#                 `docker login` done where the registry asks who pulls.
 # What it returns 0 when every container is healthy.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,8 +20,11 @@ tar --create --gzip docker-compose.yml deploy scripts/setup.sh |
 set -euo pipefail
 cd multivac
 scripts/setup.sh
-sed -i '/^MULTIVAC_VERSION=/d; /^MULTIVAC_REGISTRY=/d' .env
-printf 'MULTIVAC_VERSION=%s\nMULTIVAC_REGISTRY=%s\n' "$1" "$2" >>.env
+# With an end to its last line, whoever wrote that.
+sed -i '/^MULTIVAC_VERSION=/d; /^MULTIVAC_REGISTRY=/d; $a\' .env
+printf 'MULTIVAC_VERSION=%s\nMULTIVAC_REGISTRY=%s\n' "$1" "${2,,}" >>.env
 docker compose pull --quiet api worker
+docker compose up --detach --wait --no-build
+docker compose restart nginx
 docker compose up --detach --wait --no-build
 THERE

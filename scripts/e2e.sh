@@ -244,6 +244,8 @@ rule 'bulk without a password' asks_who POST /multivac/data/bulk
 rule 'GET /docs without a password' asks_who GET /docs
 wrong() { send --user "$1" "$BASE/multivac/data" -d data=x && is_problem 401; }
 rule 'a wrong password' wrong susan:multivac
+wrong_place() { send --user 'password-for-a-name:' -X POST "$BASE/nothing" && is_problem 401; }
+rule 'what is not there asks who as well' wrong_place
 rule 'an unknown name' wrong "calvin:$PASSWORD"
 rule 'no password at all' wrong susan:
 docs() { as_susan "$BASE/docs" && [[ $status == 200 || $status == 404 ]]; }
@@ -285,6 +287,10 @@ is_json() { send -H 'Accept: application/json' "$BASE/multivac" && [[ $(json_of 
 rule 'and each gets its own' is_json
 not_modified() { send -H "If-None-Match: $(header etag)" "$BASE/multivac" && [[ $status == 304 ]]; }
 rule 'the client can ask again as well' not_modified
+another() { send -H 'If-Match: "another"' "$BASE/multivac" && is_problem 412; }
+rule 'or only for what it knows' another
+no_text() { send --path-as-is "$BASE/$(printf '\xff')%ff" && is_problem 404; }
+rule 'a path that is no text is not there' no_text
 question() { send --get "$BASE/multivac" --data-urlencode "question=What can be reversed by gathering the starlight of Trantor?" && [[ $status == 200 ]]; }
 rule 'any question' question
 long_question() { send --get "$BASE/multivac" --data-urlencode "question=$(printf '\xf0\x9f\x8c\x8c%.0s' {1..1000})" && [[ $status == 200 ]]; }
@@ -322,14 +328,16 @@ server.serve_forever()
 EVENTS
 start events python3 "$directory/events.py" "$directory/told"
 until_true 10 test -s "$directory/events.log" || fail "the event stream does not start"
-events_https=$(free_port)
-start events-edge edge "$directory/events-edge" "$events_https" "$(free_port)" "127.0.0.1:$(<"$directory/events.log")" MULTIVAC_EDGE_RATE=1 MULTIVAC_EDGE_BURST=5 MULTIVAC_EDGE_HEADER_TIMEOUT=3s
+events_https=$(free_port) events_http=$(free_port)
+start events-edge edge "$directory/events-edge" "$events_https" "$events_http" "127.0.0.1:$(<"$directory/events.log")" MULTIVAC_EDGE_RATE=1 MULTIVAC_EDGE_BURST=5 MULTIVAC_EDGE_HEADER_TIMEOUT=3s
 until_true 15 curl_edge --interface 127.0.0.9 --fail --output /dev/null "https://localhost:$events_https/healthz" || fail "the second edge does not answer"
 
 # Limits.
 head -c 9000000 /dev/zero | tr '\0' '\n' >"$directory/huge"
 huge() { as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' -H 'Expect:' "$@" && is_problem 413; }
 rule 'a huge body' huge --data-binary @"$directory/huge"
+huge_of_nobody() { send --user 'password-for-a-name:' "$BASE/multivac/data" -H 'Expect:' --data-binary @"$directory/huge" && is_problem 413; }
+rule 'whoever sends it' huge_of_nobody
 rule 'a huge body of no stated length' huge --http1.1 -H 'Transfer-Encoding: chunked' -X POST --upload-file "$directory/huge"
 large_datum() { head -c 1500000 /dev/zero | tr '\0' x >"$directory/large" && as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' --data-binary @"$directory/large" && is_problem 413; }
 rule 'a datum over the limit is refused by the api' large_datum
@@ -358,6 +366,15 @@ burst_is_told() {
     return 1
 }
 rule 'with a problem and when to try again' burst_is_told
+limited() { # INTERFACE URL
+    for _ in {1..40}; do
+        send --interface "$1" "$2"
+        [[ $status != 429 ]] || { is_problem 429; return; }
+    done
+    return 1
+}
+rule 'what is not there counts as well' limited 127.0.0.6 "https://localhost:$events_https/nothing"
+rule 'and so does http' limited 127.0.0.7 "http://127.0.0.1:$events_http/zzz"
 others() { send --interface 127.0.0.8 "https://localhost:$events_https/zzz" && [[ $status == 200 ]]; }
 rule 'and others are served' others
 # Slow bodies, from an address of their own: as many as it may have at once. What they get is looked at further down.
@@ -446,12 +463,25 @@ rule 'a replica is killed: reading goes on' reads_on
 feeds_on() { for _ in {1..10}; do as_susan --http1.1 "$BASE/multivac/data" -d 'data=It goes on.' && [[ $status == 200 ]] || return 1; done; }
 rule 'and so does feeding' feeds_on
 kill -KILL "$second_api"
-stale() { send "$BASE/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == STALE && $(header warning) == 110* ]] && guarded; }
+stale() { send "$@" "$BASE/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == STALE && $(header warning) == 110* ]] && guarded; }
 rule 'both are: the last answer, marked as stale' stale
+rule 'whatever the program likes to read' stale -H 'Accept: text/plain, text/*;q=0.5'
 never_asked() { send --get "$BASE/multivac" --data-urlencode "question=Who has never asked?" && is_problem 502 && [[ -n $(header retry-after) ]]; }
 rule 'what was never asked has no answer now' never_asked
 not_fed() { feed 'Is anybody there?' || true; is_problem 502 && [[ -n $(header retry-after) ]]; }
 rule 'feeding is refused' not_fed
+# A replica that has not filled its index would say that there are no data.
+none_is_ready() { grep -q 'replicas: none' "$directory/edge.err.log"; }
+rule 'nginx knows that none is there' until_true 20 none_is_ready
+MONGO_URL="mongodb://127.0.0.1:9/?replicaSet=rs0" start_api "$other_port"
+unready_api=$pid
+says_so() { send "http://127.0.0.1:$other_port/readyz" && [[ $status == 503 && $(<"$directory/body") == *'the index is not filled yet'* ]]; }
+rule 'a replica comes that knows nothing yet' until_true 20 says_so
+marked() { send "http://127.0.0.1:$other_port/multivac" && body_is 200 "$INSUFFICIENT" && [[ $(header warning) == 199* ]]; }
+rule 'and says so with its answers' marked
+stays_stale() { for _ in {1..20}; do stale && sleep 0.2 || return 1; done; }
+rule 'until it does, the last answer stays' stays_stale
+kill -KILL "$unready_api"
 start_api "$other_port"
 fresh() { send "$BASE/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == REVALIDATED ]]; }
 rule 'one is back: fresh answers' until_true 30 fresh

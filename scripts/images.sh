@@ -10,7 +10,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ $# == 1 || $# == 2 ]] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 2; }
 
-export MULTIVAC_VERSION=$1 MULTIVAC_REGISTRY=${2:+${2%/}/} MULTIVAC_REVISION
+# An image's name has no upper case, whatever the repository's has.
+registry=${2:-}
+registry=${registry,,}
+export MULTIVAC_VERSION=$1 MULTIVAC_REGISTRY=${registry:+${registry%/}/} MULTIVAC_REVISION
 MULTIVAC_REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 # Compose asks for it, though nothing is started.
 export MULTIVAC_USER=65532:65532
@@ -18,6 +21,6 @@ export MULTIVAC_USER=65532:65532
 docker compose build
 [[ -n $MULTIVAC_REGISTRY ]] || exit 0
 if [[ -n ${REGISTRY_USER:-} ]]; then
-    printf '%s' "${REGISTRY_PASSWORD:?}" | docker login --username "$REGISTRY_USER" --password-stdin "${2%%/*}"
+    printf '%s' "${REGISTRY_PASSWORD:?}" | docker login --username "$REGISTRY_USER" --password-stdin "${registry%%/*}"
 fi
 docker compose push api worker

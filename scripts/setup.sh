@@ -13,7 +13,7 @@
 #                           htpasswd             who may change data, by the hash of their passwords
 #                   app/    redis_url, mongo_url what the api and the workers connect with
 #                   redis/  redis.conf           its password
-#                   mongo/  keyfile, root_password, app_password (and the root_password before, to change it with)
+#                   mongo/  keyfile, root_password, app_password (and the root_passwords before, to change it with)
 #                   curlrc  for `curl -K secrets/curlrc …`: the first person's name and password, and the certificate
 # What it needs   bash, openssl.
 # Elsewhere       MULTIVAC_SECRETS is the directory, MULTIVAC_ENV_FILE the file, if they shall be others.
@@ -40,8 +40,12 @@ put() {
     own "$SECRETS/$1"
 }
 
-# Root's files would be for root alone, and no container runs as root.
-own() { [[ $(id -u) != 0 ]] || chown 65532:65532 "$@"; }
+# Root's files would be for root alone, and no container runs as root. Whom they run as was settled at the first run,
+# which may have been somebody else's.
+OWNER=$(id -u):$(id -g)
+[[ $(id -u) != 0 ]] || OWNER=$(grep -s '^MULTIVAC_USER=' "$ENV_FILE" | tail -n 1 | cut -d = -f 2) || true
+readonly OWNER=${OWNER:-65532:65532}
+own() { [[ $(id -u) != 0 ]] || chown "$OWNER" "$@"; }
 
 # --- who may change data ------------------------------------------------------------------------------------
 
@@ -49,11 +53,19 @@ own() { [[ $(id -u) != 0 ]] || chown 65532:65532 "$@"; }
 # bits needs no more.
 hash_of() { openssl passwd -6 -salt "rounds=1000\$$(openssl rand -hex 8)" -stdin; }
 
-others_than() { [[ ! -s $SECRETS/edge/htpasswd ]] || grep -v "^$1:" "$SECRETS/edge/htpasswd" || true; }
+others_than() { [[ ! -s $SECRETS/edge/htpasswd ]] || awk -F : -v name="$1" '$1 != name' "$SECRETS/edge/htpasswd"; }
 
 # enter NAME PASSWORD: with this password from the next request on.
 enter() {
     { others_than "$1"; printf '%s:%s\n' "$1" "$(printf '%s' "$2" | hash_of)"; } | put edge/htpasswd
+    # What curlrc says of this person is to stay true.
+    if [[ -s $SECRETS/curlrc ]] && grep -qF "user = \"$1:" "$SECRETS/curlrc"; then for_curl "$1" "$2"; fi
+}
+
+# for_curl NAME PASSWORD: what `curl -K secrets/curlrc` asks as. For whoever runs curl, not for a container.
+for_curl() {
+    printf 'user = "%s:%s"\ncacert = "%s/edge/tls.crt"\n' "$1" "$2" "$SECRETS" >"$SECRETS/curlrc.new"
+    mv "$SECRETS/curlrc.new" "$SECRETS/curlrc"
 }
 
 check_name() { [[ ${1:-} =~ ^[A-Za-z0-9._-]{1,64}$ ]] || fail "a name has 1 to 64 letters, digits, '.', '_' or '-'"; }
@@ -76,7 +88,7 @@ add_user() {
 }
 
 remove_user() {
-    grep -q "^$1:" "$SECRETS/edge/htpasswd" 2>/dev/null || fail "there is no $1"
+    cut -d : -f 1 "$SECRETS/edge/htpasswd" 2>/dev/null | grep -qxF -- "$1" || fail "there is no $1"
     [[ -n $(others_than "$1") ]] || fail "$1 is the only one; without anybody the edge does not start"
     others_than "$1" | put edge/htpasswd
     say "$1 may no longer change data"
@@ -94,7 +106,7 @@ make_certificate() {
 }
 
 make_what_is_missing() {
-    local made=() password user
+    local made=() password
     mkdir -p "$SECRETS"/{edge,app,redis,mongo}
 
     if missing edge/tls.crt || missing edge/tls.key; then
@@ -104,9 +116,7 @@ make_what_is_missing() {
     if missing edge/htpasswd; then
         password=$(new_password)
         enter $FIRST "$password"
-        printf 'user = "%s:%s"\ncacert = "%s/edge/tls.crt"\n' $FIRST "$password" "$SECRETS" | put curlrc
-        # For whoever runs curl, not for a container.
-        [[ $(id -u) != 0 ]] || chown 0:0 "$SECRETS/curlrc"
+        for_curl $FIRST "$password"
         made+=("a password for $FIRST (curlrc)")
     fi
     if missing app/redis_url || missing redis/redis.conf; then
@@ -131,10 +141,10 @@ make_what_is_missing() {
     fi
     own "$SECRETS"/*/
 
-    user=$(id -u):$(id -g)
-    [[ $(id -u) != 0 ]] || user=65532:65532
     if ! grep -qs '^MULTIVAC_USER=' "$ENV_FILE"; then
-        printf '# Whom the containers run as: the owner of secrets/.\nMULTIVAC_USER=%s\n' "$user" >>"$ENV_FILE"
+        # A last line without an end would swallow it.
+        [[ ! -s $ENV_FILE || -z $(tail -c 1 "$ENV_FILE") ]] || echo >>"$ENV_FILE"
+        printf '# Whom the containers run as: the owner of secrets/.\nMULTIVAC_USER=%s\n' "$OWNER" >>"$ENV_FILE"
         made+=("$ENV_FILE")
     fi
 
@@ -154,8 +164,13 @@ rotate() {
             ;;
         mongo)
             rm -f "$SECRETS"/{mongo/app_password,app/mongo_url}
-            # deploy/mongo/init.js changes it, for which it needs the old one.
-            mv "$SECRETS"/mongo/root_password{,.old}
+            # deploy/mongo/init.js changes it, for which it needs the old one: that before the last as well, if it has
+            # not run since.
+            if [[ -s $SECRETS/mongo/root_password ]]; then
+                { cat "$SECRETS/mongo/root_password" && echo && cat "$SECRETS/mongo/root_password.old" 2>/dev/null || true; } |
+                    put mongo/root_password.old
+                rm -f "$SECRETS/mongo/root_password"
+            fi
             make_what_is_missing
             say "now: docker compose run --rm mongo-init && docker compose restart api worker"
             ;;

@@ -7,8 +7,16 @@ const admin = db.getSiblingDB("admin");
 try {
   admin.auth("root", secret("root_password"));
 } catch (refused) {
-  // scripts/setup.sh --rotate mongo has left the one before.
-  admin.auth("root", secret("root_password.old"));
+  // scripts/setup.sh --rotate mongo has left those before, the last one first.
+  const before = secret("root_password.old").split("\n");
+  const known = before.some((password) => {
+    try {
+      return admin.auth("root", password).ok;
+    } catch (refused) {
+      return false;
+    }
+  });
+  if (!known) throw refused;
   admin.changeUserPassword("root", secret("root_password"));
 }
 if (!db.hello().setName) {

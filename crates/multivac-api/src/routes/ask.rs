@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use actix_web::http::header::{HeaderValue, WARNING};
 use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::answer::{Answer, Status, answer};
 use multivac_core::question::Question;
@@ -14,8 +15,12 @@ use crate::app::State;
 use crate::negotiate::{preferred, revalidated};
 use crate::problem::Problem;
 
+/// Said with an answer that rests on a part of the data, since the index is not filled yet. nginx keeps none of those.
+const INCOMPLETE: &str = "199 multivac \"the index is not filled yet\"";
+
 pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
+    let is_complete = state.registry.follower.progress().borrow().caught_up;
     let answer = match asked(request.query_string())? {
         None => standing(&state).await?,
         Some(question) => {
@@ -31,13 +36,17 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
     metrics::ANSWERS.with_label_values(&[status]).inc();
     metrics::ANSWER_SECONDS.observe(started.elapsed().as_secs_f64());
     // A later datum may make it another answer, and a retraction must.
-    Ok(match preferred(&request, &["text/plain", "application/json"]) {
+    let mut reply = match preferred(&request, &["text/plain", "application/json"]) {
         "application/json" => {
             let body = serde_json::to_string(&*answer).map_err(|error| Problem::fault(&error))?;
             revalidated(&request, "application/json", body)
         }
         _ => revalidated(&request, TEXT, answer.text().to_owned()),
-    })
+    };
+    if !is_complete {
+        reply.headers_mut().insert(WARNING, HeaderValue::from_static(INCOMPLETE));
+    }
+    Ok(reply)
 }
 
 /// From memory where the index has not changed, as it has not for almost every request.
