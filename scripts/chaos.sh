@@ -8,7 +8,7 @@
 #                 1. Kills a worker that holds jobs, with the default lease, and measures how long it is until others
 #                    hold them (at most 35 s) and until all 50,000 data are learned (at most 45 s).
 #                 2. For SECONDS, kills workers, api replicas, Redis and MongoDB's primary at random and starts each
-#                    again, while 16 clients feed, in bulk too, and retract through both replicas; the ledger of each is
+#                    again, or stops it (SIGTERM), silences it (SIGSTOP) or has it step down, while 16 clients feed, in bulk too, and retract through both replicas; the ledger of each is
 #                    polled and each is asked all the while.
 #                 docs/operations.md says what its lines mean.
 # What it needs   what test-backends.sh needs.

@@ -282,7 +282,8 @@ mongo_takes() { # USER DATABASE PASSWORD
         try { db.getSiblingDB('$2').auth('$1', '$3'); print('taken') } catch (error) { print(error.codeName) }" 2>&1) && [[ $saw == taken ]]
 }
 rotates() {
-    scripts/setup.sh --rotate redis 2>/dev/null && scripts/setup.sh --rotate mongo 2>/dev/null && scripts/setup.sh --rotate keyfile 2>/dev/null &&
+    scripts/setup.sh --rotate redis 2>/dev/null && scripts/setup.sh --rotate mongo 2>/dev/null && scripts/setup.sh --rotate mongo 2>/dev/null &&
+        scripts/setup.sh --rotate keyfile 2>/dev/null &&
         [[ $(<"$SECRETS/app/redis_url") != "$old_redis" ]] && compose restart redis mongo && compose up --detach --wait mongo &&
         compose run --rm -T mongo-init && compose restart api worker && compose up --detach --wait
 }

@@ -1,4 +1,4 @@
-//! Kills the full system's processes at random under load, for minutes, and counts what is there in the end; run by
+//! Kills, stops and silences the full system's processes at random under load, for minutes, and counts what is there in the end; run by
 //! `scripts/chaos.sh`. The same code as in `tests/worker`, which does it once, in turn and in seconds.
 //!
 //! Prints what was killed and when, then what came of it. The status is 1 when an id that got a 200 is not there, or
@@ -41,7 +41,8 @@ enum Mode {
         #[arg(default_value_t = 50_000)]
         count: u64,
     },
-    /// Kills workers, api replicas, Redis and MongoDB's primary at random.
+    /// Kills workers, api replicas, Redis and MongoDB's primary at random; of three, one is stopped (SIGTERM), falls silent
+    /// (SIGSTOP) or steps down instead.
     Random {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
@@ -89,41 +90,78 @@ async fn random(time: Duration, seed: u64, clients: u64, victims: &[String], pla
     let load = Load::start(&system, clients, Duration::from_millis(5), seed);
     load.until_told_more(100).await;
     let (started, mut random) = (Instant::now(), Random(seed));
-    let mut kills = vec![0; victims.len()];
+    let mut killed = vec![0; victims.len()];
+    // Of those who were to end by themselves.
+    let mut wrong_ends = 0;
+    let mut spared = [0; 3];
     while started.elapsed() < time {
         sleep(Duration::from_millis(500 + random.below(2_500))).await;
         let choice = random.below(victims.len() as u64) as usize;
         let (which, down) = (random.below(6) as usize, Duration::from_millis(random.below(2_000)));
+        // One of three is not killed.
+        let fate = random.below(6);
+        let primary = if victims[choice] == "mongo" { system.primary().await } else { 0 };
+        if victims[choice] == "mongo" && fate == 0 {
+            let done = if system.step_down(primary).await { "steps down" } else { "will not step down" };
+            spared[2] += 1;
+            say(&started, &format!("{} {done}", system.mongo[primary].name), &load);
+            continue;
+        }
         let program = match victims[choice].as_str() {
-            "worker" => which % system.workers.len(),
-            "api" => which % system.apis.len(),
-            "redis" => 0,
-            // The primary, once there is one and it could be missed.
-            "mongo" => system.primary().await,
+            "worker" => {
+                let count = system.workers.len();
+                &mut system.workers[which % count]
+            }
+            "api" => {
+                let count = system.apis.len();
+                &mut system.apis[which % count]
+            }
+            "redis" => &mut system.redis,
+            "mongo" => &mut system.mongo[primary],
             other => panic!("{other} cannot be killed: expected worker, api, redis or mongo"),
         };
-        let program = match victims[choice].as_str() {
-            "worker" => &mut system.workers[program],
-            "api" => &mut system.apis[program],
-            "redis" => &mut system.redis,
-            _ => &mut system.mongo[program],
-        };
-        kills[choice] += 1;
-        let (at, name) = (started.elapsed().as_secs_f64(), program.name.clone());
-        println!("{at:7.2} s  {name} is killed, for {:.2} s; {} ids so far", down.as_secs_f64(), load.told());
-        program.kill();
-        sleep(down).await;
-        program.again();
+        let seconds = down.as_secs_f64();
+        match (victims[choice].as_str(), fate) {
+            ("worker" | "api", 0 | 1) => {
+                let code = program.stop();
+                wrong_ends += u32::from(code != Some(0));
+                spared[0] += 1;
+                let done = code.map_or("and does not end by itself".to_owned(), |code| format!("and ends with {code}"));
+                say(&started, &format!("{} is stopped, {done}, for {seconds:.2} s", program.name), &load);
+                sleep(down).await;
+                program.again();
+            }
+            (_, 0 | 1) => {
+                program.freeze();
+                spared[1] += 1;
+                say(&started, &format!("{} is silent for {seconds:.2} s", program.name), &load);
+                sleep(down).await;
+                program.thaw();
+            }
+            _ => {
+                program.kill();
+                killed[choice] += 1;
+                say(&started, &format!("{} is killed, for {seconds:.2} s", program.name), &load);
+                sleep(down).await;
+                program.again();
+            }
+        }
     }
     let stopped = Instant::now();
     let report = load.finish(&system).await;
-    let kills: Vec<String> = victims.iter().zip(kills).map(|(who, times)| format!("{who} {times}")).collect();
+    let kills: Vec<String> = victims.iter().zip(killed).map(|(who, times)| format!("{who} {times}")).collect();
     println!("\nkilled                       {}", kills.join(", "));
+    let [stops, silences, step_downs] = spared;
+    println!("stopped, silent, stepped down {stops}, {silences}, {step_downs}; ended wrongly: {wrong_ends}");
     println!("all learned after            {:.1} s", stopped.elapsed().as_secs_f64());
     print!("{report}");
     if !report.wrong.is_empty() {
         println!("{}", system.said());
     }
     system.clean_up().await;
-    report.wrong.is_empty()
+    report.wrong.is_empty() && wrong_ends == 0
+}
+
+fn say(started: &Instant, what: &str, load: &Load) {
+    println!("{:7.2} s  {what}; {} ids so far", started.elapsed().as_secs_f64(), load.told());
 }

@@ -74,14 +74,29 @@ async fn everything_dies_in_turn_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn redis_falls_silent_and_nothing_is_lost() {
+    let Some(system) = System::start(Plan::default()).await else { return };
+    let load = Load::start(&system, 8, REST, 5);
+    load.until_told_more(200).await;
+    system.redis.freeze();
+    let out_of_reach = |ready: &serde_json::Value| ready["missing"].to_string().contains("the queue is out of reach");
+    system.until(0, "/readyz", out_of_reach).await;
+    system.until(1, "/multivac", |answer| answer["status"].is_string()).await;
+    system.redis.thaw();
+    load.until_told_more(200).await;
+    load.finish(&system).await.assert_all_is_there();
+    system.clean_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mongodbs_primary_steps_down_and_nothing_is_lost() {
     let Some(system) = System::start(Plan { own_mongo: true, ..Plan::default() }).await else { return };
     let load = Load::start(&system, 8, REST, 4);
     load.until_told_more(200).await;
     let before = system.primary().await;
-    system.step_down(before).await;
+    assert!(system.step_down(before).await);
     goes_on_without_its_primary(&system, &load).await;
-    assert_ne!(system.primary().await, before, "it does not come up again for a minute");
+    assert_ne!(system.primary().await, before, "it has not stepped down");
     load.finish(&system).await.assert_all_is_there();
     system.clean_up().await;
 }

@@ -83,6 +83,15 @@ impl Program {
         self.running = None;
     }
 
+    /// SIGSTOP: it falls silent, as behind a network that is cut, until [`Self::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.running.as_ref().expect("it runs").signal("STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.running.as_ref().expect("it runs").signal("CONT");
+    }
+
     /// SIGTERM, and its exit code once it has ended.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         let running = self.running.take().expect("it runs");

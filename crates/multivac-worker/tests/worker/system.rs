@@ -208,10 +208,10 @@ impl System {
         }
     }
 
-    /// Has a member that is the primary hand over to another, and stay out of the next elections.
-    pub(crate) async fn step_down(&self, member: usize) {
-        let command = doc! { "replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 10 };
-        admin(&self.mongo[member].name, command).await.expect("a primary steps down");
+    /// Has a member that is the primary hand over to another, and stay out of elections for a while; whether it did.
+    pub(crate) async fn step_down(&self, member: usize) -> bool {
+        let command = doc! { "replSetStepDown": 15, "secondaryCatchUpPeriodSecs": 10 };
+        admin(&self.mongo[member].name, command).await.is_some()
     }
 
     /// Every document of the store.
