@@ -18,15 +18,16 @@ struct Redis {
 }
 
 impl Redis {
-    fn spawn(binary: &str, port: u16, directory: &tempfile::TempDir) -> Child {
+    fn spawn(binary: &str, port: u16, directory: &tempfile::TempDir, flags: &[&str]) -> Child {
         let mut command = Command::new(binary);
+        command.args(flags);
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "yes"]);
         command.args(["--appendfsync", "always", "--maxmemory-policy", "allkeys-lru", "--dir"]).arg(directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// `None`, aloud, where there is none of 7.2 or newer; never in CI.
-    fn start() -> Option<Self> {
+    fn start(flags: &[&str]) -> Option<Self> {
         let Ok(binary) = env::var("MULTIVAC_TEST_REDIS8_SERVER") else {
             assert!(env::var_os("CI").is_none(), "MULTIVAC_TEST_REDIS8_SERVER must be set in CI");
             let _ = std::io::Write::write_all(&mut std::io::stderr(), b"SKIPPED: no MULTIVAC_TEST_REDIS8_SERVER\n");
@@ -34,12 +35,12 @@ impl Redis {
         };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
-        let process = Self::spawn(&binary, port, &directory);
+        let process = Self::spawn(&binary, port, &directory, flags);
         Some(Self { binary, port, directory, process })
     }
 
     fn start_again(&mut self) {
-        self.process = Self::spawn(&self.binary, self.port, &self.directory);
+        self.process = Self::spawn(&self.binary, self.port, &self.directory, &[]);
     }
 
     fn kill(&mut self) {
@@ -61,7 +62,7 @@ async fn feed(app: &TestApp) -> Response {
 
 #[actix_web::test]
 async fn it_tells_what_is_wrong_with_redis_how_durable_data_are_and_recovers_by_itself() {
-    let (Some(servers), Some(mut redis)) = (Servers::find(), Redis::start()) else { return };
+    let (Some(servers), Some(mut redis)) = (Servers::find(), Redis::start(&[])) else { return };
     let url = format!("redis://127.0.0.1:{}", redis.port);
     let flags = ["--redis-url", &url, "--mongo-url", &servers.mongo, "--durability", "fsync"];
     let app = TestApp::start(&flags).await;
@@ -89,6 +90,38 @@ async fn it_tells_what_is_wrong_with_redis_how_durable_data_are_and_recovers_by_
     }
     app.until("/readyz", |ready| ready["ready"] == true).await;
     assert!(back.elapsed() < PATIENCE);
+    app.stop().await;
+    servers.database().await.drop().await.unwrap();
+}
+
+#[actix_web::test]
+async fn what_no_replica_has_is_refused_and_nothing_of_it_is_accepted() {
+    // A replica gets its first copy at once; by default Redis waits 5 s for more to come.
+    let (Some(servers), Some(redis)) = (Servers::find(), Redis::start(&["--repl-diskless-sync-delay", "0"])) else {
+        return;
+    };
+    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let flags = ["--redis-url", &url, "--mongo-url", &servers.mongo, "--durability", "replicated"];
+    let app = TestApp::start(&flags).await;
+    app.until("/readyz", |ready| ready["ready"] == true).await;
+    let refused = feed(&app).await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after") && !refused.headers().contains_key("durability"));
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("nothing was accepted"), "{problem}");
+    assert_eq!(app.json("/multivac/stats").await["accepted"], 0);
+
+    let Some(_replica) = Redis::start(&["--replicaof", "127.0.0.1", &redis.port.to_string()]) else { return };
+    let deadline = Instant::now() + PATIENCE;
+    let accepted = loop {
+        let reply = feed(&app).await;
+        if reply.status() == 200 {
+            break reply;
+        }
+        assert!(Instant::now() < deadline, "{}", reply.text().await.unwrap());
+    };
+    assert_eq!(accepted.headers()["durability"], "replicated");
+    assert_eq!(app.json("/multivac/stats").await["accepted"], 1);
     app.stop().await;
     servers.database().await.drop().await.unwrap();
 }

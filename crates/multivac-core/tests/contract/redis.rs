@@ -153,8 +153,9 @@ struct Seen {
 
 impl Load {
     /// Two who feed and two who work, each with a queue of its own.
-    pub(crate) async fn start(redis: &RedisSettings) -> Self {
-        let settings = QueueSettings { lease: Duration::from_secs(2), max_attempts: 1_000, ..QueueSettings::default() };
+    pub(crate) async fn start(redis: &RedisSettings, durability: Durability) -> Self {
+        let lease = Duration::from_secs(2);
+        let settings = QueueSettings { lease, max_attempts: 1_000, durability, ..QueueSettings::default() };
         let load = Self {
             stop: CancellationToken::new(),
             told: Arc::default(),
@@ -227,7 +228,10 @@ async fn feed(
         match queue.accept(&batch).await {
             Ok(answers) => {
                 let now = Instant::now();
-                let accepted = batch.iter().zip(answers).filter(|(_, answer)| *answer == Acceptance::Accepted);
+                let accepted = batch
+                    .iter()
+                    .zip(answers)
+                    .filter(|(_, answer)| matches!(answer, Acceptance::Accepted | Acceptance::Stored));
                 told.lock().unwrap().extend(accepted.map(|(submission, _)| (submission.job.id, now)));
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
@@ -279,7 +283,7 @@ async fn work_goes_on_by_itself_when_redis_was_killed_and_nothing_is_lost() {
     let Some(binary) = installed() else { return };
     let mut server = Server::start(&binary, &["--appendfsync", "always"]).await;
     let settings = redis_settings(vec![server.url()], 3);
-    let load = Load::start(&settings).await;
+    let load = Load::start(&settings, Durability::Server).await;
     load.flows_since(Instant::now(), 3).await;
     for _ in 0..2 {
         server.kill();
@@ -302,7 +306,7 @@ async fn work_goes_on_by_itself_when_redis_came_back_empty_or_without_its_group(
     let Some(binary) = installed() else { return };
     let server = Server::start(&binary, &[]).await;
     let settings = redis_settings(vec![server.url()], 2);
-    let load = Load::start(&settings).await;
+    let load = Load::start(&settings, Durability::Server).await;
     load.flows_since(Instant::now(), 2).await;
     let stream = format!("{}:{{0}}:stream", settings.namespace);
     for (what, command) in [

@@ -91,6 +91,19 @@ impl Cluster {
         }
     }
 
+    /// Waits until the replica of a master that was killed has its place.
+    async fn takes_over(&self, dead: usize) {
+        self.info(dead + 3, "role:master").await;
+        // The dead one cannot be asked.
+        for node in (0..6).filter(|node| *node != dead) {
+            let deadline = Instant::now() + PATIENCE;
+            while !self.tell::<String>(node, &["INFO"]).await.contains("cluster_state:ok") {
+                assert!(Instant::now() < deadline);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
     fn master_of(slot: u16) -> usize {
         [5_460, 10_922].iter().filter(|last| slot > **last).count()
     }
@@ -123,7 +136,7 @@ async fn a_cluster_keeps_the_contract_while_a_slot_moves_and_a_master_dies() {
     the_contract_holds(|| redis_settings(urls.clone(), PARTITIONS)).await;
 
     let settings = redis_settings(urls, PARTITIONS);
-    let load = Load::start(&settings).await;
+    let load = Load::start(&settings, Durability::Server).await;
     load.flows_since(Instant::now(), PARTITIONS).await;
     let stream = format!("{}:{{0}}:stream", settings.namespace);
     let slot: u16 = cluster.tell(0, &["KEYSLOT", &stream]).await;
@@ -136,15 +149,7 @@ async fn a_cluster_keeps_the_contract_while_a_slot_moves_and_a_master_dies() {
 
     let killed = Instant::now();
     cluster.nodes[to].kill();
-    cluster.info(to + 3, "role:master").await;
-    // The dead one cannot be asked.
-    for node in (0..6).filter(|node| *node != to) {
-        let deadline = Instant::now() + PATIENCE;
-        while !cluster.tell::<String>(node, &["INFO"]).await.contains("cluster_state:ok") {
-            assert!(Instant::now() < deadline);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
+    cluster.takes_over(to).await;
     tell(&format!("a replica took over {} ms after its master was killed", killed.elapsed().as_millis()));
     back_in_time(load.flows_since(Instant::now(), PARTITIONS).await, "a replica had taken over");
 
@@ -158,6 +163,27 @@ async fn a_cluster_keeps_the_contract_while_a_slot_moves_and_a_master_dies() {
     // Without --durability replicated, that is what Redis promises.
     let too_early = lost.iter().filter(|at| **at + REPLICATED_WITHIN < killed).count();
     assert_eq!(too_early, 0, "of {} lost, so many were accepted long before", lost.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_fails_over_loses_nothing_that_was_replicated() {
+    const PARTITIONS: u16 = 6;
+    const VICTIM: usize = 0;
+    let Some(mut cluster) = Cluster::start(newer()).await else { return };
+    for node in &cluster.nodes {
+        node.ask::<()>(cmd("CONFIG").arg("SET").arg("appendfsync").arg("always")).await.unwrap();
+    }
+    let settings = redis_settings(cluster.nodes[..3].iter().map(Server::url).collect(), PARTITIONS);
+    let load = Load::start(&settings, Durability::Replicated).await;
+    load.flows_since(Instant::now(), PARTITIONS).await;
+    cluster.nodes[VICTIM].kill();
+    cluster.takes_over(VICTIM).await;
+    // The new master has nobody who could vouch for it until the old one is back, as its replica.
+    assert!(cluster.nodes[VICTIM].start_again().await);
+    load.flows_since(Instant::now(), PARTITIONS).await;
+    let queue = Own(settings).queue(patient()).await;
+    let (end, _, lost) = load.drain(&queue).await;
+    assert!(lost.is_empty(), "{} of {} were lost", lost.len(), end.accepted);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,22 +41,6 @@ local function noted(id)
   if note then return note:sub(1, 1), note:sub(2) end
 end
 
--- Moves a leased entry to the dead letters. A job that was retracted is done with instead: nobody wants its text.
-local function bury(group, entry, fields, attempts, error, now)
-  local id = fields[ID]
-  forget(group, entry)
-  drained(1, #fields[DATA])
-  if noted(id) == 'r' then
-    redis.call('HDEL', jobs, id)
-    redis.call('HINCRBY', ledger, 'retracted', 1)
-    return
-  end
-  fields[ATTEMPTS] = attempts
-  for _, more in ipairs({ 'error', error, 'died_at', now }) do fields[#fields + 1] = more end
-  local letter = redis.call('XADD', dead, '*', unpack(fields))
-  redis.call('HSET', jobs, id, 'd' .. letter)
-end
-
 -- The partition's part of the ledger: accepted, queued, processing, learned, retracted, dead.
 local function count(group)
   local processing = redis.call('XPENDING', stream, group)[1]
