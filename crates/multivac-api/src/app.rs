@@ -10,14 +10,14 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, dev::Server, web};
 use multivac_core::accept::Acceptor;
 use multivac_core::adapters::{BackendError, Backends, Prepared, Warnings};
-use multivac_core::answer::Standing;
+use multivac_core::answer::StandingAnswer;
 use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
 use multivac_core::index::follow::Follower;
 use multivac_core::index::{Index, IndexError};
+use multivac_core::observe::LogFormat;
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
-use multivac_core::runtime::telemetry::LogFormat;
 use multivac_core::status::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +82,7 @@ pub(crate) struct State {
     /// Knows where data stand.
     pub(crate) registry: Registry,
     /// The standing question.
-    pub(crate) standing: Standing,
+    pub(crate) standing: StandingAnswer,
     /// The largest datum, in bytes.
     pub(crate) max_datum_size: usize,
     /// The confidence below which there is no answer.
@@ -148,7 +148,7 @@ impl Application {
                 index: Arc::clone(&index),
                 follower,
             },
-            standing: Standing::new(config.question, min_confidence, index),
+            standing: StandingAnswer::new(config.question, min_confidence, index),
             max_datum_size: config.max_datum_size.0,
             min_confidence,
             warnings: backends.warnings.clone(),
@@ -271,10 +271,10 @@ async fn background(
         Prepared::Stopped => return Ok(()),
     }
     tokio::spawn(backends.keep_checked(halt.clone()));
-    let settling = tokio::spawn(state.registry.clone().keep_settled());
+    let reconciling = tokio::spawn(state.registry.clone().keep_reconciled());
     let consuming = consumer.map(|consumer| tokio::spawn(consumer.run(halt.clone())));
     state.registry.follower.run(halt).await;
-    settling.abort();
+    reconciling.abort();
     if let Some(consuming) = consuming {
         // Its own leases are given back within a second; a batch under way is finished.
         let _ = tokio::time::timeout(LAST_BATCH, consuming).await;

@@ -12,8 +12,8 @@ mod negotiate;
 mod problem;
 mod routes;
 
-use multivac_core::runtime::telemetry::LogFormat;
-use multivac_core::runtime::{shutdown, telemetry};
+use multivac_core::observe::{self, LogFormat};
+use multivac_core::runtime::shutdown;
 
 use app::{Application, StartError};
 use config::Config;
@@ -24,7 +24,7 @@ use config::Config;
 /// When it cannot start: see [`StartError`].
 pub async fn run(config: Config) -> Result<(), StartError> {
     let format = LogFormat::or_default(config.log.log_format);
-    let _telemetry = telemetry::start("multivac-api", format).map_err(StartError::Telemetry)?;
+    let _telemetry = observe::start("multivac-api", format).map_err(StartError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(StartError::Signals)?;
     let application = Application::build(config).await?;
     application.greet(format);

@@ -8,8 +8,8 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, web};
-use multivac_core::runtime::metrics;
-use multivac_core::runtime::telemetry::TraceContext;
+use multivac_core::observe::TraceContext;
+use multivac_core::observe::metrics;
 use tracing::{Instrument, Span, debug, field, info_span};
 
 use crate::app::State;

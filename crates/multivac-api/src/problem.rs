@@ -129,7 +129,7 @@ impl From<AcceptError> for Problem {
             AcceptError::Full { retry_after } => Self::unavailable(error.to_string(), retry_after.as_secs().max(1)),
             AcceptError::NotDurable { .. } => Self::unavailable(error.to_string(), 1),
             // The cause's message is ours and names no server: that the disk is full, say.
-            AcceptError::Unavailable(cause) | AcceptError::Unheard(cause) => {
+            AcceptError::Unavailable(cause) | AcceptError::OutcomeUnknown(cause) => {
                 Self::unavailable(format!("{error} ({cause})"), 1)
             }
         }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mimalloc::MiMalloc;
-use multivac_core::answer::{Standing, answer, fitted_threshold};
+use multivac_core::answer::{StandingAnswer, answer, fitted_threshold};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::index::Index;
 use multivac_core::process::{process, sentences};
@@ -100,7 +100,7 @@ fn measure(size: usize, data: &[String], questions: &[Question]) {
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     let mean = us(times.iter().sum::<Duration>()) / times.len() as f64;
     let at = |percent: usize| us(times[(times.len() - 1) * percent / 100]);
-    let standing = Standing::new(STANDING_QUESTION.parse().unwrap(), fitted_threshold(), Arc::clone(&index));
+    let standing = StandingAnswer::new(STANDING_QUESTION.parse().unwrap(), fitted_threshold(), Arc::clone(&index));
     standing.answer().unwrap();
     let started = Instant::now();
     for _ in 0..1_000 {

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::backpressure::Backpressure;
 use crate::datum::{Datum, DatumId, Timestamp};
+use crate::observe::metrics;
 use crate::queue::{Acceptance, Durability, IdempotencyKey, Job, Queue, QueueError, Submission};
-use crate::runtime::metrics;
 
 /// Single data in one step of the queue, at most.
 const BATCH: usize = 512;
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Why a datum was not accepted. Nothing is on the queue then, but for [`Unheard`](AcceptError::Unheard).
+/// Why a datum was not accepted. Nothing is on the queue then, but for [`OutcomeUnknown`](AcceptError::OutcomeUnknown).
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AcceptError {
     /// The queue holds as much as it may.
@@ -41,21 +41,21 @@ pub enum AcceptError {
         retry_after: Duration,
     },
     /// It did not become as durable as was asked.
-    #[error("the datum did not become as durable as was asked in time; {}", if *withdrawn {
+    #[error("the datum did not become as durable as was asked in time; {}", if *rolled_back {
         "nothing was accepted"
     } else {
         "it may be learned all the same, so send it again with the same Idempotency-Key"
     })]
     NotDurable {
         /// Whether it was taken off the queue again.
-        withdrawn: bool,
+        rolled_back: bool,
     },
     /// The queue is out of reach.
     #[error("the queue is out of reach; nothing was accepted")]
     Unavailable(#[source] Arc<QueueError>),
     /// The queue was asked, and fell silent before it answered.
     #[error("the queue gave no answer; the datum may be accepted: send it again with the same Idempotency-Key")]
-    Unheard(#[source] Arc<QueueError>),
+    OutcomeUnknown(#[source] Arc<QueueError>),
 }
 
 /// What an accepted text got.
@@ -69,7 +69,7 @@ pub struct Receipt {
 
 /// A text on its way in, with what came with it.
 #[derive(Debug, Clone)]
-pub struct Offer {
+pub struct AcceptRequest {
     /// The text.
     pub datum: Datum,
     /// Where the client gave one.
@@ -78,7 +78,7 @@ pub struct Offer {
     pub trace: Option<String>,
 }
 
-impl Offer {
+impl AcceptRequest {
     fn submit(self) -> Submission {
         let id = DatumId::generate();
         let received_at = id.created_at().unwrap_or_else(Timestamp::now);
@@ -126,7 +126,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// See [`AcceptError`].
-    pub async fn accept(&self, offer: Offer) -> Result<Receipt, AcceptError> {
+    pub async fn accept(&self, offer: AcceptRequest) -> Result<Receipt, AcceptError> {
         let (reply, answer) = oneshot::channel();
         let gone = || {
             let message = "the process is stopping".to_owned();
@@ -137,8 +137,8 @@ impl Acceptor {
     }
 
     /// Accepts many in one step, and says what became of each, in their order.
-    pub async fn accept_many(&self, offers: Vec<Offer>) -> Vec<Result<Receipt, AcceptError>> {
-        let submissions: Vec<Submission> = offers.into_iter().map(Offer::submit).collect();
+    pub async fn accept_many(&self, offers: Vec<AcceptRequest>) -> Vec<Result<Receipt, AcceptError>> {
+        let submissions: Vec<Submission> = offers.into_iter().map(AcceptRequest::submit).collect();
         accept_step(&*self.queue, &self.backpressure, &submissions).await
     }
 }
@@ -193,7 +193,7 @@ async fn accept_step(
         Acceptance::AcceptedBefore(id) => Ok(Receipt { id, durability }),
         Acceptance::Stored => Ok(Receipt { id: submission.job.id, durability: Durability::Stored }),
         Acceptance::Full => Err(AcceptError::Full { retry_after }),
-        Acceptance::NotDurable { withdrawn } => Err(AcceptError::NotDurable { withdrawn }),
+        Acceptance::NotDurable { rolled_back } => Err(AcceptError::NotDurable { rolled_back }),
     });
     results.collect()
 }
@@ -206,12 +206,12 @@ async fn heard(queue: &dyn Queue, submissions: &[Submission]) -> Result<Vec<Acce
         match queue.accept(submissions).await {
             Ok(acceptances) => return Ok(acceptances),
             Err(error) => {
-                unheard |= matches!(error, QueueError::Unheard { .. });
+                unheard |= matches!(error, QueueError::OutcomeUnknown { .. });
                 if !unheard {
                     return Err(AcceptError::Unavailable(Arc::new(error)));
                 }
                 if Instant::now() >= deadline {
-                    return Err(AcceptError::Unheard(Arc::new(error)));
+                    return Err(AcceptError::OutcomeUnknown(Arc::new(error)));
                 }
             }
         }

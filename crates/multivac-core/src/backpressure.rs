@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::datum::Timestamp;
+use crate::observe::metrics;
 use crate::queue::{Partition, Queue};
-use crate::runtime::metrics;
 
 /// How often the queue is looked at.
 const LOOK: Duration = Duration::from_secs(1);

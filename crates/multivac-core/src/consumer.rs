@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::datum::{DatumId, Timestamp};
+use crate::observe::QUIET_THREAD;
+use crate::observe::metrics;
 use crate::queue::{Failure, Job, Lease, Outcome, Queue};
-use crate::runtime::metrics;
-use crate::runtime::telemetry::QUIET_THREAD;
 use crate::store::{Put, Record, Store, StoreError, StoredDatum};
 
 /// Jobs leased at once, at most.
@@ -137,14 +137,14 @@ impl Consumer {
     }
 
     async fn store_and_complete(&self, leases: Vec<Lease>, stop: &CancellationToken) {
-        let (spent, leases): (Vec<Lease>, Vec<Lease>) = leases.into_iter().partition(|lease| lease.spent);
-        self.look_after(spent, stop).await;
+        let (exhausted, leases): (Vec<Lease>, Vec<Lease>) = leases.into_iter().partition(|lease| lease.exhausted);
+        self.look_after(exhausted, stop).await;
         let processed = match self.process_all(&leases).await {
             Ok(processed) => processed,
             Err(error) => {
                 // No datum's fault: the system has no thread to spare.
                 warn!(%error, jobs = leases.len(), "data cannot be processed now; giving them back");
-                self.give_back(&leases).await;
+                self.release(&leases).await;
                 return Backoff::default().wait(stop).await;
             }
         };
@@ -160,7 +160,7 @@ impl Consumer {
             }
         }
         let Some(puts) = self.put(&data, stop).await else {
-            return self.give_back(&good).await;
+            return self.release(&good).await;
         };
         let mut finished = Vec::with_capacity(good.len());
         for (lease, put) in good.into_iter().zip(puts) {
@@ -201,16 +201,16 @@ impl Consumer {
         Ok(results)
     }
 
-    async fn give_back(&self, leases: &[Lease]) {
-        if let Err(error) = self.queue.give_back(leases).await {
+    async fn release(&self, leases: &[Lease]) {
+        if let Err(error) = self.queue.release(leases).await {
             warn!(%error, jobs = leases.len(), "leases could not be given back; they pass to others when they run out");
         }
     }
 
     /// Sees to jobs whose attempts are used up. Whoever had the last may have stored the datum, and died before he said so.
-    async fn look_after(&self, spent: Vec<Lease>, stop: &CancellationToken) {
+    async fn look_after(&self, exhausted: Vec<Lease>, stop: &CancellationToken) {
         let mut finished = Vec::new();
-        for lease in spent {
+        for lease in exhausted {
             let found = self.look_up(lease.job.id, stop).await;
             match found {
                 // Stopped: it comes again.

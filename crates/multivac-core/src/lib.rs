@@ -23,7 +23,7 @@
 //! let (queue, store) = (embedded.queue(), embedded.store());
 //!
 //! let text = "Entropy can be reversed by gathering all of the starlight. It takes a while.";
-//! let offer = Offer { datum: Datum::new(text, 1 << 20)?, key: None, trace: None };
+//! let offer = AcceptRequest { datum: Datum::new(text, 1 << 20)?, key: None, trace: None };
 //! let id = Acceptor::new(queue.clone()).accept(offer).await?.id; // From here on it is never lost.
 //!
 //! let stop = tokio_util::sync::CancellationToken::new();
@@ -46,7 +46,8 @@
 //! # }
 //! ```
 //!
-//! The ports' [`adapters`] are Redis and MongoDB, or one embedded file. [`runtime`] is what both programs need to run.
+//! The ports' [`adapters`] are Redis and MongoDB, or one embedded file. [`observe`] is what they show of
+//! themselves, [`runtime`] what both programs need to run.
 
 pub mod datum;
 pub mod question;
@@ -62,4 +63,5 @@ pub mod status;
 pub mod store;
 
 pub mod adapters;
+pub mod observe;
 pub mod runtime;

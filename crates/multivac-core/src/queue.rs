@@ -61,14 +61,14 @@ pub enum Acceptance {
     NotDurable {
         /// Whether it was taken off the queue again. If not, a worker has it, or another call accepted it before: it may
         /// be learned.
-        withdrawn: bool,
+        rolled_back: bool,
     },
 }
 
 impl Acceptance {
     /// Whether the job may be learned, for all that is known.
     pub(crate) fn may_be_there(&self) -> bool {
-        !matches!(self, Self::Full | Self::AcceptedBefore(_) | Self::NotDurable { withdrawn: true })
+        !matches!(self, Self::Full | Self::AcceptedBefore(_) | Self::NotDurable { rolled_back: true })
     }
 }
 
@@ -109,7 +109,7 @@ pub struct Lease {
     pub attempt: u32,
     /// Whether there is no attempt left: the last was neither completed nor failed. Whoever had it may have stored the
     /// datum, and died before he said so. Where the store has nothing, the job is to be failed, and not tried again.
-    pub spent: bool,
+    pub exhausted: bool,
     /// How the adapter knows the lease.
     pub token: LeaseToken,
 }
@@ -117,7 +117,7 @@ pub struct Lease {
 impl Lease {
     /// How many attempts were used up before it.
     pub(crate) fn used(&self) -> u32 {
-        self.attempt.saturating_sub(u32::from(!self.spent))
+        self.attempt.saturating_sub(u32::from(!self.exhausted))
     }
 }
 
@@ -240,7 +240,7 @@ pub enum QueueError {
     /// It was asked and gave no answer: it may have done it all the same. The same call may succeed later, and does
     /// nothing then if it was done already.
     #[error("the queue gave no answer: {message}")]
-    Unheard {
+    OutcomeUnknown {
         /// What was tried, and what came of it.
         message: String,
         /// The library's error.
@@ -257,7 +257,7 @@ impl QueueError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Unheard { .. } => true,
+            Self::Unavailable { .. } | Self::OutcomeUnknown { .. } => true,
             Self::Misconfigured(_) => false,
         }
     }
@@ -295,7 +295,7 @@ impl Default for QueueSettings {
 /// All methods may be called at once from any number of tasks and processes.
 ///
 /// # Errors
-/// Every method: [`QueueError::Unavailable`] when the backend did not do it, [`QueueError::Unheard`] when it did not say
+/// Every method: [`QueueError::Unavailable`] when the backend did not do it, [`QueueError::OutcomeUnknown`] when it did not say
 /// so and may have done it all the same. Every method is safe to repeat with the same arguments within
 /// [`REMEMBERED`].
 #[async_trait]
@@ -321,7 +321,7 @@ pub trait Queue: Send + Sync + 'static {
     /// consumers for [`QueueSettings::lease`].
     ///
     /// Waits up to `wait` for the first; none may come. A job whose lease runs out before it is completed comes again
-    /// with its attempt counted, and as [`spent`](Lease::spent) when that was its last. The fewer attempts it has left, the
+    /// with its attempt counted, and as [`exhausted`](Lease::exhausted) when that was its last. The fewer attempts it has left, the
     /// fewer others come with it.
     async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError>;
 
@@ -339,10 +339,10 @@ pub trait Queue: Send + Sync + 'static {
     async fn fail(&self, lease: &Lease, error: &str, retry_after: Duration) -> Result<Failure, QueueError>;
 
     /// Returns leased jobs untouched: others may lease them at once, and the attempt does not count.
-    async fn give_back(&self, leases: &[Lease]) -> Result<(), QueueError>;
+    async fn release(&self, leases: &[Lease]) -> Result<(), QueueError>;
 
     /// Where a job stands; `None` when it was completed, or never was here.
-    async fn find(&self, id: DatumId) -> Result<Option<JobState>, QueueError>;
+    async fn job_state(&self, id: DatumId) -> Result<Option<JobState>, QueueError>;
 
     /// Enters a retraction into the ledger; the store holds the tombstone already, and `was_learned` says whether a
     /// learned datum lay in its place.
@@ -359,7 +359,7 @@ pub trait Queue: Send + Sync + 'static {
     /// Brings the ledger in line with a store that holds what the queue never saw (the original application's
     /// documents, or a queue that came back empty): sets `learned` and `retracted` to what the store counted, and
     /// `accepted` by as much more. Nothing happens, and `false` comes back, unless the ledger still equals `seen`.
-    async fn settle(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError>;
+    async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError>;
 
     /// Up to `max` dead letters, oldest first, those after `after` in that order.
     async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError>;

@@ -18,13 +18,13 @@ use crate::store::{Record, Retraction, Store, StoreError};
 /// How often other replicas are asked whether they have passed a tombstone.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How often it is looked whether the ledger has to be settled.
-const SETTLE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the ledger has to be reconciled.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where a datum stands, in the contract's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum DatumState {
     /// Accepted, and not to be answered with yet.
     Queued,
     /// Learned: answers may rest on it.
@@ -39,7 +39,7 @@ pub enum Standing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatumStatus {
     /// Where it stands.
-    pub standing: Standing,
+    pub state: DatumState,
     /// When it was accepted, where that is known.
     pub received_at: Option<Timestamp>,
     /// When it was processed, once it was.
@@ -89,12 +89,12 @@ impl Registry {
     /// # Errors
     /// When the queue or the store is out of reach.
     pub async fn status(&self, id: DatumId) -> Result<Option<DatumStatus>, StatusError> {
-        let job = self.queue.find(id).await?;
+        let job = self.queue.job_state(id).await?;
         let record = self.store.get(id).await?;
         let created_at = id.created_at();
         Ok(match (record, job) {
             (Some(Record::Tombstone { received_at, .. }), _) => Some(DatumStatus {
-                standing: Standing::Retracted,
+                state: DatumState::Retracted,
                 received_at: received_at.or(created_at),
                 processed_at: None,
                 passages: 0,
@@ -102,14 +102,14 @@ impl Registry {
             (Some(Record::Live(datum)), _) => {
                 let visible = self.index.contains(id);
                 Some(DatumStatus {
-                    standing: if visible { Standing::Processed } else { Standing::Queued },
+                    state: if visible { DatumState::Processed } else { DatumState::Queued },
                     received_at: Some(datum.received_at),
                     processed_at: visible.then_some(datum.processed_at),
                     passages: datum.passages.len(),
                 })
             }
-            (None, Some(state)) => Some(DatumStatus {
-                standing: if state == JobState::Dead { Standing::Failed } else { Standing::Queued },
+            (None, Some(job_state)) => Some(DatumStatus {
+                state: if job_state == JobState::Dead { DatumState::Failed } else { DatumState::Queued },
                 received_at: created_at,
                 processed_at: None,
                 passages: 0,
@@ -124,7 +124,7 @@ impl Registry {
     /// # Errors
     /// When the queue or the store is out of reach; it may be retracted all the same, and can be retracted again.
     pub async fn retract(&self, id: DatumId, patience: Duration) -> Result<Option<Retracted>, StatusError> {
-        if self.queue.find(id).await?.is_none() && self.store.get(id).await?.is_none() {
+        if self.queue.job_state(id).await?.is_none() && self.store.get(id).await?.is_none() {
             return Ok(None);
         }
         let before = self.store.retract(id).await?;
@@ -169,7 +169,7 @@ impl Registry {
     ///
     /// # Errors
     /// When the queue or the store is out of reach.
-    pub async fn settle(&self) -> Result<(), StatusError> {
+    pub async fn reconcile(&self) -> Result<(), StatusError> {
         let seen = self.queue.ledger().await?;
         // The index knows the store's live data; counting in the store is for when they differ.
         if !seen.is_quiet() || seen.learned == self.index.snapshot().learned {
@@ -179,23 +179,27 @@ impl Registry {
         if (counts.learned, counts.retracted) == (seen.learned, seen.retracted) {
             return Ok(());
         }
-        if self.queue.settle(&seen, counts.learned, counts.retracted).await? {
-            tracing::info!(learned = counts.learned, retracted = counts.retracted, "settled the ledger with the store");
+        if self.queue.reconcile(&seen, counts.learned, counts.retracted).await? {
+            tracing::info!(
+                learned = counts.learned,
+                retracted = counts.retracted,
+                "reconciled the ledger with the store"
+            );
         }
         Ok(())
     }
 
-    /// Settles now and then, for as long as the task is kept.
-    pub async fn keep_settled(self) {
+    /// Reconciles now and then, for as long as the task is kept.
+    pub async fn keep_reconciled(self) {
         let mut progress = self.follower.progress();
         loop {
             if progress.wait_for(|p| p.caught_up).await.is_err() {
                 return;
             }
-            if let Err(error) = self.settle().await {
-                tracing::debug!(%error, "the ledger could not be settled");
+            if let Err(error) = self.reconcile().await {
+                tracing::debug!(%error, "the ledger could not be reconciled");
             }
-            sleep(SETTLE).await;
+            sleep(RECONCILE_INTERVAL).await;
         }
     }
 }

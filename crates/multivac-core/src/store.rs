@@ -181,7 +181,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::PositionLost`], here or at the first [`Changes::next`].
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError>;
 
-    /// Counts live data and tombstones. May take a while; for the ledger's rare settling.
+    /// Counts live data and tombstones. May take a while; for the ledger's rare reconciling.
     async fn counts(&self) -> Result<StoreCounts, StoreError>;
 
     /// Publishes how far the index of a replica has come, and that it is alive; `None`: it is no more.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::consumer::Consumer;
+use multivac_core::observe::{self, LogFormat};
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
-use multivac_core::runtime::telemetry::LogFormat;
-use multivac_core::runtime::{shutdown, telemetry};
+use multivac_core::runtime::shutdown;
 use tracing::info;
 
 use config::Config;
@@ -52,7 +52,7 @@ pub enum StartError {
 /// When it cannot start: see [`StartError`].
 pub async fn run(config: Config) -> Result<(), StartError> {
     let format = LogFormat::or_default(config.log.log_format);
-    let _telemetry = telemetry::start("multivac-worker", format).map_err(StartError::Telemetry)?;
+    let _telemetry = observe::start("multivac-worker", format).map_err(StartError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(StartError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(StartError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;

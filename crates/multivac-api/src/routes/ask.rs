@@ -6,8 +6,8 @@ use std::time::Instant;
 use actix_web::http::header::{HeaderValue, WARNING};
 use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::answer::{Answer, Status, answer};
+use multivac_core::observe::metrics;
 use multivac_core::question::Question;
-use multivac_core::runtime::metrics;
 use percent_encoding::percent_decode;
 
 use super::TEXT;

@@ -5,10 +5,10 @@
 
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
-use multivac_core::accept::{AcceptError, Offer};
+use multivac_core::accept::{AcceptError, AcceptRequest};
 use multivac_core::datum::DatumId;
+use multivac_core::observe::metrics;
 use multivac_core::queue::{Durability, IdempotencyKey};
-use multivac_core::runtime::metrics;
 use serde::Serialize;
 
 use super::data::{idempotency_key, tell_durability, trace};
@@ -81,7 +81,7 @@ struct Feed<'a> {
     state: &'a State,
     key: Option<String>,
     trace: Option<String>,
-    batch: Vec<(u64, Offer)>,
+    batch: Vec<(u64, AcceptRequest)>,
     bytes: usize,
     ids: Vec<DatumId>,
     /// How durably they are held, the least of them.
@@ -101,7 +101,7 @@ impl Feed<'_> {
                 // The request's key and the line's number: sending the same lines again gives the same ids.
                 let key = self.key.as_ref().map(|key| IdempotencyKey::new(key, Some(number)));
                 self.bytes += datum.as_str().len();
-                self.batch.push((number, Offer { datum, key, trace: self.trace.clone() }));
+                self.batch.push((number, AcceptRequest { datum, key, trace: self.trace.clone() }));
                 if self.batch.len() >= LINES || self.bytes >= BYTES {
                     self.flush().await;
                 }
@@ -115,7 +115,7 @@ impl Feed<'_> {
             return;
         }
         self.bytes = 0;
-        let (numbers, offers): (Vec<u64>, Vec<Offer>) = std::mem::take(&mut self.batch).into_iter().unzip();
+        let (numbers, offers): (Vec<u64>, Vec<AcceptRequest>) = std::mem::take(&mut self.batch).into_iter().unzip();
         let results = self.state.acceptor.accept_many(offers).await;
         let before = self.ids.len();
         for (number, result) in numbers.into_iter().zip(results) {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use multivac_core::accept::{Offer, Receipt};
+use multivac_core::accept::{AcceptRequest, Receipt};
 use multivac_core::datum::DatumId;
+use multivac_core::observe::metrics;
 use multivac_core::queue::{Durability, IdempotencyKey};
-use multivac_core::runtime::metrics;
 use multivac_core::status::Retracted;
 use serde_json::json;
 
@@ -29,7 +29,7 @@ pub(super) async fn feed(
 ) -> Result<HttpResponse, Problem> {
     let key = idempotency_key(&request)?.map(|key| IdempotencyKey::new(&key, None));
     let datum = body::datum(&request, payload, state.max_datum_size).await?;
-    let Receipt { id, durability } = state.acceptor.accept(Offer { datum, key, trace: trace() }).await?;
+    let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key, trace: trace() }).await?;
     metrics::ACCEPTED.inc();
     let location = format!("/multivac/data/{id}");
     // Written out, since the original's clients know its fields in this order.
@@ -51,7 +51,7 @@ pub(super) async fn status(id: web::Path<String>, state: web::Data<State>) -> Re
     let status = state.registry.status(id).await?.ok_or_else(never)?;
     Ok(HttpResponse::Ok().json(json!({
         "id": id.to_string(),
-        "status": status.standing,
+        "status": status.state,
         "received_at": status.received_at.map(|at| at.to_string()),
         "processed_at": status.processed_at.map(|at| at.to_string()),
         "passages": status.passages,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
-use multivac_core::runtime::metrics;
+use multivac_core::observe::metrics;
 use serde_json::json;
 
 use super::text;

@@ -12,10 +12,10 @@ use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::observe::metrics;
 use crate::process::passages;
 use crate::queue::{Queue, QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ServerUrls};
-use crate::runtime::metrics;
 use crate::store::{Store, StoreError};
 use embedded::{Embedded, OpenError};
 use mongo::MongoStore;
@@ -120,7 +120,7 @@ impl Backends {
     pub async fn prepare(&self, stop: &CancellationToken) -> Result<Prepared, BackendError> {
         let mut waiting = false;
         loop {
-            // The store first: the ledger is settled with it once the queue is there.
+            // The store first: the ledger is reconciled with it once the queue is there.
             let tried = match self.store.prepare().await {
                 Ok(()) => self.queue.prepare().await.map_err(BackendError::from),
                 Err(error) => Err(error.into()),

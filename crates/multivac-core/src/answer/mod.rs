@@ -24,7 +24,7 @@ pub use corroboration::Stance;
 pub use expectations::TermFeatures;
 pub use features::Features;
 pub use model::{fitted_threshold, threshold_for};
-pub use standing::Standing;
+pub use standing::StandingAnswer;
 
 use crate::datum::DatumId;
 use crate::index::{IndexError, Snapshot};

@@ -7,14 +7,14 @@ use crate::index::{Index, IndexError};
 use crate::question::Question;
 
 /// One question whose answer is kept until the index changes.
-pub struct Standing {
+pub struct StandingAnswer {
     question: Question,
     min_confidence: f64,
     index: Arc<Index>,
     last: Mutex<Option<(u64, Arc<Answer>)>>,
 }
 
-impl Standing {
+impl StandingAnswer {
     /// A standing question to an index.
     #[must_use]
     pub fn new(question: Question, min_confidence: f64, index: Arc<Index>) -> Self {
@@ -73,7 +73,8 @@ mod tests {
     #[test]
     fn a_state_of_the_index_costs_one_search_however_many_ask() {
         let index = Arc::new(Index::new().expect("a new index"));
-        let standing = Standing::new("How is entropy reversed?".parse().expect("a question"), 0.0, Arc::clone(&index));
+        let standing =
+            StandingAnswer::new("How is entropy reversed?".parse().expect("a question"), 0.0, Arc::clone(&index));
         let asked_by_many = || {
             let answers: Vec<Arc<Answer>> = std::thread::scope(|scope| {
                 let asking: Vec<_> =

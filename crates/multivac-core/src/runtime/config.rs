@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::telemetry::LogFormat;
+use crate::observe::LogFormat;
 use crate::queue::QueueSettings;
 
 /// A size in bytes, written with `KiB`, `MiB` or `GiB`, or as a plain number.

@@ -20,10 +20,10 @@ pub struct HealthArgs {
 
 /// Why a process is not well.
 #[derive(Debug, thiserror::Error)]
-pub enum Unwell {
+pub enum HealthError {
     /// Nobody answers there.
     #[error("nothing answers at {address}: {source}")]
-    Silent {
+    Unreachable {
         /// Where it should listen.
         address: String,
         /// What happened instead.
@@ -31,7 +31,7 @@ pub enum Unwell {
     },
     /// It answers that it is not.
     #[error("{address} answers {reply}")]
-    Not {
+    Unhealthy {
         /// Where it listens.
         address: String,
         /// Its status line and what it says is missing.
@@ -44,15 +44,16 @@ impl HealthArgs {
     ///
     /// # Errors
     /// When it does not say 200.
-    pub fn ask(self, listen: &str) -> Result<(), Unwell> {
+    pub fn ask(self, listen: &str) -> Result<(), HealthError> {
         let path = if self.live { "/healthz" } else { "/readyz" };
-        let reply = get(listen, path).map_err(|source| Unwell::Silent { address: listen.to_owned(), source })?;
+        let reply =
+            get(listen, path).map_err(|source| HealthError::Unreachable { address: listen.to_owned(), source })?;
         let well = reply.split(' ').nth(1) == Some("200");
         let said = || {
             let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
             format!("{} {}", head.lines().next().unwrap_or_default(), body.trim())
         };
-        if well { Ok(()) } else { Err(Unwell::Not { address: listen.to_owned(), reply: said() }) }
+        if well { Ok(()) } else { Err(HealthError::Unhealthy { address: listen.to_owned(), reply: said() }) }
     }
 }
 
@@ -83,11 +84,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// The subcommand's exit: nothing to say when well.
 #[must_use]
-pub fn exit(program: impl fmt::Display, asked: Result<(), Unwell>) -> std::process::ExitCode {
+pub fn exit(program: impl fmt::Display, asked: Result<(), HealthError>) -> std::process::ExitCode {
     match asked {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(unwell) => {
-            eprintln!("{program}: {unwell}");
+        Err(unhealthy) => {
+            eprintln!("{program}: {unhealthy}");
             std::process::ExitCode::FAILURE
         }
     }
@@ -124,8 +125,8 @@ mod tests {
     #[test]
     fn who_does_not_is_quoted() {
         let (address, asked) = one_who_says("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"missing\":[\"the queue\"]}");
-        let unwell = HealthArgs { live: false }.ask(&address).unwrap_err().to_string();
-        assert!(unwell.contains("503") && unwell.contains("the queue"), "{unwell}");
+        let unhealthy = HealthArgs { live: false }.ask(&address).unwrap_err().to_string();
+        assert!(unhealthy.contains("503") && unhealthy.contains("the queue"), "{unhealthy}");
         assert!(asked.join().unwrap().starts_with("GET /readyz "));
     }
 

@@ -1,7 +1,5 @@
-//! What both programs need to run; nothing of the domain.
+//! What both programs need to run: settings, health, signals. Nothing of the domain.
 
 pub mod config;
 pub mod health;
-pub mod metrics;
 pub mod shutdown;
-pub mod telemetry;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::cmd;
-use multivac_core::accept::{Acceptor, Offer};
+use multivac_core::accept::{AcceptRequest, Acceptor};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::queue::{
     Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueError,
@@ -25,16 +25,16 @@ macro_rules! contract {
             a_batch_comes_out_in_its_order,
             a_lease_brings_a_bounded_amount_of_text,
             a_waiting_lease_wakes_when_a_job_is_accepted,
-            a_waiting_lease_wakes_when_a_job_is_given_back,
+            a_waiting_lease_wakes_when_a_job_is_released,
             a_wait_that_is_cut_off_loses_no_job,
             a_lease_hides_a_job_from_other_consumers,
             a_lease_that_ran_out_passes_to_one_other_consumer,
             a_job_counts_once_whoever_completes_it,
-            a_job_given_back_comes_at_once_and_its_attempt_does_not_count,
+            a_released_job_comes_at_once_and_its_attempt_does_not_count,
             an_extended_lease_does_not_run_out,
             extending_takes_nothing_from_the_next_holder,
             a_failed_job_comes_again_and_dies_on_its_last_attempt,
-            a_job_that_is_always_abandoned_is_spent,
+            a_job_that_is_always_abandoned_is_exhausted,
             the_fewer_attempts_are_left_the_fewer_jobs_come_together,
             dead_letters_are_listed_in_pages_and_retried,
             a_retraction_enters_the_ledger_once_wherever_the_job_stands,
@@ -45,7 +45,7 @@ macro_rules! contract {
             a_queue_full_of_text_refuses_and_adds_nothing,
             what_is_held_and_what_has_left_is_told,
             a_job_is_found_where_it_stands,
-            settling_brings_the_ledger_up_to_the_store_and_never_down,
+            reconciling_brings_the_ledger_up_to_the_store_and_never_down,
             the_ledger_follows_a_random_walk,
         }
     };
@@ -126,10 +126,10 @@ async fn a_lost_reply_is_asked_for_again() {
         accept(&queue, "arrives").await;
         let submissions = [submission(&job("gone astray"))];
         let lost = queue.accept(&submissions).await;
-        assert!(matches!(lost, Err(QueueError::Unheard { .. })), "{lost:?}");
+        assert!(matches!(lost, Err(QueueError::OutcomeUnknown { .. })), "{lost:?}");
         let acceptor = Acceptor::new(Arc::clone(&queue));
         let datum = Datum::accepted_before("gone astray again");
-        acceptor.accept(Offer { datum, key: None, trace: None }).await.unwrap();
+        acceptor.accept(AcceptRequest { datum, key: None, trace: None }).await.unwrap();
         assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
     })
     .await;
@@ -306,12 +306,12 @@ pub(crate) async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dy
     assert!(waited < Duration::from_secs(2), "ten jobs waited {waited:?}: someone polls");
 }
 
-async fn a_waiting_lease_wakes_when_a_job_is_given_back(backend: Arc<dyn Backend>) {
+async fn a_waiting_lease_wakes_when_a_job_is_released(backend: Arc<dyn Backend>) {
     let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
     let job = accept(&a, "passed on").await;
     let leases = lease(&a, 1).await;
     let waiting = tokio::spawn(async move { b.lease(1, Duration::from_secs(20)).await.unwrap() });
-    a.give_back(&leases).await.unwrap();
+    a.release(&leases).await.unwrap();
     assert_eq!(waiting.await.unwrap()[0].job, job);
 }
 
@@ -385,18 +385,18 @@ async fn a_job_counts_once_whoever_completes_it(backend: Arc<dyn Backend>) {
     nothing_to_lease(&a).await;
 }
 
-async fn a_job_given_back_comes_at_once_and_its_attempt_does_not_count(backend: Arc<dyn Backend>) {
+async fn a_released_job_comes_at_once_and_its_attempt_does_not_count(backend: Arc<dyn Backend>) {
     let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
     let job = accept(&a, "not now").await;
     let first = lease(&a, 1).await;
     for _ in 0..2 {
-        a.give_back(&first).await.unwrap();
+        a.release(&first).await.unwrap();
         assert_eq!(ledger(&a).await, Ledger { accepted: 1, queued: 1, ..Ledger::default() });
     }
     let second = b.lease(5, Duration::ZERO).await.unwrap();
     assert_eq!(second.len(), 1);
     assert_eq!((&second[0].job, second[0].attempt), (&job, 1));
-    a.give_back(&first).await.unwrap();
+    a.release(&first).await.unwrap();
     assert_eq!(ledger(&a).await, Ledger { accepted: 1, processing: 1, ..Ledger::default() });
     complete(&b, &second).await;
     assert_eq!(ledger(&a).await, Ledger { accepted: 1, learned: 1, ..Ledger::default() });
@@ -422,7 +422,7 @@ async fn extending_takes_nothing_from_the_next_holder(backend: Arc<dyn Backend>)
     let first = lease(&a, 1).await;
     let second = lease(&b, 1).await;
     a.extend(&first).await.unwrap();
-    a.give_back(&first).await.unwrap();
+    a.release(&first).await.unwrap();
     assert_eq!(a.fail(&first[0], "too late", Duration::ZERO).await.unwrap(), Failure::Retried);
     assert_eq!(ledger(&a).await.processing, 1);
     assert_eq!(b.fail(&second[0], "in time", Duration::ZERO).await.unwrap(), Failure::Dead);
@@ -435,7 +435,7 @@ async fn a_failed_job_comes_again_and_dies_on_its_last_attempt(backend: Arc<dyn 
     let delay = Duration::from_millis(400);
     let start = Instant::now();
     assert_eq!(queue.fail(&first, "once", delay).await.unwrap(), Failure::Retried);
-    assert_eq!(queue.find(job.id).await.unwrap(), Some(JobState::Processing));
+    assert_eq!(queue.job_state(job.id).await.unwrap(), Some(JobState::Processing));
 
     let second = lease(&queue, 1).await.remove(0);
     assert!(start.elapsed() >= delay - Duration::from_millis(5), "it came after {:?}", start.elapsed());
@@ -455,20 +455,20 @@ async fn a_failed_job_comes_again_and_dies_on_its_last_attempt(backend: Arc<dyn 
         assert_eq!(ledger(&queue).await, Ledger { accepted: 1, learned: 1, ..Ledger::default() });
     }
     assert_eq!(queue.dead_letters(None, 10).await.unwrap(), []);
-    assert_eq!(queue.find(job.id).await.unwrap(), None);
+    assert_eq!(queue.job_state(job.id).await.unwrap(), None);
 }
 
-async fn a_job_that_is_always_abandoned_is_spent(backend: Arc<dyn Backend>) {
+async fn a_job_that_is_always_abandoned_is_exhausted(backend: Arc<dyn Backend>) {
     let queue = backend.queue(QueueSettings { max_attempts: 3, ..lasting(50) }).await;
     let job = accept(&queue, "kills its worker").await;
-    for (attempt, spent) in [(1, false), (2, false), (3, false), (3, true), (3, true)] {
+    for (attempt, exhausted) in [(1, false), (2, false), (3, false), (3, true), (3, true)] {
         let leases = lease(&queue, 1).await;
-        assert_eq!((leases[0].attempt, leases[0].spent), (attempt, spent));
+        assert_eq!((leases[0].attempt, leases[0].exhausted), (attempt, exhausted));
     }
     let last = lease(&queue, 1).await;
-    queue.give_back(&last).await.unwrap();
+    queue.release(&last).await.unwrap();
     let last = lease(&queue, 1).await;
-    assert!(last[0].spent, "it may be tried again");
+    assert!(last[0].exhausted, "it may be tried again");
     assert_eq!(queue.fail(&last[0], "nobody has stored it", Duration::ZERO).await.unwrap(), Failure::Dead);
     let letters = queue.dead_letters(None, 10).await.unwrap();
     assert_eq!((&letters[0].job, letters[0].attempts), (&job, 3));
@@ -487,12 +487,12 @@ async fn the_fewer_attempts_are_left_the_fewer_jobs_come_together(backend: Arc<d
         assert!(Instant::now() < deadline, "{seen:?}");
         // Never completed: each comes again.
         let leases = queue.lease(1_000, Duration::from_millis(100)).await.unwrap();
-        for lease in leases.iter().filter(|lease| !lease.spent) {
+        for lease in leases.iter().filter(|lease| !lease.exhausted) {
             let attempt = lease.attempt as usize - 1;
             assert!(leases.len() <= most[attempt], "{} come with one on attempt {}", leases.len(), attempt + 1);
             seen[attempt] += 1;
         }
-        for lease in leases.iter().filter(|lease| lease.spent) {
+        for lease in leases.iter().filter(|lease| lease.exhausted) {
             queue.fail(lease, "nobody has stored it", Duration::ZERO).await.unwrap();
         }
     }
@@ -566,7 +566,7 @@ pub(crate) async fn a_retraction_enters_the_ledger_once_wherever_the_job_stands(
     queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
     twice(dead.id, false, Ledger { accepted: 4, retracted: 4, ..Ledger::default() }).await;
     assert_eq!(queue.dead_letters(None, 10).await.unwrap(), []);
-    assert_eq!(queue.find(dead.id).await.unwrap(), None);
+    assert_eq!(queue.job_state(dead.id).await.unwrap(), None);
 
     // The store knew it never, and neither does the queue.
     twice(DatumId::generate(), false, Ledger { accepted: 4, retracted: 4, ..Ledger::default() }).await;
@@ -624,7 +624,7 @@ async fn a_full_queue_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
     let batch = five();
     assert_eq!(queue.accept(&batch).await.unwrap(), expected);
     assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
-    assert_eq!(queue.find(batch[4].job.id).await.unwrap(), None);
+    assert_eq!(queue.job_state(batch[4].job.id).await.unwrap(), None);
 
     // What is leased counts as well.
     let leases = lease(&queue, 3).await;
@@ -650,12 +650,12 @@ pub(crate) async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<d
         assert_eq!(held().await, 1_000);
     }
     assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
-    assert_eq!(queue.find(batch[2].job.id).await.unwrap(), None);
+    assert_eq!(queue.job_state(batch[2].job.id).await.unwrap(), None);
 
     // What is leased counts, what is given back counts once, and what is dead counts no more, until it is retried.
     let leases = lease(&queue, 3).await;
     assert_eq!(held().await, 1_000);
-    queue.give_back(&leases[1..]).await.unwrap();
+    queue.release(&leases[1..]).await.unwrap();
     assert_eq!(held().await, 1_000);
     assert_eq!(queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap(), Failure::Dead);
     assert_eq!(held().await, 600);
@@ -697,13 +697,13 @@ async fn what_is_held_and_what_has_left_is_told(backend: Arc<dyn Backend>) {
 
 async fn a_job_is_found_where_it_stands(backend: Arc<dyn Backend>) {
     let queue = backend.queue(QueueSettings { max_attempts: 2, ..patient() }).await;
-    assert_eq!(queue.find(DatumId::generate()).await.unwrap(), None);
+    assert_eq!(queue.job_state(DatumId::generate()).await.unwrap(), None);
     let id = accept(&queue, "on its way").await.id;
-    let find = async || queue.find(id).await.unwrap();
+    let find = async || queue.job_state(id).await.unwrap();
     assert_eq!(find().await, Some(JobState::Queued));
     let leases = lease(&queue, 1).await;
     assert_eq!(find().await, Some(JobState::Processing));
-    queue.give_back(&leases).await.unwrap();
+    queue.release(&leases).await.unwrap();
     assert_eq!(find().await, Some(JobState::Queued));
     let leases = lease(&queue, 1).await;
     queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
@@ -718,24 +718,24 @@ async fn a_job_is_found_where_it_stands(backend: Arc<dyn Backend>) {
     assert_eq!(find().await, None);
 }
 
-pub(crate) async fn settling_brings_the_ledger_up_to_the_store_and_never_down(backend: Arc<dyn Backend>) {
+pub(crate) async fn reconciling_brings_the_ledger_up_to_the_store_and_never_down(backend: Arc<dyn Backend>) {
     let queue = backend.queue(patient()).await;
     accept_all(&queue, &["one", "two"]).await;
     let leases = lease(&queue, 1).await;
     complete(&queue, &leases).await;
     let seen = ledger(&queue).await;
 
-    assert!(queue.settle(&seen, 10, 3).await.unwrap());
-    let settled = Ledger { accepted: 14, queued: 1, learned: 10, retracted: 3, ..Ledger::default() };
-    assert_eq!(ledger(&queue).await, settled);
-    assert!(!queue.settle(&seen, 20, 3).await.unwrap(), "it was settled on what is no more so");
+    assert!(queue.reconcile(&seen, 10, 3).await.unwrap());
+    let reconciled = Ledger { accepted: 14, queued: 1, learned: 10, retracted: 3, ..Ledger::default() };
+    assert_eq!(ledger(&queue).await, reconciled);
+    assert!(!queue.reconcile(&seen, 20, 3).await.unwrap(), "it was reconciled on what is no more so");
     // The same number in all may be divided otherwise; fewer than before would hide a loss.
-    assert!(queue.settle(&settled, 9, 4).await.unwrap());
-    let settled = Ledger { learned: 9, retracted: 4, ..settled };
-    assert!(!queue.settle(&settled, 5, 4).await.unwrap());
-    assert_eq!(ledger(&queue).await, settled);
+    assert!(queue.reconcile(&reconciled, 9, 4).await.unwrap());
+    let reconciled = Ledger { learned: 9, retracted: 4, ..reconciled };
+    assert!(!queue.reconcile(&reconciled, 5, 4).await.unwrap());
+    assert_eq!(ledger(&queue).await, reconciled);
     accept(&queue, "three").await;
-    assert!(!queue.settle(&settled, 10, 4).await.unwrap());
+    assert!(!queue.reconcile(&reconciled, 10, 4).await.unwrap());
 }
 
 /// Where the model has a job.
@@ -822,7 +822,7 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
                 if let Stands::Leased(lease) = &job.stands {
                     for consumer in &consumers {
                         consumer.extend(std::slice::from_ref(lease)).await.unwrap();
-                        consumer.give_back(std::slice::from_ref(lease)).await.unwrap();
+                        consumer.release(std::slice::from_ref(lease)).await.unwrap();
                     }
                     job.stands = Stands::Queued;
                     job.used -= 1;
@@ -867,7 +867,7 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
                 Stands::Dead => Some(JobState::Dead),
                 Stands::Learned | Stands::Retracted => None,
             };
-            assert_eq!(queue.find(id).await.unwrap(), state, "step {step}");
+            assert_eq!(queue.job_state(id).await.unwrap(), state, "step {step}");
         }
     }
     let end = ledger(&consumers[0]).await;

@@ -51,7 +51,7 @@ pub(crate) async fn the_contract_holds(settings: impl Fn() -> RedisSettings) {
         an_idempotency_key_is_one_datum,
         a_waiting_lease_wakes_when_a_job_is_accepted,
         a_queue_full_of_text_refuses_and_adds_nothing,
-        settling_brings_the_ledger_up_to_the_store_and_never_down,
+        reconciling_brings_the_ledger_up_to_the_store_and_never_down,
         a_retraction_enters_the_ledger_once_wherever_the_job_stands,
         a_lease_that_ran_out_passes_to_one_other_consumer,
     }
@@ -403,11 +403,11 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     replica.kill();
 
     // Nobody has it: it is taken off again, and its key with it.
-    let withdrawn = keyed();
+    let rolled_back = keyed();
     let before = ledger(&queue).await;
-    assert_eq!(accept(&withdrawn).await, Acceptance::NotDurable { withdrawn: true });
+    assert_eq!(accept(&rolled_back).await, Acceptance::NotDurable { rolled_back: true });
     assert_eq!(ledger(&queue).await, before);
-    assert_eq!(queue.find(withdrawn.job.id).await.unwrap(), None);
+    assert_eq!(queue.job_state(rolled_back.job.id).await.unwrap(), None);
     assert_eq!(queue.partitions().await.unwrap()[0].size_bytes, 0);
 
     // Another call was told of it: it stays.
@@ -418,9 +418,9 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
         async move { queue.accept(&[one]).await.unwrap().remove(0) }
     });
     until_found(&queue, one.job.id).await;
-    assert_eq!(accept(&other).await, Acceptance::NotDurable { withdrawn: false });
-    assert_eq!(first.await.unwrap(), Acceptance::NotDurable { withdrawn: false });
-    assert_eq!(queue.find(one.job.id).await.unwrap(), Some(JobState::Queued));
+    assert_eq!(accept(&other).await, Acceptance::NotDurable { rolled_back: false });
+    assert_eq!(first.await.unwrap(), Acceptance::NotDurable { rolled_back: false });
+    assert_eq!(queue.job_state(one.job.id).await.unwrap(), Some(JobState::Queued));
     let leases = queue::lease(&queue, 1).await;
     complete(&queue, &leases).await;
 
@@ -430,8 +430,8 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
         async move { queue::lease(&queue, 1).await }
     });
     let held = submission(&job("held"));
-    assert_eq!(accept(&held).await, Acceptance::NotDurable { withdrawn: false });
-    assert_eq!(queue.find(held.job.id).await.unwrap(), Some(JobState::Processing));
+    assert_eq!(accept(&held).await, Acceptance::NotDurable { rolled_back: false });
+    assert_eq!(queue.job_state(held.job.id).await.unwrap(), Some(JobState::Processing));
     complete(&queue, &slow.await.unwrap()).await;
 
     // A worker has stored it.
@@ -463,12 +463,12 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     until_found(&queue, forgotten.job.id).await;
     server.ask::<()>(&cmd("FLUSHALL")).await.unwrap();
     let unheard = accepting.await.unwrap();
-    assert!(matches!(unheard, Err(QueueError::Unheard { .. })), "{unheard:?}");
+    assert!(matches!(unheard, Err(QueueError::OutcomeUnknown { .. })), "{unheard:?}");
 }
 
 async fn until_found(queue: &Arc<dyn Queue>, id: DatumId) {
     let deadline = Instant::now() + PATIENCE;
-    while queue.find(id).await.unwrap().is_none() {
+    while queue.job_state(id).await.unwrap().is_none() {
         assert!(Instant::now() < deadline, "it is not there");
     }
 }

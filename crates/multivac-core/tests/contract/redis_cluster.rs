@@ -199,7 +199,7 @@ async fn in_a_cluster_the_master_that_has_the_job_is_waited_for() {
         for acceptances in join_all(submissions.chunks(1).map(|one| queue.accept(one))).await {
             match acceptances.unwrap()[..] {
                 [Acceptance::Accepted] => {}
-                [Acceptance::NotDurable { withdrawn: true }] => refused += 1,
+                [Acceptance::NotDurable { rolled_back: true }] => refused += 1,
                 ref other => panic!("{other:?}"),
             }
         }

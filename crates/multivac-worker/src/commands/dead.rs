@@ -157,7 +157,7 @@ impl Act {
         match self {
             Self::Retry => Ok(backends.queue.retry_dead(id).await?),
             Self::Drop => {
-                if backends.queue.find(id).await? != Some(JobState::Dead) {
+                if backends.queue.job_state(id).await? != Some(JobState::Dead) {
                     return Ok(false);
                 }
                 // The tombstone first, as with every retraction: what comes back later meets it.

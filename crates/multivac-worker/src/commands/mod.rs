@@ -11,7 +11,7 @@ use multivac_core::adapters::{BackendError, Backends};
 use multivac_core::datum::DatumId;
 use multivac_core::queue::QueueError;
 use multivac_core::runtime::config::ConfigError;
-use multivac_core::runtime::health::{HealthArgs, Unwell};
+use multivac_core::runtime::health::{HealthArgs, HealthError};
 use multivac_core::store::StoreError;
 
 use crate::config::Config;
@@ -52,7 +52,7 @@ pub enum CommandError {
     Backend(#[from] BackendError),
     /// The worker that was asked.
     #[error(transparent)]
-    Unwell(#[from] Unwell),
+    Health(#[from] HealthError),
     /// Some ids name no dead letter.
     #[error("no dead letter has the id {}", list(.0))]
     NoSuch(Vec<DatumId>),

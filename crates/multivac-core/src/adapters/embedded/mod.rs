@@ -2,7 +2,7 @@
 //!
 //! A data directory holds `multivac.db` (with SQLite's `-wal` and `-shm` beside it while it is open) and
 //! `multivac.lock`, which a process keeps locked for as long as it uses the directory, its own number in it. The
-//! tables are explained in `schema.sql`.
+//! tables are explained in `migrations/`.
 //!
 //! How the ports' promises are kept:
 //!
@@ -48,7 +48,7 @@ use store::EmbeddedStore;
 use writer::Writer;
 
 /// One entry for each version of the file, in order; an entry, once released, never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("held.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_held.sql")];
 
 /// Says in the file's header whose it is: "MVac".
 const APPLICATION_ID: i32 = 0x4d56_6163;
@@ -503,7 +503,7 @@ mod tests {
 
         let queue = open(dir.path()).unwrap().queue();
         // A holder out of the time before has nothing to say.
-        queue.give_back(&leased).await.unwrap();
+        queue.release(&leased).await.unwrap();
         let again = queue.lease(9, Duration::ZERO).await.unwrap();
         let got: Vec<_> = again.iter().map(|lease| (lease.job.clone(), lease.attempt)).collect();
         assert_eq!(got, [(one.job, 2), (two.job, 1)]);

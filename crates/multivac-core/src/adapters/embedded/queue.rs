@@ -103,12 +103,12 @@ impl Queue for EmbeddedQueue {
         Ok(self.writer().write(0, step).await?)
     }
 
-    async fn give_back(&self, leases: &[Lease]) -> Result<(), QueueError> {
+    async fn release(&self, leases: &[Lease]) -> Result<(), QueueError> {
         let leases = leases.to_vec();
-        Ok(self.writer().write(0, move |write| give_back(write, &leases)).await?)
+        Ok(self.writer().write(0, move |write| release(write, &leases)).await?)
     }
 
-    async fn find(&self, id: DatumId) -> Result<Option<JobState>, QueueError> {
+    async fn job_state(&self, id: DatumId) -> Result<Option<JobState>, QueueError> {
         Ok(self.shared.readers.read(move |connection| find(connection, id)).await?)
     }
 
@@ -124,9 +124,9 @@ impl Queue for EmbeddedQueue {
         Ok(vec![self.shared.readers.read(partition).await?])
     }
 
-    async fn settle(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
+    async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
         let seen = *seen;
-        Ok(self.writer().write(0, move |write| settle(write.connection, seen, learned, retracted)).await?)
+        Ok(self.writer().write(0, move |write| reconcile(write.connection, seen, learned, retracted)).await?)
     }
 
     async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError> {
@@ -159,7 +159,7 @@ impl Drop for Undelivered {
     fn drop(&mut self) {
         if !self.leases.is_empty() {
             let leases = std::mem::take(&mut self.leases);
-            self.writer.post(move |write| give_back(write, &leases));
+            self.writer.post(move |write| release(write, &leases));
         }
     }
 }
@@ -266,12 +266,12 @@ fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::R
         |row| Ok((read_job(row)?, row.get::<_, u32>(4)?, row.get::<_, bool>(5)?)),
         |(job, _, _)| text_bytes(job),
     )?;
-    let (mut again, mut given_back, mut max) = (Vec::with_capacity(due.len()), 0, max);
-    for (job, used, was_given_back) in due {
-        let most = company(max_attempts.saturating_sub(used));
+    let (mut again, mut released, mut max) = (Vec::with_capacity(due.len()), 0, max);
+    for (job, used, was_released) in due {
+        let most = batch_limit(max_attempts.saturating_sub(used));
         if again.len() < max.min(most) {
             max = max.min(most);
-            given_back += i64::from(was_given_back);
+            released += i64::from(was_released);
             again.push((job, used >= max_attempts));
         }
     }
@@ -287,7 +287,7 @@ fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::R
         text_bytes,
     )?;
 
-    // A job that is spent is not tried.
+    // A job that is exhausted is not tried.
     let mut count_attempt = connection.prepare_cached(
         "INSERT INTO attempt (id, attempts, token, due_ms) VALUES (?1, 1, ?2, ?3)
          ON CONFLICT (id) DO UPDATE SET attempts = attempts + ?4, token = excluded.token, due_ms = excluded.due_ms
@@ -295,12 +295,12 @@ fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::R
     )?;
     let token = Uuid::now_v7().to_string();
     let due_ms = now_ms.saturating_add(to_column(settings.lease.as_millis()));
-    let begun = to_column(new.len()) + given_back;
+    let begun = to_column(new.len()) + released;
     let mut leases = Vec::with_capacity(again.len() + new.len());
-    for (job, spent) in again.into_iter().chain(new.into_iter().map(|job| (job, false))) {
-        let attempt =
-            count_attempt.query_row(params![IdColumn(job.id), token, due_ms, i64::from(!spent)], |row| row.get(0))?;
-        leases.push(Lease { job, attempt, spent, token: LeaseToken { partition: 0, entry: token.clone() } });
+    for (job, exhausted) in again.into_iter().chain(new.into_iter().map(|job| (job, false))) {
+        let attempt = count_attempt
+            .query_row(params![IdColumn(job.id), token, due_ms, i64::from(!exhausted)], |row| row.get(0))?;
+        leases.push(Lease { job, attempt, exhausted, token: LeaseToken { partition: 0, entry: token.clone() } });
     }
     if begun > 0 {
         Moves { queued: -begun, processing: begun, ..Moves::default() }.enter(connection)?;
@@ -313,7 +313,7 @@ fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::R
 
 /// How many jobs may be leased together with one that has so many attempts left: what ends the process every time takes
 /// fewer and fewer with it, and to the dead letters it goes alone.
-fn company(left: u32) -> usize {
+fn batch_limit(left: u32) -> usize {
     match left {
         1 => 1,
         2 => 10,
@@ -323,7 +323,7 @@ fn company(left: u32) -> usize {
 }
 
 /// Moves a job that was tried to the dead letters. One that was retracted meanwhile leaves nothing behind.
-fn bury(connection: &Connection, id: DatumId, error: &str) -> rusqlite::Result<()> {
+fn dead_letter_job(connection: &Connection, id: DatumId, error: &str) -> rusqlite::Result<()> {
     let moves = if is_retracted(connection, id)? {
         Moves { processing: -1, retracted: 1, ..Moves::default() }
     } else {
@@ -381,7 +381,7 @@ fn fail(write: &Write<'_>, lease: &Lease, error: &str, retry_ms: i64, max_attemp
         .optional()?;
     match attempts {
         Some(attempts) if attempts >= max_attempts => {
-            bury(connection, id, error)?;
+            dead_letter_job(connection, id, error)?;
             Ok(Failure::Dead)
         }
         Some(_) => {
@@ -394,21 +394,21 @@ fn fail(write: &Write<'_>, lease: &Lease, error: &str, retry_ms: i64, max_attemp
     }
 }
 
-fn give_back(write: &Write<'_>, leases: &[Lease]) -> rusqlite::Result<()> {
+fn release(write: &Write<'_>, leases: &[Lease]) -> rusqlite::Result<()> {
     let connection = write.connection;
     let mut forget = connection.prepare_cached("DELETE FROM attempt WHERE id = ?1 AND token = ?2 AND attempts = 1")?;
     let mut uncount = connection
         .prepare_cached("UPDATE attempt SET attempts = ?3, token = NULL, due_ms = -1 WHERE id = ?1 AND token = ?2")?;
-    let mut given_back = 0;
+    let mut released = 0;
     for lease in leases {
         let (id, token) = (IdColumn(lease.job.id), &lease.token.entry);
-        let first = !lease.spent && forget.execute(params![id, token])? > 0;
+        let first = !lease.exhausted && forget.execute(params![id, token])? > 0;
         if first || uncount.execute(params![id, token, lease.used()])? > 0 {
-            given_back += 1;
+            released += 1;
         }
     }
     write.jobs_changed();
-    Moves { queued: given_back, processing: -given_back, ..Moves::default() }.enter(connection)
+    Moves { queued: released, processing: -released, ..Moves::default() }.enter(connection)
 }
 
 fn find(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<JobState>> {
@@ -437,7 +437,7 @@ fn retract(connection: &Connection, id: DatumId, was_learned: bool) -> rusqlite:
             mark_retracted(connection, id)?;
             Moves { dead: -1, retracted: 1, ..Moves::default() }.enter(connection)
         }
-        // A store that was filled past this queue may know more data than the ledger, until it is settled.
+        // A store that was filled past this queue may know more data than the ledger, until it is reconciled.
         None if was_learned && !is_retracted(connection, id)? && ledger(connection)?.learned > 0 => {
             mark_retracted(connection, id)?;
             Moves { learned: -1, retracted: 1, ..Moves::default() }.enter(connection)
@@ -484,7 +484,7 @@ fn partition(connection: &Connection) -> rusqlite::Result<Partition> {
         })
 }
 
-fn settle(connection: &Connection, seen: Ledger, learned: u64, retracted: u64) -> rusqlite::Result<bool> {
+fn reconcile(connection: &Connection, seen: Ledger, learned: u64, retracted: u64) -> rusqlite::Result<bool> {
     // Fewer than were counted before would hide a loss.
     if ledger(connection)? != seen || learned + retracted < seen.learned + seen.retracted {
         return Ok(false);
@@ -647,10 +647,10 @@ mod tests {
             let leases = queue.lease(9, Duration::from_secs(5)).await.unwrap();
             assert_eq!(leases.iter().map(|lease| lease.attempt).collect::<Vec<_>>(), [attempt]);
         }
-        let spent = queue.lease(9, Duration::from_secs(5)).await.unwrap();
-        assert_eq!(spent.iter().map(|lease| (lease.attempt, lease.spent)).collect::<Vec<_>>(), [(2, true)]);
-        assert_eq!(queue.fail(&spent[0], "nobody has it", Duration::ZERO).await.unwrap(), Failure::Dead);
-        assert_eq!(queue.find(job.job.id).await.unwrap(), Some(JobState::Dead));
+        let exhausted = queue.lease(9, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(exhausted.iter().map(|lease| (lease.attempt, lease.exhausted)).collect::<Vec<_>>(), [(2, true)]);
+        assert_eq!(queue.fail(&exhausted[0], "nobody has it", Duration::ZERO).await.unwrap(), Failure::Dead);
+        assert_eq!(queue.job_state(job.job.id).await.unwrap(), Some(JobState::Dead));
         let letters = queue.dead_letters(None, 9).await.unwrap();
         assert_eq!((letters.len(), &letters[0].job, letters[0].attempts), (1, &job.job, 2));
         assert_eq!(letters[0].error, "nobody has it");
@@ -664,7 +664,7 @@ mod tests {
         queue.accept(&[submission("slow")]).await.unwrap();
         let stale = queue.lease(1, Duration::ZERO).await.unwrap();
         let fresh = queue.lease(1, 4 * LEASE).await.unwrap();
-        queue.give_back(&stale).await.unwrap();
+        queue.release(&stale).await.unwrap();
         assert_eq!(queue.fail(&stale[0], "late", Duration::ZERO).await.unwrap(), Failure::Retried);
         assert!(queue.lease(1, Duration::ZERO).await.unwrap().is_empty(), "it is still leased");
         for lease in [&stale[0], &fresh[0], &stale[0]] {
@@ -696,7 +696,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_undelivered_lease_is_given_back() {
+    async fn an_undelivered_lease_is_released() {
         let (_dir, embedded, queue) = queue(5, 9);
         queue.accept(&[submission("x")]).await.unwrap();
         let leases = queue.lease(1, Duration::ZERO).await.unwrap();
@@ -772,7 +772,7 @@ mod tests {
             }
             assert_eq!(queue.fail(&lease, "no", Duration::ZERO).await.unwrap(), Failure::Dead);
             queue.retract(lease.job.id, false).await.unwrap();
-            assert_eq!(queue.find(lease.job.id).await.unwrap(), None);
+            assert_eq!(queue.job_state(lease.job.id).await.unwrap(), None);
         }
         assert_eq!(queue.ledger().await.unwrap(), retracted(4));
     }
@@ -783,10 +783,10 @@ mod tests {
         Lease(usize),
         Complete(usize, bool),
         Fail(usize),
-        GiveBack(usize),
+        Release(usize),
         Retract(usize, bool),
         RetryDead(usize),
-        Settle(u64, u64),
+        Reconcile(u64, u64),
         Reopen,
     }
 
@@ -797,10 +797,10 @@ mod tests {
             4 => (1..4_usize).prop_map(Move::Lease),
             3 => (some.clone(), any::<bool>()).prop_map(|(n, learned)| Move::Complete(n, learned)),
             3 => some.clone().prop_map(Move::Fail),
-            2 => some.clone().prop_map(Move::GiveBack),
+            2 => some.clone().prop_map(Move::Release),
             2 => (some.clone(), any::<bool>()).prop_map(|(n, learned)| Move::Retract(n, learned)),
             2 => some.prop_map(Move::RetryDead),
-            1 => (0..5_u64, 0..5_u64).prop_map(|(learned, retracted)| Move::Settle(learned, retracted)),
+            1 => (0..5_u64, 0..5_u64).prop_map(|(learned, retracted)| Move::Reconcile(learned, retracted)),
             1 => Just(Move::Reopen),
         ];
         proptest::collection::vec(one, 1..60)
@@ -829,7 +829,7 @@ mod tests {
                         queue.fail(&lease, "no", Duration::ZERO).await.unwrap();
                     }
                 }
-                Move::GiveBack(n) => queue.give_back(lease(n).as_slice()).await.unwrap(),
+                Move::Release(n) => queue.release(lease(n).as_slice()).await.unwrap(),
                 Move::Retract(n, learned) => {
                     if let Some(id) = id(n) {
                         queue.retract(id, learned).await.unwrap();
@@ -840,10 +840,10 @@ mod tests {
                         queue.retry_dead(id).await.unwrap();
                     }
                 }
-                Move::Settle(learned, retracted) => {
+                Move::Reconcile(learned, retracted) => {
                     let seen = queue.ledger().await.unwrap();
-                    let settled = queue.settle(&seen, learned, retracted).await.unwrap();
-                    assert_eq!(settled, learned + retracted >= seen.learned + seen.retracted);
+                    let reconciled = queue.reconcile(&seen, learned, retracted).await.unwrap();
+                    assert_eq!(reconciled, learned + retracted >= seen.learned + seen.retracted);
                 }
                 Move::Reopen => {
                     drop((embedded, queue));

@@ -140,7 +140,7 @@ impl Pool {
         };
         Err(match error {
             QueueError::Unavailable { message, source } if asked.load(Ordering::Relaxed) && !answered => {
-                QueueError::Unheard { message, source }
+                QueueError::OutcomeUnknown { message, source }
             }
             error => error,
         })

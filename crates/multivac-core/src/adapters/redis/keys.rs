@@ -6,7 +6,7 @@
 //! | `{ns}:{p}:jobs` | hash | an unfinished job's id: `q` (on the stream), `r` (the same, and retracted) or `d` (dead), then its entry there | a field, as long as the job is unfinished |
 //! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes` of the unfinished; `drained` and `drained_bytes`, what has left the stream | for good |
 //! | `{ns}:{p}:dead` | stream | the dead letters | until retried or retracted |
-//! | `{ns}:{p}:bell` | list | at most one element, which wakes one consumer that waits | until the next consumer waits |
+//! | `{ns}:{p}:wakeup` | list | at most one element, which wakes one consumer that waits | until the next consumer waits |
 //! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for | 24 hours |
 //! | `{ns}:{p}:accepted:<id>` | string | what was answered to a call whose first job this is, should the call come again | 30 seconds |
 //! | `{ns}:{p}:retracted:<id>` | string | that a retraction is in the ledger, should the call come again | 24 hours |
@@ -34,7 +34,7 @@ pub(super) struct Keys {
 impl Keys {
     pub(super) fn new(namespace: &str, partition: u16) -> Self {
         let prefix = format!("{namespace}:{{{partition}}}");
-        let of_scripts = ["stream", "jobs", "ledger", "dead", "bell"].map(|name| format!("{prefix}:{name}"));
+        let of_scripts = ["stream", "jobs", "ledger", "dead", "wakeup"].map(|name| format!("{prefix}:{name}"));
         Self { prefix, of_scripts }
     }
 
@@ -54,7 +54,7 @@ impl Keys {
         &self.of_scripts[3]
     }
 
-    pub(super) fn bell(&self) -> &str {
+    pub(super) fn wakeup(&self) -> &str {
         &self.of_scripts[4]
     }
 
@@ -80,7 +80,7 @@ mod tests {
         let keys = Keys::new("multivac", 3);
         assert_eq!(keys.stream(), "multivac:{3}:stream");
         assert_eq!(keys.dead(), "multivac:{3}:dead");
-        assert_eq!(keys.bell(), "multivac:{3}:bell");
+        assert_eq!(keys.wakeup(), "multivac:{3}:wakeup");
         assert_eq!(keys.idempotency(&IdempotencyKey([1; 16])), format!("multivac:{{3}}:idem:{}", "01".repeat(16)));
     }
 }

@@ -5,14 +5,14 @@
 //!
 //! - **Durable**: by Redis, if it writes an append-only file and does not evict; [`prepare`](crate::queue::Queue::prepare)
 //!   warns where it does not. Where more is asked, WAITAOF behind each accepting script waits for the disk; what does not
-//!   reach it in time is taken off again (`lua/withdraw.lua`).
+//!   reach it in time is taken off again (`lua/rollback.lua`).
 //! - **At least once**: a stream with one consumer group. An entry stays with its consumer until it is acknowledged, and is
 //!   claimed by another when its lease has run out. The name of a consumer is new for each [`RedisQueue`].
 //! - **Counted once**: each change is one script (`lua/`), which Redis runs alone. What counts is who acknowledges an entry
 //!   first.
 //!
 //! A finished job is deleted from the stream, so memory is bounded by what is unfinished. A waiting consumer blocks on a
-//! list, the bell, and not on the stream: a blocked read that is cut off can take a job with it, a lost ring costs a second
+//! list, the wakeup key, and not on the stream: a blocked read that is cut off can take a job with it, a lost wakeup costs a second
 //! at most. When Redis comes back empty, or another node takes over, the group is made again where a command finds none.
 //!
 //! With more than one partition each has its own set of keys (`keys.rs`), and a job stays in its partition. That spreads the work

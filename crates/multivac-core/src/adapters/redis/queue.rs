@@ -57,16 +57,16 @@ struct Scripts {
     extend: Script,
     complete: Script,
     fail: Script,
-    give_back: Script,
-    find: Script,
+    release: Script,
+    job_state: Script,
     retract: Script,
     ledger: Script,
     partition: Script,
-    withdraw: Script,
-    settle: Script,
+    rollback: Script,
+    reconcile: Script,
     retry_dead: Script,
-    tidy: Script,
-    ring: Script,
+    remove_idle_consumers: Script,
+    wakeup: Script,
 }
 
 macro_rules! script {
@@ -83,16 +83,16 @@ impl Scripts {
             extend: script!("extend.lua"),
             complete: script!("complete.lua"),
             fail: script!("fail.lua"),
-            give_back: script!("give_back.lua"),
-            find: script!("find.lua"),
+            release: script!("release.lua"),
+            job_state: script!("job_state.lua"),
             retract: script!("retract.lua"),
             ledger: script!("ledger.lua"),
             partition: script!("partition.lua"),
-            withdraw: script!("withdraw.lua"),
-            settle: script!("settle.lua"),
+            rollback: script!("rollback.lua"),
+            reconcile: script!("reconcile.lua"),
             retry_dead: script!("retry_dead.lua"),
-            tidy: script!("tidy.lua"),
-            ring: script!("ring.lua"),
+            remove_idle_consumers: script!("remove_idle_consumers.lua"),
+            wakeup: script!("wakeup.lua"),
         }
     }
 }
@@ -179,7 +179,7 @@ impl RedisQueue {
 
     /// What becomes of jobs that were accepted and did not become durable in time: those that nobody has are taken off
     /// again; those that a worker has, it may store in the next moment, and then the store vouches for them.
-    async fn withdraw(
+    async fn rollback(
         &self,
         keys: &Keys,
         call_of: &[usize],
@@ -191,7 +191,7 @@ impl RedisQueue {
         let deadline = Instant::now() + STORED_WITHIN;
         let mut unclear = jobs.to_vec();
         loop {
-            let mut call = self.scripts.withdraw.prepare_invoke();
+            let mut call = self.scripts.rollback.prepare_invoke();
             call.key(keys.of_scripts()).key(remembered).arg(GROUP);
             let mut idempotency_keys = 0;
             for (place, submission) in &unclear {
@@ -203,26 +203,26 @@ impl RedisQueue {
                     call.arg(0);
                 }
             }
-            let answers: Vec<String> = match self.run("withdraw jobs", keys, &call).await {
+            let answers: Vec<String> = match self.run("roll back jobs", keys, &call).await {
                 // They are accepted by now, and may stay so.
                 Err(QueueError::Unavailable { message, source }) => {
-                    return Err(QueueError::Unheard { message, source });
+                    return Err(QueueError::OutcomeUnknown { message, source });
                 }
                 answers => answers?,
             };
             let mut left = Vec::new();
             for (job, answer) in unclear.into_iter().zip(answers) {
                 results[job.0] = match answer.as_str() {
-                    "-" => Acceptance::NotDurable { withdrawn: true },
+                    "-" => Acceptance::NotDurable { rolled_back: true },
                     "+" => Acceptance::Stored,
                     // Another Redis than the one that accepted it. The same call again finds out, or accepts it anew.
                     "0" => {
                         let message = "Redis knows nothing of a job that it has just accepted".to_owned();
-                        return Err(QueueError::Unheard { message, source: None });
+                        return Err(QueueError::OutcomeUnknown { message, source: None });
                     }
                     _ => {
                         left.push(job);
-                        Acceptance::NotDurable { withdrawn: false }
+                        Acceptance::NotDurable { rolled_back: false }
                     }
                 };
             }
@@ -280,27 +280,27 @@ impl RedisQueue {
         usize::try_from(spread % self.partitions.len() as u64).unwrap_or(0)
     }
 
-    /// Wakes a consumer for a partition whose bell nobody can hear: in a Cluster, nobody can block on two slots at once,
-    /// so all listen to partition 0. (Should we die before the ring, they look by themselves within a second.)
-    async fn pass_on_ring(&self, partition: usize) -> Result<(), QueueError> {
+    /// Wakes a consumer for a partition on whose wakeup key nobody waits: in a Cluster, nobody can block on two slots at once,
+    /// so all of them wait on that of partition 0. (Should we die before it is set, they look by themselves within a second.)
+    async fn pass_on_wakeup(&self, partition: usize) -> Result<(), QueueError> {
         if partition == 0 || matches!(self.pool, Pool::Single(_)) {
             return Ok(());
         }
         let keys = &self.partitions[0];
-        self.run("wake a consumer", keys, self.scripts.ring.prepare_invoke().key(keys.of_scripts())).await
+        self.run("wake a consumer", keys, self.scripts.wakeup.prepare_invoke().key(keys.of_scripts())).await
     }
 
-    /// Waits for a ring, but no longer than until it is time to look for leases that ran out.
-    async fn listen(&self, wait: Duration) -> Result<(), QueueError> {
+    /// Waits for a wakeup, but no longer than until it is time to look for leases that ran out.
+    async fn wait_for_wakeup(&self, wait: Duration) -> Result<(), QueueError> {
         // A short lease (in tests) is looked for more often. Redis takes a time of zero for "for ever".
         let time = wait.min(LOOK_EVERY).min(self.settings.lease / 4).max(Duration::from_millis(1));
         let mut command = redis::cmd("BLPOP");
         match self.pool {
             Pool::Single(_) => self.partitions.iter().for_each(|keys| {
-                command.arg(keys.bell());
+                command.arg(keys.wakeup());
             }),
             Pool::Cluster(_) => {
-                command.arg(self.partitions[0].bell());
+                command.arg(self.partitions[0].wakeup());
             }
         }
         command.arg(time.as_secs_f64());
@@ -342,9 +342,9 @@ impl RedisQueue {
                 bytes += job.datum.as_str().len();
                 let (attempt, most) = (attempts + delivery, self.settings.max_attempts);
                 let token = token(partition, &entry, delivery);
-                leases.push(Lease { job, attempt: attempt.min(most), spent: attempt > most, token });
+                leases.push(Lease { job, attempt: attempt.min(most), exhausted: attempt > most, token });
             }
-            if more && let Err(error) = self.pass_on_ring(partition).await {
+            if more && let Err(error) = self.pass_on_wakeup(partition).await {
                 tracing::debug!(%error, "no other consumer was woken; they look by themselves soon");
             }
         }
@@ -424,7 +424,7 @@ impl Queue for RedisQueue {
         for keys in &self.partitions {
             let make = async |connection: &mut Connection| make_group(connection, keys).await;
             self.pool.call("make the consumer group", Duration::ZERO, make).await?;
-            let mut tidy = self.scripts.tidy.prepare_invoke();
+            let mut tidy = self.scripts.remove_idle_consumers.prepare_invoke();
             tidy.key(keys.of_scripts()).arg(GROUP).arg(millis(CONSUMER_GONE_AFTER));
             self.run::<()>("remove old consumers", keys, &tidy).await?;
         }
@@ -476,7 +476,7 @@ impl Queue for RedisQueue {
                     Err(QueueError::Unavailable { message, source })
                         if results.iter().any(Acceptance::may_be_there) =>
                     {
-                        return Err(QueueError::Unheard { message, source });
+                        return Err(QueueError::OutcomeUnknown { message, source });
                     }
                     answers => answers?,
                 };
@@ -487,18 +487,18 @@ impl Queue for RedisQueue {
                         "+" if durable => Acceptance::Accepted,
                         "+" => {
                             too_weak.push((i, &submissions[i]));
-                            Acceptance::NotDurable { withdrawn: false }
+                            Acceptance::NotDurable { rolled_back: false }
                         }
-                        _ if !durable => Acceptance::NotDurable { withdrawn: false },
+                        _ if !durable => Acceptance::NotDurable { rolled_back: false },
                         id => {
                             Acceptance::AcceptedBefore(id.parse().map_err(|_| unreadable("an idempotency key's id"))?)
                         }
                     };
                 }
                 if !too_weak.is_empty() {
-                    self.withdraw(keys, places, &remembered, &too_weak, &mut results).await?;
+                    self.rollback(keys, places, &remembered, &too_weak, &mut results).await?;
                 }
-                if let Err(error) = self.pass_on_ring(partition).await {
+                if let Err(error) = self.pass_on_wakeup(partition).await {
                     tracing::debug!(%error, "no consumer was woken; they look by themselves soon");
                 }
             }
@@ -518,7 +518,7 @@ impl Queue for RedisQueue {
             if !leases.is_empty() || left.is_zero() {
                 return Ok(leases);
             }
-            self.listen(left).await?;
+            self.wait_for_wakeup(left).await?;
         }
     }
 
@@ -578,27 +578,27 @@ impl Queue for RedisQueue {
         Ok(if dead { Failure::Dead } else { Failure::Retried })
     }
 
-    async fn give_back(&self, leases: &[Lease]) -> Result<(), QueueError> {
+    async fn release(&self, leases: &[Lease]) -> Result<(), QueueError> {
         let mut all = Ok(());
         for (partition, leases) in by_partition(leases, |lease| lease) {
             let keys = self.keys(partition)?;
-            let mut call = self.scripts.give_back.prepare_invoke();
+            let mut call = self.scripts.release.prepare_invoke();
             call.key(keys.of_scripts()).arg(GROUP).arg(&self.consumer);
             for lease in leases {
                 let (entry, delivery) = read_token(&lease.token)?;
                 call.arg(entry).arg(delivery).arg(lease.used());
             }
-            all = all.and(self.run::<()>("give jobs back", keys, &call).await);
-            if let Err(error) = self.pass_on_ring(usize::from(partition)).await {
+            all = all.and(self.run::<()>("release jobs", keys, &call).await);
+            if let Err(error) = self.pass_on_wakeup(usize::from(partition)).await {
                 tracing::debug!(%error, "no consumer was woken; they look by themselves soon");
             }
         }
         all
     }
 
-    async fn find(&self, id: DatumId) -> Result<Option<JobState>, QueueError> {
+    async fn job_state(&self, id: DatumId) -> Result<Option<JobState>, QueueError> {
         for keys in &self.partitions {
-            let mut call = self.scripts.find.prepare_invoke();
+            let mut call = self.scripts.job_state.prepare_invoke();
             call.key(keys.of_scripts()).arg(GROUP).arg(id.to_string());
             let state: Option<String> = self.run("find a job", keys, &call).await?;
             match state.as_deref() {
@@ -650,20 +650,20 @@ impl Queue for RedisQueue {
         Ok(partitions)
     }
 
-    async fn settle(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
+    async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
         let counts = self.counts().await?;
-        // Downwards nothing is settled: the store has lost data then, and the ledger shall show it.
+        // Downwards nothing is reconciled: the store has lost data then, and the ledger shall show it.
         if total(&counts) != *seen || learned + retracted < seen.learned + seen.retracted {
             return Ok(false);
         }
         let keys = &self.partitions[0];
-        let mut call = self.scripts.settle.prepare_invoke();
+        let mut call = self.scripts.reconcile.prepare_invoke();
         call.key(keys.of_scripts())
             .arg(GROUP)
             .arg(difference(learned, seen.learned))
             .arg(difference(retracted, seen.retracted))
             .arg(&counts[0]);
-        self.run("settle the ledger", keys, &call).await
+        self.run("reconcile the ledger", keys, &call).await
     }
 
     async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError> {
@@ -714,7 +714,7 @@ impl Queue for RedisQueue {
             let mut call = self.scripts.retry_dead.prepare_invoke();
             call.key(keys.of_scripts()).arg(id.to_string());
             if self.run("retry a dead letter", keys, &call).await? {
-                self.pass_on_ring(partition).await?;
+                self.pass_on_wakeup(partition).await?;
                 return Ok(true);
             }
         }
@@ -844,7 +844,7 @@ fn total(counts: &[[i64; 6]]) -> Ledger {
     // A part may be negative (partition 0 counts what was learned in another as retracted), their sum is not.
     let sum = |i: usize| counts.iter().map(|part| part[i]).sum::<i64>();
     let count = |i: usize| u64::try_from(sum(i)).unwrap_or(0);
-    // But for a Redis that is younger than the store: it may have been told of retractions alone, until it is settled.
+    // But for a Redis that is younger than the store: it may have been told of retractions alone, until it is reconciled.
     let accepted = u64::try_from(sum(0) - sum(3).min(0)).unwrap_or(0);
     Ledger { accepted, queued: count(1), processing: count(2), learned: count(3), retracted: count(4), dead: count(5) }
 }

@@ -27,7 +27,7 @@ for i = 5, #ARGV, 5 do
   local result = '+'
   if first then
     result = first:match('%S+')
-    -- A write, as above; and a mark that somebody was told of the id, so that it is not withdrawn.
+    -- A write, as above; and a mark that somebody was told of the id, so that it is not rolled_back.
     redis.call('SET', idempotency_key, result .. ' ', 'EX', lifetime)
   elseif redis.call('HEXISTS', jobs, id) == 1 then
     -- It is on the stream since a call of another shape. A write, as above.
@@ -50,6 +50,6 @@ if accepted > 0 then
   redis.call('HINCRBY', ledger, 'accepted', accepted)
   redis.call('HSET', ledger, 'bytes', bytes)
   redis.call('SET', KEYS[6], table.concat(results, ' '), 'EX', ARGV[4])
-  ring()
+  wake()
 end
 return results

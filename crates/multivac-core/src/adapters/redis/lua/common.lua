@@ -1,14 +1,14 @@
 -- What the other scripts share; it is put before each of them.
 --
 -- The keys of the one partition that a script works on come first, always in this order.
-local stream, jobs, ledger, dead, bell = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local stream, jobs, ledger, dead, wakeup = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 -- An entry's fields are read by their place: id, at, attempts, data, and what else there is.
 local ID, ATTEMPTS, DATA = 2, 6, 8
 
 -- Wakes one consumer that waits. One ring is enough for any number of jobs: whoever leases and leaves some rings again.
-local function ring()
-  if redis.call('EXISTS', bell) == 0 then redis.call('RPUSH', bell, '') end
+local function wake()
+  if redis.call('EXISTS', wakeup) == 0 then redis.call('RPUSH', wakeup, '') end
 end
 
 local function fields_of(key, entry)

@@ -7,7 +7,7 @@ local group, consumer, entry, delivery, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4],
 local attempt, last, error, idle, now = ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10]
 
 -- Moves the entry to the dead letters. A job that was retracted is done with instead: nobody wants its text.
-local function bury(fields)
+local function dead_letter(fields)
   forget(group, entry)
   drained(1, #fields[DATA])
   if noted(id) == 'r' then
@@ -26,7 +26,7 @@ if not holds(group, consumer, entry, delivery) then
   return noted(id) == 'd' and 1 or 0
 end
 if last then
-  bury(fields_of(stream, entry))
+  dead_letter(fields_of(stream, entry))
   return 1
 end
 -- To nobody: whoever extends the leases of the batch that it came with is not to put it off.

@@ -9,7 +9,7 @@ local leases, bytes = {}, 0
 
 -- With a job that has so many attempts left, so many go at most: what ends its worker every time takes fewer and fewer
 -- with it, and to the dead letters it goes alone.
-local company = { 1, 10, 100 }
+local batch_limits = { 1, 10, 100 }
 
 local function lend(entry, delivery, fields)
   leases[#leases + 1] = { entry, delivery, fields }
@@ -23,7 +23,7 @@ for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-
   if not fields or #fields < DATA then
     forget(group, entry) -- someone deleted it by hand, or it is no job, and nobody can deal with it
   else
-    local most = company[max_attempts - (tonumber(fields[ATTEMPTS]) or 0) - deliveries] or math.huge
+    local most = batch_limits[max_attempts - (tonumber(fields[ATTEMPTS]) or 0) - deliveries] or math.huge
     if held + #leases < most then
       redis.call('XCLAIM', stream, group, consumer, 0, entry)
       lend(entry, deliveries + 1, fields)
@@ -42,5 +42,5 @@ while more and #leases < max and bytes < max_bytes do
   for _, entry in ipairs(entries) do lend(entry[1], 1, entry[2]) end
   more = #entries == step
 end
-if more then ring() end
+if more then wake() end
 return { more and 1 or 0, max - #leases, leases }

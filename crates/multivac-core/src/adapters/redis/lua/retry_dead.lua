@@ -10,5 +10,5 @@ local entry = redis.call('XADD', stream, '*', unpack(fields, 1, #fields - 4)) --
 redis.call('HSET', jobs, id, 'q' .. entry)
 redis.call('XDEL', dead, letter)
 redis.call('HINCRBY', ledger, 'bytes', #fields[DATA])
-ring()
+wake()
 return 1

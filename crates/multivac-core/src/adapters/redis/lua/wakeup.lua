@@ -1,2 +1,2 @@
 -- Wakes one consumer.
-ring()
+wake()

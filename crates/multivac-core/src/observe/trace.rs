@@ -1,95 +1,15 @@
-//! Logs and traces, and the trace context that travels in a job.
-//!
-//! Logs go to the standard error stream. Traces go to an OpenTelemetry collector when `OTEL_EXPORTER_OTLP_ENDPOINT` is
-//! set, and nowhere otherwise.
+//! Traces for an OpenTelemetry collector, and the W3C trace context that travels with a job through the queue.
 
 use std::fmt;
-use std::io::IsTerminal;
 use std::str::FromStr;
 
-use clap::ValueEnum;
-use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
-mod gcp;
-
-/// How log lines are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-    /// The JSON that Google Cloud's logging reads.
-    Gcp,
-}
-
-impl LogFormat {
-    /// What is meant where nothing was said: text for a terminal, JSON for a machine.
-    #[must_use]
-    pub fn or_default(format: Option<Self>) -> Self {
-        format.unwrap_or(if std::io::stderr().is_terminal() { Self::Text } else { Self::Json })
-    }
-}
-
-/// The name of threads whose panics may quote the text that was fed; of those, the log says only where they were.
-pub const QUIET_THREAD: &str = "multivac-process";
-
-/// Puts panics into the log, as an event like any other.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let place = panic.location().map(ToString::to_string);
-        let said = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
-        tracing::error!(place, thread = thread.name(), said, "panicked");
-    }));
-}
-
-/// Sends what is left when it is dropped.
-pub struct Telemetry {
-    traces: Option<SdkTracerProvider>,
-}
-
-impl Drop for Telemetry {
-    fn drop(&mut self) {
-        if let Some(traces) = &self.traces {
-            // At the end of the process there is nobody left to tell.
-            let _ = traces.shutdown();
-        }
-    }
-}
-
-/// Starts logging, and tracing where it is asked for. Once a process.
-///
-/// # Errors
-/// When the collector's endpoint cannot be used, or logging was started before.
-pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry, Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    // These tell of each of their own steps at info.
-    let quiet = ["tantivy=warn", "actix_server=warn", "actix_web=warn"];
-    let filter = match std::env::var_os("RUST_LOG") {
-        Some(_) => filter,
-        None => quiet.iter().try_fold(filter, |filter, rule| rule.parse().map(|rule| filter.add_directive(rule)))?,
-    };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match format {
-        LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
-        LogFormat::Gcp => lines.event_format(gcp::Format).boxed(),
-    };
-    let traces = exporter(service)?;
-    let spans = traces.as_ref().map(|traces| tracing_opentelemetry::layer().with_tracer(traces.tracer(service)));
-    tracing_subscriber::registry().with(filter).with(lines).with(spans).try_init()?;
-    log_panics();
-    Ok(Telemetry { traces })
-}
-
-/// The standard variables say where to and how; without an endpoint nothing is sent.
-fn exporter(service: &'static str) -> Result<Option<SdkTracerProvider>, Box<dyn std::error::Error + Send + Sync>> {
+/// Sends spans where OpenTelemetry's standard variables say; `None` without `OTEL_EXPORTER_OTLP_ENDPOINT`.
+pub(super) fn exporter(
+    service: &'static str,
+) -> Result<Option<SdkTracerProvider>, Box<dyn std::error::Error + Send + Sync>> {
     let set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
     if !set("OTEL_EXPORTER_OTLP_ENDPOINT") {
         return Ok(None);

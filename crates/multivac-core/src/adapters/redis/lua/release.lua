@@ -9,6 +9,6 @@ for i = 3, #ARGV, 3 do
     local again = redis.call('XADD', stream, '*', unpack(fields))
     redis.call('HSET', jobs, fields[ID], (noted(fields[ID]) or 'q') .. again)
     forget(ARGV[1], entry)
-    ring()
+    wake()
   end
 end

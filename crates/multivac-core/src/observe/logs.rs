@@ -1,0 +1,49 @@
+//! Log lines on the standard error stream: as text for people, as JSON, or as Google Cloud's logging reads them.
+
+use std::io::IsTerminal;
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The JSON that Google Cloud's logging reads.
+    Gcp,
+}
+
+impl LogFormat {
+    /// What is meant where nothing was said: text for a terminal, JSON for a machine.
+    #[must_use]
+    pub fn or_default(format: Option<Self>) -> Self {
+        format.unwrap_or(if std::io::stderr().is_terminal() { Self::Text } else { Self::Json })
+    }
+}
+
+/// The name of threads whose panics may quote the text that was fed; of those, the log says only where they were.
+pub const QUIET_THREAD: &str = "multivac-process";
+
+/// Puts panics into the log, as an event like any other.
+pub(super) fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let place = panic.location().map(ToString::to_string);
+        let said = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
+        tracing::error!(place, thread = thread.name(), said, "panicked");
+    }));
+}
+
+/// Which lines are written: what `RUST_LOG` says, else `info` and above.
+pub(super) fn filter() -> Result<EnvFilter, tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    // These log each of their own steps at info.
+    let quiet = ["tantivy=warn", "actix_server=warn", "actix_web=warn"];
+    match std::env::var_os("RUST_LOG") {
+        Some(_) => Ok(filter),
+        None => quiet.iter().try_fold(filter, |filter, rule| rule.parse().map(|rule| filter.add_directive(rule))),
+    }
+}
