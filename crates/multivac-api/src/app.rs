@@ -129,7 +129,7 @@ impl Application {
             }
         };
         let consumer = data_dir.is_some().then(|| Consumer {
-            queue: Arc::clone(&backends.queue),
+            queue: backends.queue.clone(),
             store: Arc::clone(&backends.store),
             lease: config.backends.lease,
             concurrency: 2,
@@ -141,7 +141,7 @@ impl Application {
         let follower = Follower::new(Arc::clone(&backends.store), Arc::clone(&index), replica);
         let halt = CancellationToken::new();
         let state = web::Data::new(State {
-            acceptor: Acceptor::new(Arc::clone(&backends.queue)),
+            acceptor: Acceptor::new(backends.queue.clone()),
             registry: Registry {
                 queue: Arc::clone(&backends.queue),
                 store: Arc::clone(&backends.store),

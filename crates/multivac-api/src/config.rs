@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
@@ -59,7 +60,8 @@ pub struct Config {
     /// What must have happened to a datum before it gets 200: `server`: what Redis does by itself (`appendfsync`);
     /// `fsync`: it is on the disk of Redis; `replicated`: and on that of a replica. The last two need Redis 7.2 or newer,
     /// and appendfsync always lest each datum waits a second. The reply's header Durability tells what was reached.
-    #[arg(long, env = "MULTIVAC_DURABILITY", value_enum, default_value_t = Durability::Server, value_name = "LEVEL")]
+    #[arg(long, env = "MULTIVAC_DURABILITY", default_value = Durability::default().as_str(),
+          value_parser = durability(), value_name = "LEVEL")]
     pub durability: Durability,
 
     /// The confidence below which there is no answer, from 0 to 1. Higher: fewer answers, and more of them right.
@@ -126,6 +128,19 @@ fn probability(text: &str) -> Result<f64, String> {
         Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
         _ => Err("expected a number from 0 to 1".to_owned()),
     }
+}
+
+fn durability() -> impl TypedValueParser<Value = Durability> {
+    let help = |durability| match durability {
+        Durability::Server => "Whatever the server does by itself before it replies",
+        Durability::Fsync => "It is on the server's disk (fsync)",
+        Durability::Replicated => "It is on the disk of the server, and on that of a replica",
+    };
+    let value = |durability: Durability| PossibleValue::new(durability.as_str()).help(help(durability));
+    PossibleValuesParser::new(Durability::ALL.map(value)).map(|name| {
+        let named = Durability::ALL.into_iter().find(|durability| durability.as_str() == name);
+        named.expect("only these names pass the parser")
+    })
 }
 
 fn drain_delay(text: &str) -> Result<Duration, String> {

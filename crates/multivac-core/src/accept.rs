@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::backpressure::Backpressure;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::observe::metrics;
-use crate::queue::{Acceptance, Durability, IdempotencyKey, Job, Queue, QueueError, Submission};
+use crate::queue::{Acceptance, IdempotencyKey, Job, Queue, QueueError, ReachedDurability, Submission};
 
 /// Single data in one step of the queue, at most.
 const BATCH: usize = 512;
@@ -26,7 +26,7 @@ const WAITING: usize = 4_096;
 
 /// How long a queue that fell silent is asked again, so that the client can be told what became of its datum; well within
 /// what the queue remembers. The others wait behind it, so no longer than a queue takes that only starts again.
-const PATIENCE: Duration = Duration::from_secs(5);
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often it is asked.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
@@ -64,7 +64,7 @@ pub struct Receipt {
     /// Its id.
     pub id: DatumId,
     /// How durably it is held, at least.
-    pub durability: Durability,
+    pub durability: ReachedDurability,
 }
 
 /// A text on its way in, with what came with it.
@@ -187,11 +187,11 @@ async fn accept_step(
             backpressure.refuse(Instant::now(), jobs, bytes)
         }
     };
-    let durability = queue.durability();
+    let durability = ReachedDurability::Queue(queue.durability());
     let results = submissions.iter().zip(&acceptances).map(|(submission, acceptance)| match *acceptance {
         Acceptance::Accepted => Ok(Receipt { id: submission.job.id, durability }),
         Acceptance::AcceptedBefore(id) => Ok(Receipt { id, durability }),
-        Acceptance::Stored => Ok(Receipt { id: submission.job.id, durability: Durability::Stored }),
+        Acceptance::Stored => Ok(Receipt { id: submission.job.id, durability: ReachedDurability::Stored }),
         Acceptance::Full => Err(AcceptError::Full { retry_after }),
         Acceptance::NotDurable { rolled_back } => Err(AcceptError::NotDurable { rolled_back }),
     });
@@ -200,7 +200,7 @@ async fn accept_step(
 
 /// One step of the queue, repeated until it is known what came of it: what was accepted and not told would be fed again.
 async fn heard(queue: &dyn Queue, submissions: &[Submission]) -> Result<Vec<Acceptance>, AcceptError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + OUTCOME_TIMEOUT;
     let mut unheard = false;
     loop {
         match queue.accept(submissions).await {

@@ -43,8 +43,8 @@ pub struct IdempotencyKey(pub [u8; 16]);
 /// How long an [`IdempotencyKey`] is remembered at least.
 pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a call that gave no answer may be repeated: as long at least, an adapter knows it again.
-pub const REMEMBERED: Duration = Duration::from_secs(30);
+/// How long a call whose outcome is unknown may be repeated: an adapter recognises it for this long at least.
+pub const REPLAY_WINDOW: Duration = Duration::from_secs(30);
 
 /// What became of one [`Submission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +72,8 @@ impl Acceptance {
     }
 }
 
-/// What has happened to a job when it counts as accepted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+/// What must have happened to a job before it counts as accepted: what an operator can ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
     /// Whatever the server does by itself before it replies.
     #[default]
@@ -82,19 +82,38 @@ pub enum Durability {
     Fsync,
     /// It is on the disk of the server, and on that of a replica.
     Replicated,
-    /// It is in the store. Can be told, not asked for.
-    #[value(skip)]
-    Stored,
 }
 
 impl Durability {
-    /// Its name.
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 3] = [Self::Server, Self::Fsync, Self::Replicated];
+
+    /// Its name in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Server => "server",
             Self::Fsync => "fsync",
             Self::Replicated => "replicated",
+        }
+    }
+}
+
+/// How durably an accepted job is held, at least: what a client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReachedDurability {
+    /// At the level that was asked for, or better.
+    Queue(Durability),
+    /// It is in the store already.
+    Stored,
+}
+
+impl ReachedDurability {
+    /// Its name, as in the reply's `Durability` header.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue(durability) => durability.as_str(),
             Self::Stored => "stored",
         }
     }
@@ -263,6 +282,19 @@ impl QueueError {
     }
 }
 
+/// How many jobs may be leased together with one that has `attempts_left`; `usize::MAX` where there is no limit.
+///
+/// A job that ends its worker every time takes the others of its batch with it. With fewer and fewer companions, few
+/// others lose an attempt by it and none its last: it fails its own last attempt alone.
+#[must_use]
+pub fn batch_limit(attempts_left: u32) -> usize {
+    let index = (attempts_left as usize).wrapping_sub(1);
+    BATCH_LIMITS.get(index).copied().unwrap_or(usize::MAX)
+}
+
+/// The [`batch_limit`] of a job with one attempt left, with two, and so on.
+pub(crate) const BATCH_LIMITS: [usize; 3] = [1, 10, 100];
+
 /// Limits and times that every adapter observes.
 #[derive(Debug, Clone)]
 pub struct QueueSettings {
@@ -278,6 +310,7 @@ pub struct QueueSettings {
     pub durability: Durability,
 }
 
+/// The one place where the defaults stand: the command line and its help take them from here.
 impl Default for QueueSettings {
     fn default() -> Self {
         Self {
@@ -290,39 +323,35 @@ impl Default for QueueSettings {
     }
 }
 
-/// Holds accepted jobs until they are completed; see the [module](self) for what it promises.
+/// What the api and its consumers need: accepted jobs are held until they are completed. See the [module](self) for what
+/// it promises.
 ///
 /// All methods may be called at once from any number of tasks and processes.
 ///
 /// # Errors
-/// Every method: [`QueueError::Unavailable`] when the backend did not do it, [`QueueError::OutcomeUnknown`] when it did not say
-/// so and may have done it all the same. Every method is safe to repeat with the same arguments within
-/// [`REMEMBERED`].
+/// Every method: [`QueueError::Unavailable`] when the backend did not do it, [`QueueError::OutcomeUnknown`] when it did
+/// not reply and may have done it all the same. Every method is safe to repeat with the same arguments within
+/// [`REPLAY_WINDOW`].
 #[async_trait]
 pub trait Queue: Send + Sync + 'static {
-    /// Connects, makes what is missing, and checks the backend's set-up. Called at start, and again until it succeeds.
-    ///
-    /// Returns warnings: settings of the backend under which an accepted datum could be lost.
-    ///
-    /// # Errors
-    /// [`QueueError::Misconfigured`]: waiting will not help (wrong password, too old a server).
-    async fn prepare(&self) -> Result<Vec<String>, QueueError>;
-
     /// Puts jobs on the queue, durably, and says what became of each, in their order.
     ///
-    /// Idempotency keys are compared within the batch as well. What did not become as durable as
-    /// [`QueueSettings::durability`] asks is taken off again where nobody has leased it yet, and then it never was there.
+    /// The caller has given each job a new id. Idempotency keys are compared within the batch as well. What did not
+    /// become as durable as [`QueueSettings::durability`] asks is rolled back where nobody has leased it yet, and then it
+    /// was never accepted.
     async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError>;
 
-    /// How durable an accepted job is at least, where that is known.
+    /// How durable an accepted job is at least. Asks no server.
     fn durability(&self) -> Durability;
 
     /// Leases up to `max` jobs (and no more than some 8 MiB of text, but one at least) and hides them from other
     /// consumers for [`QueueSettings::lease`].
     ///
     /// Waits up to `wait` for the first; none may come. A job whose lease runs out before it is completed comes again
-    /// with its attempt counted, and as [`exhausted`](Lease::exhausted) when that was its last. The fewer attempts it has left, the
-    /// fewer others come with it.
+    /// with its attempt counted, and as [`exhausted`](Lease::exhausted) when that was its last. The fewer attempts it has
+    /// left, the fewer others come with it ([`batch_limit`]). Whoever processes a job is idempotent by its id.
+    ///
+    /// The caller completes, fails or releases each lease, or extends it before it runs out.
     async fn lease(&self, max: usize, wait: Duration) -> Result<Vec<Lease>, QueueError>;
 
     /// Starts the time of these leases anew. One that has passed to another consumer is left alone.
@@ -331,23 +360,27 @@ pub trait Queue: Send + Sync + 'static {
     /// Takes finished jobs off the queue, and enters each into the ledger once, however often it is completed.
     ///
     /// The caller has stored each before. A job that was [retracted](Queue::retract) meanwhile counts as retracted,
-    /// whatever the caller says. One that is dead by now is taken out of the dead letters: it is in the store after all.
+    /// whatever the caller says. A dead letter of the same id is removed: its datum is in the store after all.
     async fn complete(&self, finished: &[(Lease, Outcome)]) -> Result<(), QueueError>;
 
-    /// Gives up an attempt: the job comes again after `retry_after` (at most the lease time), or moves to the dead
-    /// letters, with `error`, when this attempt was its last.
+    /// Ends an attempt that failed: the job comes again after `retry_after` (at most the lease time), or moves to the
+    /// dead letters, with `error`, when this attempt was its last.
+    ///
+    /// The caller passes an error that may be shown to operators.
     async fn fail(&self, lease: &Lease, error: &str, retry_after: Duration) -> Result<Failure, QueueError>;
 
     /// Returns leased jobs untouched: others may lease them at once, and the attempt does not count.
+    ///
+    /// The caller has stored none of them.
     async fn release(&self, leases: &[Lease]) -> Result<(), QueueError>;
 
-    /// Where a job stands; `None` when it was completed, or never was here.
+    /// Where an unfinished job stands; `None` when it was completed, or was never accepted.
     async fn job_state(&self, id: DatumId) -> Result<Option<JobState>, QueueError>;
 
-    /// Enters a retraction into the ledger; the store holds the tombstone already, and `was_learned` says whether a
-    /// learned datum lay in its place.
+    /// Enters a retraction into the ledger, once for each id.
     ///
-    /// An unfinished job stays and will count as retracted when it is completed; a dead letter is dropped.
+    /// The caller has put the tombstone into the store, and says by `was_learned` whether a learned datum lay in its
+    /// place. An unfinished job stays and will count as retracted when it is completed; a dead letter is dropped.
     async fn retract(&self, id: DatumId, was_learned: bool) -> Result<(), QueueError>;
 
     /// The ledger, in one consistent snapshot.
@@ -355,13 +388,29 @@ pub trait Queue: Send + Sync + 'static {
 
     /// What each partition holds, and what has left it.
     async fn partitions(&self) -> Result<Vec<Partition>, QueueError>;
+}
+
+/// What operators need beside it: set-up, repair, dead letters. Errors as for [`Queue`].
+#[async_trait]
+pub trait QueueAdmin: Queue {
+    /// Connects, makes what is missing, and checks the backend's set-up. Called at start until it succeeds, and again
+    /// now and then, since someone may change that set-up.
+    ///
+    /// Returns warnings: settings of the backend under which an accepted datum could be lost.
+    ///
+    /// # Errors
+    /// [`QueueError::Misconfigured`]: waiting will not help (wrong password, too old a server).
+    async fn prepare(&self) -> Result<Vec<String>, QueueError>;
 
     /// Brings the ledger in line with a store that holds what the queue never saw (the original application's
     /// documents, or a queue that came back empty): sets `learned` and `retracted` to what the store counted, and
     /// `accepted` by as much more. Nothing happens, and `false` comes back, unless the ledger still equals `seen`.
+    ///
+    /// The caller has read `seen` before it counted the store, and found nothing unfinished in it.
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError>;
 
-    /// Up to `max` dead letters, oldest first, those after `after` in that order.
+    /// Up to `max` dead letters, oldest first, those after `after` in that order. Where `after` is gone by now, the
+    /// list may begin anew.
     async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError>;
 
     /// One dead letter; `None` if there is none with this id.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::datum::{DatumId, Timestamp};
 use crate::index::Index;
 use crate::index::follow::Follower;
-use crate::queue::{JobState, Ledger, Queue, QueueError};
+use crate::queue::{JobState, Ledger, QueueAdmin, QueueError};
 use crate::store::{Record, Retraction, Store, StoreError};
 
 /// How often other replicas are asked whether they have passed a tombstone.
@@ -72,7 +72,7 @@ pub enum Retracted {
 #[derive(Clone)]
 pub struct Registry {
     /// The queue.
-    pub queue: Arc<dyn Queue>,
+    pub queue: Arc<dyn QueueAdmin>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// This replica's index.

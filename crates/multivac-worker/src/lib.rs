@@ -6,7 +6,6 @@ pub mod config;
 mod ops;
 
 use std::io;
-use std::sync::Arc;
 
 use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::consumer::Consumer;
@@ -56,7 +55,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = shutdown::on_signal().map_err(StartError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(StartError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
-    let ops = ops::serve(&config.health_listen, Arc::clone(&backends.queue), backends.warnings.clone(), stop.clone())
+    let ops = ops::serve(&config.health_listen, backends.queue.clone(), backends.warnings.clone(), stop.clone())
         .map_err(|source| StartError::Listen { address: config.health_listen.clone(), source })?;
     let handle = ops.handle();
     let serving = tokio::spawn(ops);

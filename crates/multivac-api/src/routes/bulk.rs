@@ -8,7 +8,7 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, AcceptRequest};
 use multivac_core::datum::DatumId;
 use multivac_core::observe::metrics;
-use multivac_core::queue::{Durability, IdempotencyKey};
+use multivac_core::queue::{IdempotencyKey, ReachedDurability};
 use serde::Serialize;
 
 use super::data::{idempotency_key, tell_durability, trace};
@@ -58,7 +58,7 @@ pub(super) async fn feed(
         batch: Vec::new(),
         bytes: 0,
         ids: Vec::new(),
-        durability: Durability::Stored,
+        durability: ReachedDurability::Stored,
         rejected: Vec::new(),
         rejections: 0,
         refused: None,
@@ -85,7 +85,7 @@ struct Feed<'a> {
     bytes: usize,
     ids: Vec<DatumId>,
     /// How durably they are held, the least of them.
-    durability: Durability,
+    durability: ReachedDurability,
     rejected: Vec<Rejected>,
     rejections: u64,
     /// Why the queue took none of a line, if it did not.

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use multivac_core::accept::{AcceptRequest, Receipt};
 use multivac_core::datum::DatumId;
 use multivac_core::observe::metrics;
-use multivac_core::queue::{Durability, IdempotencyKey};
+use multivac_core::queue::{Durability, IdempotencyKey, ReachedDurability};
 use multivac_core::status::Retracted;
 use serde_json::json;
 
@@ -40,8 +40,8 @@ pub(super) async fn feed(
 }
 
 /// What was reached, where it is more than what the queue's server does by itself: of that nothing is known here.
-pub(super) fn tell_durability(reply: &mut HttpResponseBuilder, durability: Durability) {
-    if durability != Durability::Server {
+pub(super) fn tell_durability(reply: &mut HttpResponseBuilder, durability: ReachedDurability) {
+    if durability != ReachedDurability::Queue(Durability::Server) {
         reply.insert_header(("Durability", durability.as_str()));
     }
 }

@@ -19,7 +19,7 @@ async fn consumer(servers: &Servers) -> (Consumer, CancellationToken) {
     let args = Config::parse_from(line).backends;
     let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, args.queue_settings()).await.unwrap();
     let consumer = Consumer {
-        queue: Arc::clone(&backends.queue),
+        queue: backends.queue.clone(),
         store: Arc::clone(&backends.store),
         lease: Duration::from_secs(30),
         concurrency: 1,

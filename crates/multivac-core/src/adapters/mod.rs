@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::observe::metrics;
 use crate::process::passages;
-use crate::queue::{Queue, QueueError, QueueSettings};
+use crate::queue::{QueueAdmin, QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ServerUrls};
 use crate::store::{Store, StoreError};
 use embedded::{Embedded, OpenError};
@@ -31,7 +31,7 @@ const CHECK_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Backends {
     /// The queue.
-    pub queue: Arc<dyn Queue>,
+    pub queue: Arc<dyn QueueAdmin>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// What the last look at their set-up said.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use deadpool_redis::redis::{self, Client, Cmd};
 use multivac_core::adapters::embedded::Embedded;
 use multivac_core::adapters::redis::{RedisQueue, RedisSettings};
-use multivac_core::queue::{Queue, QueueSettings};
+use multivac_core::queue::{QueueAdmin, QueueSettings};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 #[async_trait]
 pub(crate) trait Backend: Send + Sync + 'static {
     /// A queue that is ready for use. Two of one backend are two consumers of the same jobs.
-    async fn queue(&self, settings: QueueSettings) -> Arc<dyn Queue>;
+    async fn queue(&self, settings: QueueSettings) -> Arc<dyn QueueAdmin>;
 
     /// How many parts it divides the queue's limits by.
     fn partitions(&self) -> u64 {
@@ -102,7 +102,7 @@ impl Redis {
 
 #[async_trait]
 impl Backend for Redis {
-    async fn queue(&self, settings: QueueSettings) -> Arc<dyn Queue> {
+    async fn queue(&self, settings: QueueSettings) -> Arc<dyn QueueAdmin> {
         let queue = RedisQueue::new(self.0.clone(), settings).unwrap();
         queue.prepare().await.unwrap();
         Arc::new(queue)
@@ -120,7 +120,7 @@ impl Backend for Redis {
 /// One SQLite file in a directory of its own; one process, so two queues of it are the same.
 pub(crate) struct File {
     directory: TempDir,
-    open: OnceLock<Arc<dyn Queue>>,
+    open: OnceLock<Arc<dyn QueueAdmin>>,
 }
 
 /// The embedded adapter.
@@ -130,7 +130,7 @@ pub(crate) fn embedded() -> Option<File> {
 
 #[async_trait]
 impl Backend for File {
-    async fn queue(&self, settings: QueueSettings) -> Arc<dyn Queue> {
+    async fn queue(&self, settings: QueueSettings) -> Arc<dyn QueueAdmin> {
         let open = || Embedded::open(self.directory.path(), settings).unwrap().queue();
         let queue = Arc::clone(self.open.get_or_init(open));
         queue.prepare().await.unwrap();

@@ -9,7 +9,7 @@ use deadpool_redis::redis::cmd;
 use multivac_core::accept::{AcceptRequest, Acceptor};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::queue::{
-    Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueError,
+    Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, QueueAdmin, QueueError,
     QueueSettings, Submission,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -127,7 +127,7 @@ async fn a_lost_reply_is_asked_for_again() {
         let submissions = [submission(&job("gone astray"))];
         let lost = queue.accept(&submissions).await;
         assert!(matches!(lost, Err(QueueError::OutcomeUnknown { .. })), "{lost:?}");
-        let acceptor = Acceptor::new(Arc::clone(&queue));
+        let acceptor = Acceptor::new(queue.clone());
         let datum = Datum::accepted_before("gone astray again");
         acceptor.accept(AcceptRequest { datum, key: None, trace: None }).await.unwrap();
         assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
@@ -194,11 +194,11 @@ pub(crate) fn submission(job: &Job) -> Submission {
     Submission { job: job.clone(), idempotency_key: None }
 }
 
-pub(crate) async fn accept(queue: &Arc<dyn Queue>, text: &str) -> Job {
+pub(crate) async fn accept(queue: &Arc<dyn QueueAdmin>, text: &str) -> Job {
     accept_all(queue, &[text]).await.remove(0)
 }
 
-async fn accept_all(queue: &Arc<dyn Queue>, texts: &[&str]) -> Vec<Job> {
+async fn accept_all(queue: &Arc<dyn QueueAdmin>, texts: &[&str]) -> Vec<Job> {
     let jobs: Vec<Job> = texts.iter().map(|text| job(text)).collect();
     let submissions: Vec<_> = jobs.iter().map(submission).collect();
     assert_eq!(queue.accept(&submissions).await.unwrap(), vec![Acceptance::Accepted; jobs.len()]);
@@ -206,7 +206,7 @@ async fn accept_all(queue: &Arc<dyn Queue>, texts: &[&str]) -> Vec<Job> {
 }
 
 /// Leases exactly so many, within 10 s.
-pub(crate) async fn lease(queue: &Arc<dyn Queue>, count: usize) -> Vec<Lease> {
+pub(crate) async fn lease(queue: &Arc<dyn QueueAdmin>, count: usize) -> Vec<Lease> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut leases = Vec::new();
     while leases.len() < count {
@@ -216,17 +216,17 @@ pub(crate) async fn lease(queue: &Arc<dyn Queue>, count: usize) -> Vec<Lease> {
     leases
 }
 
-async fn nothing_to_lease(queue: &Arc<dyn Queue>) {
+async fn nothing_to_lease(queue: &Arc<dyn QueueAdmin>) {
     let leases = queue.lease(10, Duration::ZERO).await.unwrap();
     assert!(leases.is_empty(), "{leases:?}");
 }
 
-pub(crate) async fn complete(queue: &Arc<dyn Queue>, leases: &[Lease]) {
+pub(crate) async fn complete(queue: &Arc<dyn QueueAdmin>, leases: &[Lease]) {
     let finished: Vec<_> = leases.iter().map(|lease| (lease.clone(), Outcome::Learned)).collect();
     queue.complete(&finished).await.unwrap();
 }
 
-pub(crate) async fn ledger(queue: &Arc<dyn Queue>) -> Ledger {
+pub(crate) async fn ledger(queue: &Arc<dyn QueueAdmin>) -> Ledger {
     let ledger = queue.ledger().await.unwrap();
     assert!(ledger.balances(), "{ledger:?}");
     ledger

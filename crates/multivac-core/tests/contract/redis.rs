@@ -12,7 +12,8 @@ use deadpool_redis::redis::cmd;
 use multivac_core::adapters::redis::{RedisQueue, RedisSettings};
 use multivac_core::datum::DatumId;
 use multivac_core::queue::{
-    Acceptance, Durability, IdempotencyKey, JobState, Ledger, Outcome, Queue, QueueError, QueueSettings, Submission,
+    Acceptance, Durability, IdempotencyKey, JobState, Ledger, Outcome, Queue, QueueAdmin, QueueError, QueueSettings,
+    Submission,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ pub(crate) struct Own(pub(crate) RedisSettings);
 
 #[async_trait]
 impl Backend for Own {
-    async fn queue(&self, settings: QueueSettings) -> Arc<dyn Queue> {
+    async fn queue(&self, settings: QueueSettings) -> Arc<dyn QueueAdmin> {
         let queue = RedisQueue::new(self.0.clone(), settings).unwrap();
         queue.prepare().await.unwrap();
         Arc::new(queue)
@@ -193,7 +194,7 @@ impl Load {
     }
 
     /// Stops feeding, waits until all is done, and says when each job was told accepted that nobody ever had.
-    pub(crate) async fn drain(self, queue: &Arc<dyn Queue>) -> (Ledger, HashSet<DatumId>, Vec<Instant>) {
+    pub(crate) async fn drain(self, queue: &Arc<dyn QueueAdmin>) -> (Ledger, HashSet<DatumId>, Vec<Instant>) {
         self.stop.cancel();
         for task in self.feeding {
             task.await.unwrap();
@@ -466,7 +467,7 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     assert!(matches!(unheard, Err(QueueError::OutcomeUnknown { .. })), "{unheard:?}");
 }
 
-async fn until_found(queue: &Arc<dyn Queue>, id: DatumId) {
+async fn until_found(queue: &Arc<dyn QueueAdmin>, id: DatumId) {
     let deadline = Instant::now() + PATIENCE;
     while queue.job_state(id).await.unwrap().is_none() {
         assert!(Instant::now() < deadline, "it is not there");

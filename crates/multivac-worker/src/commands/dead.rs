@@ -6,7 +6,7 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 use multivac_core::adapters::Backends;
 use multivac_core::datum::{DatumId, NotAnId};
-use multivac_core::queue::{DeadLetter, JobState, Queue};
+use multivac_core::queue::{DeadLetter, JobState, QueueAdmin};
 use multivac_core::store::Retraction;
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ pub(super) async fn run(out: &mut dyn Write, command: Dead, backends: &Backends)
     }
 }
 
-async fn list(out: &mut dyn Write, queue: &dyn Queue, max: usize, output: Output) -> Result<(), CommandError> {
+async fn list(out: &mut dyn Write, queue: &dyn QueueAdmin, max: usize, output: Output) -> Result<(), CommandError> {
     let (mut listed, mut after) = (HashSet::new(), None);
     while listed.len() < max {
         let page = queue.dead_letters(after, PAGE.min(max - listed.len())).await?;

@@ -51,7 +51,7 @@ async fn poison_goes_to_the_dead_letters_and_everything_else_flows_on() {
     servers.accept(50).await;
     let stop = CancellationToken::new();
     let consumer = Consumer {
-        queue: Arc::clone(&servers.backends.queue),
+        queue: servers.backends.queue.clone(),
         store: Arc::clone(&servers.backends.store),
         lease: Duration::from_secs(30),
         concurrency: 1,

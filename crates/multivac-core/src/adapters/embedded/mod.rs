@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::datum::DatumId;
-use crate::queue::{Queue, QueueError, QueueSettings};
+use crate::queue::{QueueAdmin, QueueError, QueueSettings};
 use crate::store::{Store, StoreError};
 
 use queue::EmbeddedQueue;
@@ -148,7 +148,7 @@ impl Embedded {
 
     /// The queue in it.
     #[must_use]
-    pub fn queue(&self) -> Arc<dyn Queue> {
+    pub fn queue(&self) -> Arc<dyn QueueAdmin> {
         self.queue.clone()
     }
 

@@ -16,7 +16,7 @@ use super::{IdColumn, Shared, read_batch, to_column};
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{
     Acceptance, DeadLetter, Durability, Failure, IDEMPOTENCY_KEY_LIFETIME, IdempotencyKey, Job, JobState, Lease,
-    LeaseToken, Ledger, Outcome, Partition, Queue, QueueError, QueueSettings, Submission,
+    LeaseToken, Ledger, Outcome, Partition, Queue, QueueAdmin, QueueError, QueueSettings, Submission, batch_limit,
 };
 
 pub(super) struct EmbeddedQueue {
@@ -36,16 +36,6 @@ impl EmbeddedQueue {
 
 #[async_trait]
 impl Queue for EmbeddedQueue {
-    async fn prepare(&self) -> Result<Vec<String>, QueueError> {
-        if self.settings.durability == Durability::Replicated {
-            return Err(QueueError::Misconfigured(
-                "durability replicated needs REDIS_URL and MONGO_URL: the embedded queue has no replica".to_owned(),
-            ));
-        }
-        // Opening has prepared everything else; whether it can be read is left to see.
-        self.ledger().await.map(|_| Vec::new())
-    }
-
     async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError> {
         let size_bytes = submissions.iter().map(|submission| submission.job.datum.as_str().len()).sum();
         let submissions = submissions.to_vec();
@@ -122,6 +112,19 @@ impl Queue for EmbeddedQueue {
 
     async fn partitions(&self) -> Result<Vec<Partition>, QueueError> {
         Ok(vec![self.shared.readers.read(partition).await?])
+    }
+}
+
+#[async_trait]
+impl QueueAdmin for EmbeddedQueue {
+    async fn prepare(&self) -> Result<Vec<String>, QueueError> {
+        if self.settings.durability == Durability::Replicated {
+            return Err(QueueError::Misconfigured(
+                "durability replicated needs REDIS_URL and MONGO_URL: the embedded queue has no replica".to_owned(),
+            ));
+        }
+        // Opening has prepared everything else; whether it can be read is left to see.
+        self.ledger().await.map(|_| Vec::new())
     }
 
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
@@ -309,17 +312,6 @@ fn lease(write: &Write<'_>, max: usize, settings: &QueueSettings) -> rusqlite::R
         connection.prepare_cached("SELECT MIN(due_ms) FROM attempt")?.query_row([], |row| row.get(0))?;
     let due_in = next.map(|next| Duration::from_millis(u64::try_from(next - now_ms).unwrap_or(0)));
     Ok((leases, due_in))
-}
-
-/// How many jobs may be leased together with one that has so many attempts left: what ends the process every time takes
-/// fewer and fewer with it, and to the dead letters it goes alone.
-fn batch_limit(left: u32) -> usize {
-    match left {
-        1 => 1,
-        2 => 10,
-        3 => 100,
-        _ => usize::MAX,
-    }
 }
 
 /// Moves a job that was tried to the dead letters. One that was retracted meanwhile leaves nothing behind.
@@ -613,7 +605,7 @@ mod tests {
 
     const LEASE: Duration = Duration::from_millis(60);
 
-    fn queue(max_attempts: u32, max_queued: u64) -> (tempfile::TempDir, Embedded, Arc<dyn Queue>) {
+    fn queue(max_attempts: u32, max_queued: u64) -> (tempfile::TempDir, Embedded, Arc<dyn QueueAdmin>) {
         let dir = tempfile::tempdir().unwrap();
         let embedded = Embedded::open(
             dir.path(),

@@ -14,8 +14,8 @@ use super::connection::{Connection, Pool, is_no_group, is_no_script};
 use super::keys::{GROUP, Keys};
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{
-    Acceptance, DeadLetter, Durability, Failure, IDEMPOTENCY_KEY_LIFETIME, Job, JobState, Lease, LeaseToken, Ledger,
-    Outcome, Partition, Queue, QueueError, QueueSettings, REMEMBERED, Submission,
+    Acceptance, BATCH_LIMITS, DeadLetter, Durability, Failure, IDEMPOTENCY_KEY_LIFETIME, Job, JobState, Lease,
+    LeaseToken, Ledger, Outcome, Partition, Queue, QueueAdmin, QueueError, QueueSettings, REPLAY_WINDOW, Submission,
 };
 
 /// One script takes no more jobs, and no more text, than this: Redis does nothing else meanwhile.
@@ -150,7 +150,7 @@ impl RedisQueue {
         call: &ScriptInvocation<'_>,
     ) -> Result<(Vec<String>, bool), QueueError> {
         let replicas = match self.settings.durability {
-            Durability::Server | Durability::Stored => return Ok((self.run("accept jobs", keys, call).await?, true)),
+            Durability::Server => return Ok((self.run("accept jobs", keys, call).await?, true)),
             Durability::Fsync => 0,
             Durability::Replicated => 1,
         };
@@ -329,6 +329,9 @@ impl RedisQueue {
                 .arg(millis(self.settings.lease))
                 .arg(self.settings.max_attempts)
                 .arg(leases.len());
+            for limit in BATCH_LIMITS {
+                call.arg(limit);
+            }
             let answer = self.run::<(bool, usize, Vec<(String, u32, Fields)>)>("lease jobs", keys, &call).await;
             let (more, entries);
             (more, room, entries) = match answer {
@@ -408,29 +411,6 @@ impl RedisQueue {
 
 #[async_trait]
 impl Queue for RedisQueue {
-    async fn prepare(&self) -> Result<Vec<String>, QueueError> {
-        let ask =
-            async |connection: &mut Connection| redis::cmd("INFO").arg("server").query_async::<Value>(connection).await;
-        let info = self.pool.call("say its version", Duration::ZERO, ask).await?;
-        for version in
-            texts(&info).iter().flat_map(|text| text.lines()).filter_map(|l| l.strip_prefix("redis_version:"))
-        {
-            // Since 6.2 XPENDING knows how long entries were idle, and ranges may leave out their ends.
-            if !is_at_least(version, (6, 2)) {
-                return Err(QueueError::Misconfigured(format!("Redis {version} is too old: expected 6.2 or newer")));
-            }
-            self.check_durability(version).await?;
-        }
-        for keys in &self.partitions {
-            let make = async |connection: &mut Connection| make_group(connection, keys).await;
-            self.pool.call("make the consumer group", Duration::ZERO, make).await?;
-            let mut tidy = self.scripts.remove_idle_consumers.prepare_invoke();
-            tidy.key(keys.of_scripts()).arg(GROUP).arg(millis(CONSUMER_GONE_AFTER));
-            self.run::<()>("remove old consumers", keys, &tidy).await?;
-        }
-        Ok(self.durability_warnings().await)
-    }
-
     async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError> {
         let Some(first) = submissions.first() else { return Ok(Vec::new()) };
         // The batch stays together, in an order; but a key must meet itself again, and so must the same call made twice.
@@ -456,7 +436,7 @@ impl Queue for RedisQueue {
                     .arg(share(self.settings.max_queued))
                     .arg(share(self.settings.max_queued_bytes))
                     .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs())
-                    .arg(REMEMBERED.as_secs());
+                    .arg(REPLAY_WINDOW.as_secs());
                 let mut idempotency_keys = 0;
                 for &i in places {
                     let Submission { job, idempotency_key } = &submissions[i];
@@ -648,6 +628,32 @@ impl Queue for RedisQueue {
             });
         }
         Ok(partitions)
+    }
+}
+
+#[async_trait]
+impl QueueAdmin for RedisQueue {
+    async fn prepare(&self) -> Result<Vec<String>, QueueError> {
+        let ask =
+            async |connection: &mut Connection| redis::cmd("INFO").arg("server").query_async::<Value>(connection).await;
+        let info = self.pool.call("say its version", Duration::ZERO, ask).await?;
+        for version in
+            texts(&info).iter().flat_map(|text| text.lines()).filter_map(|l| l.strip_prefix("redis_version:"))
+        {
+            // Since 6.2 XPENDING knows how long entries were idle, and ranges may leave out their ends.
+            if !is_at_least(version, (6, 2)) {
+                return Err(QueueError::Misconfigured(format!("Redis {version} is too old: expected 6.2 or newer")));
+            }
+            self.check_durability(version).await?;
+        }
+        for keys in &self.partitions {
+            let make = async |connection: &mut Connection| make_group(connection, keys).await;
+            self.pool.call("make the consumer group", Duration::ZERO, make).await?;
+            let mut tidy = self.scripts.remove_idle_consumers.prepare_invoke();
+            tidy.key(keys.of_scripts()).arg(GROUP).arg(millis(CONSUMER_GONE_AFTER));
+            self.run::<()>("remove old consumers", keys, &tidy).await?;
+        }
+        Ok(self.durability_warnings().await)
     }
 
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {

@@ -1,6 +1,7 @@
 -- Leases jobs to a consumer: first those whose lease ran out, or whose next attempt is due, then new ones.
 --
--- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, jobs that it has already.
+-- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, jobs that it has already,
+-- how many jobs may come together with one that has one attempt left, with two, with three.
 -- Returns whether more may be waiting, how many more may go with these, and of each job: its entry, which delivery of it
 -- this is, its fields.
 local group, consumer, max, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -9,7 +10,7 @@ local leases, bytes = {}, 0
 
 -- With a job that has so many attempts left, so many go at most: what ends its worker every time takes fewer and fewer
 -- with it, and to the dead letters it goes alone.
-local batch_limits = { 1, 10, 100 }
+local batch_limits = { tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
 
 local function lend(entry, delivery, fields)
   leases[#leases + 1] = { entry, delivery, fields }
