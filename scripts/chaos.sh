@@ -18,16 +18,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly TIME=${1:-300} SEED=${2:-$(date +%s)}
 
-# Servers of its own even where others are given: theirs are not to be killed.
-run() { env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL scripts/test-backends.sh "$chaos" "$@"; }
+. scripts/lib.sh
 
-# Only cargo knows where it puts what it builds.
-chaos=$(cargo build --release --locked --workspace --bins --bench chaos --message-format json-render-diagnostics |
-    python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("executable") and message["target"]["name"] == "chaos":
-        print(message["executable"])')
+build --release --bench chaos
+# Servers of its own even where others are given: those are not to be killed.
+run() { env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL scripts/test-backends.sh "$MULTIVAC_BUILT_CHAOS" "$@"; }
 
 status=0
 run take-over || status=1

@@ -26,12 +26,9 @@ readonly TEXT='The entropy of the universe can be reversed by gathering all of t
 readonly INSUFFICIENT='INSUFFICIENT DATA FOR MEANINGFUL ANSWER.'
 readonly PROJECT=multivac-test-$$
 
-directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-compose.XXXXXX")
+. scripts/lib.sh
+temporary_directory compose
 readonly SECRETS=$directory/secrets
-held=0 broken=0
-background=()
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 export MULTIVAC_VERSION=compose-test MULTIVAC_SECRETS=$SECRETS MULTIVAC_ENV_FILE=$directory/env
 MULTIVAC_HTTPS_PORT=$(free_port) MULTIVAC_HTTP_PORT=$(free_port)
@@ -44,45 +41,17 @@ touch "$directory/env"
 compose() { docker compose --project-name "$PROJECT" --env-file "$directory/env" --progress quiet "$@" </dev/null; }
 
 clean_up() {
-    local status=$? pid
+    local status=$?
     trap '' INT TERM
-    for pid in "${background[@]}"; do kill "$pid" 2>/dev/null || true; done
+    stop_all
     if [[ $status != 0 ]]; then compose logs --no-color --tail 15 >&2 || true; fi
-    # Where setup never came to be, compose still wants its setting.
+    # Where setup.sh was not run, compose still asks for its setting.
     [[ -s $directory/env ]] || echo MULTIVAC_USER=65532:65532 >"$directory/env"
     compose down --volumes --timeout 20 >/dev/null 2>&1 || true
     rm -rf "$directory"
 }
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 say() { printf 'compose-test: %s\n' "$*"; }
-
-until_true() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [[ $SECONDS -lt $deadline ]] || return 1
-        sleep 0.2
-    done
-}
-
-saw=''
-
-# rule NAME COMMAND…: one line, and one more in the count; what it saw, where it does not hold.
-rule() {
-    local name=$1
-    shift
-    saw=''
-    if "$@"; then
-        held=$((held + 1))
-        printf 'ok      %s\n' "$name"
-    else
-        broken=$((broken + 1))
-        printf 'BROKEN  %s\n        %s\n' "$name" "$saw"
-    fi
-}
 
 timed() {
     local what=$1 started=$SECONDS
@@ -222,7 +191,7 @@ scale() { compose up --detach --no-recreate --scale "worker=$1" worker; }
 while_fed() {
     feed_many "$1" "$2" &
     local feeding=$!
-    background+=("$feeding")
+    running+=("$feeding")
     scale "$3" && wait $feeding && scaled "$3"
 }
 rule '3,000 data with 2 workers' feed_many 0 3000
@@ -254,7 +223,7 @@ ask_all_the_while() {
     done
 }
 ask_all_the_while &
-background+=($!)
+running+=($!)
 asking=$!
 # As it came: compose decorates what it shows.
 log_of() { compose ps --all --quiet "$@" | xargs -n 1 docker logs 2>&1; }
@@ -302,5 +271,4 @@ assert len(lines) > 5 and all(line["request_id"] for line in lines)' || return 1
 }
 rule "nginx's log is JSON, and no log holds a text or a password" log_is_clean
 
-printf 'compose-test: %d rules hold, %d broken\n' "$held" "$broken"
-[[ $broken == 0 ]]
+count_rules compose-test

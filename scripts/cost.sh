@@ -14,54 +14,31 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly COUNT=${1:-100000} RATE=1000 ASKED=5000
-directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-cost.XXXXXX")
+. scripts/lib.sh
+unset REDIS_URL MONGO_URL
+temporary_directory cost
 readonly corpus=${2:-$directory/corpus}
-api=
-stop() {
-    if [[ $api ]]; then
-        kill -TERM "$api" 2>/dev/null || true
-        timeout 35 tail --pid="$api" -f /dev/null || kill -KILL "$api" 2>/dev/null || true
-    fi
-    rm -rf "$directory"
-}
-trap stop EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 [[ -f $corpus/questions.txt ]] || python3 -W ignore scripts/corpus.py "$COUNT" "$corpus"
-# Only cargo knows where it puts what it builds.
-built=$(cargo build --release --locked --workspace --bins --bench load --message-format json-render-diagnostics |
-    python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("executable"):
-        print(message["target"]["name"], message["executable"])')
-while read -r name path; do
-    case $name in
-        multivac-api) server=$path ;;
-        load) client=$path ;;
-    esac
-done <<<"$built"
-
-address=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print("127.0.0.1:%d" % s.getsockname()[1])')
-env -u REDIS_URL -u MONGO_URL taskset -c 0 "$server" --listen "$address" --data-dir "$directory/data" \
-    </dev/null >"$directory/api.log" 2>&1 &
-api=$!
+build --release --bench load
+address=127.0.0.1:$(free_port)
+start api taskset -c 0 "$MULTIVAC_BUILT_API" --listen "$address" --data-dir "$directory/data"
+api=$pid
 
 # measure NAME MODE…: one row of the table, from clients on the other core.
 measure() {
     local name=$1
     shift
     printf 'cost: %s\n' "$name" >&2
-    taskset -c 1 "$client" --target "$address" --connections "${connections:-4}" "$@" | sed "s|^[^\t]*|$name|" >>"$directory/table" && return
-    tail -n 5 "$directory/api.log" >&2
+    taskset -c 1 "$MULTIVAC_BUILT_LOAD" --target "$address" --connections "${connections:-4}" "$@" | sed "s|^[^\t]*|$name|" >>"$directory/table" && return
+    tail -n 5 "$directory"/api*.log >&2
     exit 1
 }
 
 # meanwhile NAME MODE…: the same while data are fed, begun a second before.
 meanwhile() {
     local feeding
-    taskset -c 1 "$client" --target "$address" --connections 16 feed-from "$corpus/more.ndjson" $((RATE * 30)) $RATE \
+    taskset -c 1 "$MULTIVAC_BUILT_LOAD" --target "$address" --connections 16 feed-from "$corpus/more.ndjson" $((RATE * 30)) $RATE \
         >>"$directory/fed" &
     feeding=$!
     sleep 1

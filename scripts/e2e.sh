@@ -14,40 +14,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 for tool in curl openssl getent python3; do
     command -v $tool >/dev/null || { printf 'e2e: %s is missing\n' $tool >&2; exit 2; }
 done
-if [[ -z ${MULTIVAC_E2E_API:-} ]]; then
-    # With the tests, since the features that they need would otherwise make it another build.
-    built=$(cargo build --locked --workspace --bins --tests --message-format json-render-diagnostics | python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("executable") and message["target"]["kind"] == ["bin"] and not message["profile"]["test"]:
-        print(message["target"]["name"], message["executable"])')
-    while read -r name path; do
-        case $name in
-            multivac-api) export MULTIVAC_E2E_API=$path ;;
-            multivac-worker) export MULTIVAC_E2E_WORKER=$path ;;
-        esac
-    done <<<"$built"
-    exec env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL scripts/test-backends.sh scripts/e2e.sh
-fi
+. scripts/lib.sh
+# With the tests, since the features that they need would otherwise make it another build.
+if [[ -z ${MULTIVAC_BUILT_WORKER:-} ]]; then build --tests; fi
+with_servers e2e
 
 readonly TEXT='The entropy of the universe can be reversed by gathering all of the starlight.'
 readonly INSUFFICIENT='INSUFFICIENT DATA FOR MEANINGFUL ANSWER.'
 
-directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-e2e.XXXXXX")
-running=()
-held=0 broken=0 names=''
-
-clean_up() {
-    local pid
-    for pid in "${running[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${running[@]}"; do
-        timeout 35 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
-    done
-    rm -rf "$directory"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+temporary_directory e2e
 
 fail() {
     printf 'e2e: %s\n' "$*" >&2
@@ -55,39 +30,8 @@ fail() {
     exit 1
 }
 
-# start NAME COMMAND…: in the background, leaves its process in $pid.
-start() {
-    local name=$1
-    shift
-    "$@" </dev/null >>"$directory/$name.log" 2>>"$directory/$name.err.log" &
-    pid=$!
-    running+=("$pid")
-}
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-
-# until SECONDS COMMAND…: tries again until it succeeds.
-until_true() {
-    local deadline=$((SECONDS + $1))
-    shift
-    until "$@"; do
-        [[ $SECONDS -lt $deadline ]] || return 1
-        sleep 0.1
-    done
-}
-
-# rule NAME COMMAND…: one line, and one more in the count.
-rule() {
-    local name=$1
-    shift
-    if "$@"; then
-        held=$((held + 1))
-        printf 'ok      %s\n' "$name"
-    else
-        broken=$((broken + 1)) names+="${names:+; }$name"
-        printf 'BROKEN  %s\n        status %s, %s\n' "$name" "$status" "$(head -c 300 "$directory/body")"
-    fi
-}
+# What a broken rule saw.
+seen() { printf 'status %s, %s' "$status" "$(head -c 300 "$directory/body")"; }
 
 # --- the system -----------------------------------------------------------------------------------------------
 
@@ -102,7 +46,7 @@ readonly BASE=https://localhost:$https
 export MULTIVAC_NAMESPACE=multivac_e2e
 export REDIS_URL=$MULTIVAC_TEST_REDIS_URL MONGO_URL=$MULTIVAC_TEST_MONGO_URL
 
-start_api() { start "api-$1" "$MULTIVAC_E2E_API" --listen "127.0.0.1:$1"; }
+start_api() { start "api-$1" "$MULTIVAC_BUILT_API" --listen "127.0.0.1:$1"; }
 
 # edge DIRECTORY HTTPS HTTP API [NAME=VALUE…]: becomes nginx, as the image's entrypoint does; fails if it does not start.
 edge() {
@@ -173,7 +117,7 @@ start_api "$api_port"
 first_api=$pid
 start_api "$other_port"
 second_api=$pid
-start worker "$MULTIVAC_E2E_WORKER" --health-listen "127.0.0.1:$(free_port)"
+start worker "$MULTIVAC_BUILT_WORKER" --health-listen "127.0.0.1:$(free_port)"
 for port in "$api_port" "$other_port"; do
     until_true 30 curl --silent --noproxy '*' --fail --output /dev/null "http://127.0.0.1:$port/readyz" || fail "an api does not become ready"
 done
@@ -513,5 +457,4 @@ rule 'and no line holds a password, a text or a question' no_secret
 stops() { kill -QUIT "$edge_pid" && until_true 15 eval "! kill -0 $edge_pid 2>/dev/null"; }
 rule 'it stops when it is told to' stops
 
-printf 'e2e: %d rules hold, %d broken%s\n' "$held" "$broken" "${names:+: $names}"
-[[ $broken == 0 ]]
+count_rules e2e

@@ -11,6 +11,7 @@
 # What it returns 0 if no reply was a 5xx; 1 if one was (schemathesis says how to send it again); 2 if something is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/lib.sh
 
 readonly SECONDS_IN_ALL=${1:-60} SEED=${2:-1}
 readonly SCHEMATHESIS=schemathesis==4.32.5
@@ -26,27 +27,12 @@ if [[ ! -x $VENV/bin/schemathesis ]]; then
         { rm -rf "$VENV"; fail "$SCHEMATHESIS could not be installed from PyPI (Debian: python3-venv)"; }
 fi
 
-directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-fuzz.XXXXXX")
-program=''
-clean_up() {
-    [[ -z $program ]] || { kill "$program" 2>/dev/null && wait "$program"; } || true
-    rm -rf "$directory"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-: >"$directory/out"
-env -u REDIS_URL -u MONGO_URL "$PROGRAM" --listen 127.0.0.1:0 --data-dir "$directory/data" --log-format text \
-    </dev/null >>"$directory/out" 2>"$directory/log" &
-program=$!
-for _ in {1..100}; do
-    base=$(sed -n 's/^MultiVAC listens on //p' "$directory/out")
-    if [[ -n $base ]]; then break; fi
-    kill -0 "$program" 2>/dev/null || fail "$PROGRAM ended: $(tail -n 3 "$directory/log")"
-    sleep 0.1
-done
-[[ -n $base ]] || fail "$PROGRAM does not listen"
+temporary_directory fuzz
+unset REDIS_URL MONGO_URL
+start api "$PROGRAM" --listen 127.0.0.1:0 --data-dir "$directory/data" --log-format text
+listens_or_ended() { base=$(sed -n 's/^MultiVAC listens on //p' "$directory/api.log") && [[ -n $base ]] || ! kill -0 "$pid" 2>/dev/null; }
+until_true 10 listens_or_ended || true
+[[ -n $base ]] || fail "$PROGRAM does not listen: $(tail -n 3 "$directory/api.err.log")"
 
 # The one form of body that schemathesis cannot write by itself.
 cat >"$directory/ndjson.py" <<'PYTHON'
@@ -65,8 +51,8 @@ status=0
 (cd "$directory" && PYTHONPATH=. SCHEMATHESIS_HOOKS=ndjson "$VENV/bin/schemathesis" run "$base/openapi.json" --checks not_a_server_error --seed "$SEED" \
     --max-time "$SECONDS_IN_ALL" --request-timeout 30 --exclude-path /multivac/events --no-shrink --warnings off \
     --suppress-health-check all --continue-on-failure) || status=1
-kill -0 "$program" 2>/dev/null || { printf 'fuzz-http: the program died: %s\n' "$(tail -n 5 "$directory/log")" >&2; status=1; }
-if grep -n -m 5 panicked "$directory/log" >&2; then status=1; fi
+kill -0 "$pid" 2>/dev/null || { printf 'fuzz-http: the program died: %s\n' "$(tail -n 5 "$directory/api.err.log")" >&2; status=1; }
+if grep -n -m 5 panicked "$directory/api.err.log" >&2; then status=1; fi
 answered=$(python3 -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1] + "/multivac", timeout=10).status)' "$base") || true
 [[ $answered == 200 ]] || { printf 'fuzz-http: it does not answer any more\n' >&2; status=1; }
 exit $status

@@ -17,59 +17,22 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly COUNT=${1:-100000}
 
-if [[ -z ${MULTIVAC_LOAD_CLIENT:-} ]]; then
-    # Only cargo knows where it puts what it builds.
-    built=$(cargo build --release --locked --workspace --bins --bench load --message-format json-render-diagnostics |
-        python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("executable"):
-        print(message["target"]["name"], message["executable"])')
-    while read -r name path; do
-        case $name in
-            multivac-api) export MULTIVAC_LOAD_API=$path ;;
-            multivac-worker) export MULTIVAC_LOAD_WORKER=$path ;;
-            load) export MULTIVAC_LOAD_CLIENT=$path ;;
-        esac
-    done <<<"$built"
-    # Servers of its own even where others are given: theirs are not empty, and may matter to somebody.
-    exec env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL scripts/test-backends.sh scripts/load.sh "$COUNT"
-fi
+. scripts/lib.sh
 
-directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-load.XXXXXX")
-running=()
+if [[ -z ${MULTIVAC_BUILT_LOAD:-} ]]; then build --release --bench load; fi
+with_servers load "$COUNT"
+unset REDIS_URL MONGO_URL
+temporary_directory load
 failed=
 
-# The processes have 30 seconds to stop, by their own promise.
-stop_all() {
-    local pid
-    for pid in "${running[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
-    for pid in "${running[@]}"; do
-        timeout 35 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
-    done
-    running=()
-}
-trap 'stop_all; rm -rf "$directory"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-free_address() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print("127.0.0.1:%d" % s.getsockname()[1])'; }
-
-# start NAME COMMAND…: in the background, leaves its process in $pid.
-start() {
-    local name=$1
-    shift
-    env -u REDIS_URL -u MONGO_URL "$@" </dev/null >"$directory/$name.log" 2>&1 &
-    pid=$!
-    running+=("$pid")
-}
+free_address() { echo "127.0.0.1:$(free_port)"; }
 
 heading() { printf '\n%s\n' "$1" >>"$directory/table"; }
 
 # measure MODE COUNT: one row of the table, from the client.
 measure() {
     printf 'load: %s\n' "$*" >&2
-    "$MULTIVAC_LOAD_CLIENT" --target "$address" "$@" >>"$directory/table" && return
+    "$MULTIVAC_BUILT_LOAD" --target "$address" "$@" >>"$directory/table" && return
     failed=yes
     printf 'load: %s failed; the last of the logs:\n' "$*" >&2
     tail -n 5 "$directory"/*.log >&2
@@ -97,11 +60,11 @@ full_system() {
     backends=(--redis-url "$MULTIVAC_TEST_REDIS_URL" --mongo-url "$MULTIVAC_TEST_MONGO_URL")
     heading "Full system: api, one worker, Redis, MongoDB"
     address=$(free_address)
-    start api "$MULTIVAC_LOAD_API" --listen "$address" "${backends[@]}"
+    start api "$MULTIVAC_BUILT_API" --listen "$address" "${backends[@]}"
     api=$pid
     measure feed "$COUNT"
     measure --seed 2 bulk "$COUNT"
-    start worker "$MULTIVAC_LOAD_WORKER" --health-listen "$(free_address)" "${backends[@]}"
+    start worker "$MULTIVAC_BUILT_WORKER" --health-listen "$(free_address)" "${backends[@]}"
     worker=$pid
     measure learned $((2 * COUNT))
     ask_and_wait
@@ -116,7 +79,7 @@ embedded() {
     local api learning
     heading "Embedded: one process"
     address=$(free_address)
-    start embedded "$MULTIVAC_LOAD_API" --listen "$address" --data-dir "$directory/data"
+    start embedded "$MULTIVAC_BUILT_API" --listen "$address" --data-dir "$directory/data"
     api=$pid
     (measure learned $((2 * COUNT)) && [[ -z $failed ]]) &
     learning=$!

@@ -1,64 +1,41 @@
 #!/usr/bin/env python3
-"""Makes a fresh mongod on 127.0.0.1 a replica set of one: mongo-initiate.py PORT
+"""Makes a fresh mongod a replica set of one member, since only a replica set tells of changes:
 
-Waits for it to listen, sends replSetInitiate and returns when it is primary; status 1 and the reason
-if that takes over 30 seconds. It speaks MongoDB's wire protocol (one OP_MSG there, one back), so that
-neither mongosh nor a driver has to be installed for two commands.
+    mongo-initiate.py [HOST:]PORT        127.0.0.1 unless a host is given
+
+Waits until mongod listens, initiates the set rs0 with this address as its member, and returns when mongod is the primary.
+Doing it again does no harm. Needs pymongo: python3 -m pip install pymongo
+Status 1 and the reason if mongod is not the primary within 30 seconds; 2 if the call is wrong or pymongo is missing.
 """
-import socket
-import struct
 import sys
 import time
 
-OP_MSG = 2013
+
+def fail(status, message):
+    print(message, file=sys.stderr)
+    sys.exit(status)
 
 
-def bson(document):
-    """Encodes strings, whole numbers, dictionaries and lists, which is all that the two commands hold."""
-    body = b""
-    for key, value in document.items():
-        name = key.encode() + b"\0"
-        if isinstance(value, str):
-            text = value.encode() + b"\0"
-            body += b"\x02" + name + struct.pack("<i", len(text)) + text
-        elif isinstance(value, int):
-            body += b"\x10" + name + struct.pack("<i", value)
-        elif isinstance(value, list):
-            body += b"\x04" + name + bson({str(i): item for i, item in enumerate(value)})
-        else:
-            body += b"\x03" + name + bson(value)
-    return struct.pack("<i", len(body) + 5) + body + b"\0"
+host, _, port = sys.argv[-1].rpartition(":")
+if len(sys.argv) != 2 or not port.isdecimal():
+    fail(2, __doc__.strip())
+address = f"{host or '127.0.0.1'}:{port}"
+try:
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+except ImportError:
+    fail(2, "mongo-initiate: pymongo is missing: python3 -m pip install pymongo")
 
-
-def run(port, command):
-    """Sends one command to the database admin; returns the reply's BSON as it came."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        message = struct.pack("<IB", 0, 0) + bson({**command, "$db": "admin"})
-        connection.sendall(struct.pack("<iiii", len(message) + 16, 1, 0, OP_MSG) + message)
-        with connection.makefile("rb") as replies:
-            length = struct.unpack("<i", replies.read(4))[0]
-            return replies.read(length - 4)
-
-
-def main(port):
-    members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
-    deadline = time.monotonic() + 30
-    problem = "it does not answer"
+problem = "it does not become the primary"
+deadline = time.monotonic() + 30
+with MongoClient(address, directConnection=True, serverSelectionTimeoutMS=1000) as mongod:
     while time.monotonic() < deadline:
         try:
-            # A boolean (type 8) that is true. Initiating again what is initiated is refused and does no harm.
-            if b"\x08isWritablePrimary\0\x01" in run(port, {"hello": 1}):
-                return 0
-            run(port, {"replSetInitiate": {"_id": "rs0", "members": members}})
-            problem = "it does not become primary"
-        except OSError as error:
-            problem = str(error)
-        except struct.error:
-            problem = "it closed the connection"
+            if mongod.admin.command("hello")["isWritablePrimary"]:
+                sys.exit(0)
+            mongod.admin.command("replSetInitiate", {"_id": "rs0", "members": [{"_id": 0, "host": address}]})
+        except PyMongoError as error:
+            if getattr(error, "code", None) != 23:  # AlreadyInitialized: then it only has to become the primary
+                problem = error
         time.sleep(0.1)
-    print(f"mongo-initiate: mongod on port {port}: {problem}", file=sys.stderr)
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+fail(1, f"mongo-initiate: mongod at {address}: {problem}")

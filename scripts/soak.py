@@ -22,7 +22,7 @@ REDIS_BOUND = MAX_QUEUED_BYTES * 5 // 4 + MAX_QUEUED * 300 + (16 << 20)
 WORKER_BOUND = 160 << 20
 
 WORDS = [f"{a}{b}" for a in ("star", "light", "dust", "heat", "void", "wave", "core", "time")
-         for b in ("", "s", "less", "ward", "born", "fall", "ring", "line")]
+         for b in ("", "s", "less", "ward", "born", "fall", "fold", "line")]
 
 
 def text(rng, number):
@@ -155,9 +155,9 @@ class Soak:
     def run(self):
         redis_url, mongo_url = os.environ["MULTIVAC_TEST_REDIS_URL"], os.environ["MULTIVAC_TEST_MONGO_URL"]
         servers = ["--redis-url", redis_url, "--mongo-url", mongo_url]
-        api = self.start("api", [os.environ["MULTIVAC_SOAK_API"], "--listen", self.api_address, "--max-queued",
+        api = self.start("api", [os.environ["MULTIVAC_BUILT_API"], "--listen", self.api_address, "--max-queued",
                                  str(MAX_QUEUED), "--max-queued-bytes", str(MAX_QUEUED_BYTES), *servers])
-        worker = self.start("worker", [os.environ["MULTIVAC_SOAK_WORKER"], "--health-listen", self.worker_address,
+        worker = self.start("worker", [os.environ["MULTIVAC_BUILT_WORKER"], "--health-listen", self.worker_address,
                                        "--concurrency", "1", *servers])
         for address in (self.api_address, self.worker_address):
             wait_ready(address)

@@ -14,25 +14,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly MINUTES=${1:-10} OUTPUT=${2:-soak}
 
-if [[ -z ${MULTIVAC_SOAK_API:-} ]]; then
-    # Only cargo knows where it puts what it builds.
-    built=$(cargo build --release --locked --workspace --bins --message-format json-render-diagnostics |
-        python3 -c '
-import json, sys
-for message in map(json.loads, sys.stdin):
-    if message.get("executable"):
-        print(message["target"]["name"], message["executable"])')
-    while read -r name path; do
-        case $name in
-            multivac-api) export MULTIVAC_SOAK_API=$path ;;
-            multivac-worker) export MULTIVAC_SOAK_WORKER=$path ;;
-        esac
-    done <<<"$built"
-fi
-if [[ -z ${MULTIVAC_SOAK_INSIDE:-} ]]; then
-    # Servers of its own even where others are given: theirs are not empty, and may matter to somebody.
-    exec env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL MULTIVAC_SOAK_INSIDE=yes \
-        scripts/test-backends.sh scripts/soak.sh "$MINUTES" "$OUTPUT"
-fi
+. scripts/lib.sh
+
+if [[ -z ${MULTIVAC_BUILT_API:-} ]]; then build --release; fi
+with_servers soak "$MINUTES" "$OUTPUT"
 mkdir -p "$OUTPUT"
 exec python3 scripts/soak.py "$MINUTES" "$OUTPUT"

