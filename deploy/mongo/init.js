@@ -1,5 +1,5 @@
-// Run by mongosh at every `docker compose up`: makes mongod a replica set of one, and the applications' user, who can
-// touch their database and nothing else. What is there already stays, but for the passwords, which become the files'.
+// mongosh runs this at every `docker compose up`: it makes mongod a replica set of one member and creates the applications'
+// user, who may use their own database and nothing else. What exists is kept, but the passwords become those of the files.
 const fs = require("fs");
 const secret = (name) => fs.readFileSync(`/run/secrets/mongo/${name}`, "utf8").trim();
 
@@ -7,7 +7,7 @@ const admin = db.getSiblingDB("admin");
 try {
   admin.auth("root", secret("root_password"));
 } catch (refused) {
-  // scripts/setup.sh --rotate mongo has left those before, the last one first.
+  // scripts/setup.sh --rotate mongo keeps the previous passwords here, the latest first.
   const before = secret("root_password.old").split("\n");
   const known = before.some((password) => {
     try {

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Run by the image's entrypoint: finds the api's replicas, then leaves a watcher behind that has nginx read its
-# configuration again, without dropping a connection, when
+# Run by the image's entrypoint: finds the api's replicas, and starts a watcher in the background that reloads nginx's
+# configuration, without dropping a connection, when
 #
-# - the replicas have changed: every address of MULTIVAC_EDGE_API's names that says it is ready. nginx itself asks DNS
-#   only once, at its start. Where none is ready there is none: one that does not know everything yet would say that it
-#   knows no answer, and the last answers are better. While DNS does not answer, or a replica is too busy to, what was
-#   so stays so;
-# - the certificate or its key has changed. nginx has copies of them: a pair that does not fit stays out of its way.
+# - the replicas have changed. A replica is every address of MULTIVAC_EDGE_API's names whose /readyz is 200; nginx itself
+#   asks DNS only once, at its start. A replica that is not ready gets no questions, even if no other is left: with an
+#   unfilled index it would say that it has no answer, and the last answers kept by nginx are better. While DNS does not
+#   answer, or a replica is too busy to, the last known state is kept;
+# - the certificate or its key has changed. nginx reads copies, so that a pair that does not fit never reaches it.
 #
-# (Who may change data is read by nginx at every request.)
+# nginx reads the list of users at every request by itself.
 set -eu
 umask 077
 
@@ -18,12 +18,12 @@ pid=$MULTIVAC_EDGE_DIR/nginx.pid
 crt=$MULTIVAC_EDGE_DIR/tls.crt
 key=$MULTIVAC_EDGE_DIR/tls.key
 
-# Port 9 discards: a replica that is never there.
-nobody=127.0.0.1:9
+# An upstream needs at least one server. Nothing listens on the discard port.
+no_replica=127.0.0.1:9
 
 say() { echo "multivac edge: $*" >&2; }
 
-# The addresses of every name, sorted; a name that is not found has none.
+# Prints the addresses of every name, sorted; a name that is not found has none.
 addresses() {
     for target in $(echo "$MULTIVAC_EDGE_API" | tr ',' ' '); do
         port=${target##*:}
@@ -33,13 +33,13 @@ addresses() {
     done | sort -u
 }
 
-# ready BEFORE ADDRESS…: which of them are ready, or were before and have not said otherwise.
+# ready BEFORE ADDRESS…: prints those that are ready, and those that were ready before and do not answer in time.
 ready() {
     before=" $1 "
     shift
     for address in "$@"; do
         outcome=0
-        # Longer than the api itself waits for its servers.
+        # Longer than the api's /readyz itself may take.
         curl --noproxy '*' --silent --fail --max-time 5 --output /dev/null "http://$address/readyz" || outcome=$?
         case $outcome in
             0) echo "$address" ;;
@@ -48,7 +48,7 @@ ready() {
     done
 }
 
-# A failed replica is left alone for a second, within which it is found not to be ready.
+# nginx avoids a failed replica for a second; within that time the watcher finds that it is not ready.
 servers() {
     for address in "$@"; do echo "server $address max_fails=2 fail_timeout=1s;"; done >"$upstream.new"
     mv "$upstream.new" "$upstream"
@@ -56,10 +56,10 @@ servers() {
 
 certificate() { cat "$MULTIVAC_EDGE_CERTIFICATE" "$MULTIVAC_EDGE_KEY" 2>/dev/null | cksum; }
 
-# reload: tries the configuration as it is now, then has nginx take it up.
+# reload: checks the configuration, then has nginx read it again.
 reload() { nginx -t -q -c "$conf" 2>/dev/null && nginx -s reload -c "$conf" 2>/dev/null; }
 
-# take_certificate: has nginx take up the pair that is there now; 1, and all as it was, where it does not fit.
+# take_certificate: has nginx use the certificate and key as they are now; 1 if they do not fit, and nothing is changed.
 take_certificate() {
     cp "$crt" "$crt.old" && cp "$key" "$key.old" || return 1
     if cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt" && cp "$MULTIVAC_EDGE_KEY" "$key" && reload; then
@@ -76,7 +76,7 @@ watch() {
         if [ -s "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null; then
             started=yes
         elif [ -n "$started" ]; then
-            return # with nginx
+            return # nginx has ended
         else
             continue
         fi
@@ -84,7 +84,7 @@ watch() {
         if [ -n "$there" ]; then
             now=$(echo $(ready "$known_servers" $there))
             if [ "$now" != "$known_servers" ]; then
-                servers ${now:-$nobody}
+                servers ${now:-$no_replica}
                 if reload; then
                     say "replicas: ${now:-none}"
                     known_servers=$now
@@ -96,7 +96,7 @@ watch() {
             if take_certificate; then
                 say "the certificate has changed"
             else
-                say "the certificate and its key do not fit, or are not there; going on with those before"
+                say "the certificate and its key do not fit or are missing; keeping the previous ones"
             fi
             known_certificate=$now
         fi
@@ -107,6 +107,6 @@ known=$(certificate)
 cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt"
 cp "$MULTIVAC_EDGE_KEY" "$key"
 first=$(echo $(ready '' $(addresses)))
-servers ${first:-$nobody}
+servers ${first:-$no_replica}
 say "replicas: ${first:-none yet}"
 watch "$first" "$known" &
