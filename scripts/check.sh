@@ -1,17 +1,26 @@
 #!/usr/bin/env bash
-# All of CI, in order: format, clippy with warnings as errors, all tests against a real Redis and a real
-# MongoDB, the rules of the edge with a real nginx, a short fuzz run over HTTP, documentation with warnings as errors.
+# All of CI, in order: format, layout and wording of the code, clippy with warnings as errors, licences and advisories of the
+# dependencies, all tests against a real Redis and a real MongoDB, the rules of the edge with a real nginx, a short fuzz run
+# over HTTP, documentation with warnings as errors.
 #
 #     scripts/check.sh             a few minutes once the dependencies are built
 #     scripts/check.sh --images    also builds the images and tests docker compose (compose-test.sh)
 #
-# What it needs   Rust (cargo, rustfmt, clippy), a C compiler, python3; test-backends.sh gets the servers.
+# What it needs   Rust (cargo, rustfmt, clippy), a C compiler, git, python3; test-backends.sh installs the servers.
+#                 cargo-deny for the licences and advisories, which are SKIPPED without it.
 # What it returns 0 if every step passed. All steps run, so that one failure does not hide the next; the last
 #                 line is always the totals of all tests, `N passed, N failed`.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
-# The public rust images come without these two.
+# rust-toolchain.toml names a toolchain. Where rustup does not have it and may not install it, the default one serves if it
+# is of the same release under another name.
+release=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
+if ! cargo --version >/dev/null 2>&1 && [[ $(cargo +stable --version 2>/dev/null) == "cargo $release "* ]]; then
+    export RUSTUP_TOOLCHAIN=stable
+fi
+
+# The public Rust images come without these two.
 for part in rustfmt clippy; do
     name=${part/rustfmt/fmt}
     if ! cargo "$name" --version >/dev/null 2>&1 && command -v rustup >/dev/null; then rustup component add "$part"; fi
@@ -22,6 +31,7 @@ command -v cargo >/dev/null || missing+=("cargo (https://rustup.rs)")
 cargo fmt --version >/dev/null 2>&1 || missing+=("rustfmt (rustup component add rustfmt)")
 cargo clippy --version >/dev/null 2>&1 || missing+=("clippy (rustup component add clippy)")
 command -v cc >/dev/null || missing+=("a C compiler (Debian: gcc)")
+command -v git >/dev/null || missing+=("git")
 command -v python3 >/dev/null || missing+=("python3")
 if [[ ${#missing[@]} -gt 0 ]]; then
     printf 'check: missing: %s\n' "${missing[@]}" >&2
@@ -44,12 +54,36 @@ step() {
 # CI=1: a backend that is not there is a failed test here, never a skipped one.
 tests() { CI=1 scripts/test-backends.sh cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"; }
 
+# Reported only, until the last moves of the code are done.
+tree() { scripts/check-tree.sh || true; }
+
+# As deny.toml says. The list of advisories has to be fetched; all else is known without a network.
+licences() {
+    if ! cargo deny --version >/dev/null 2>&1; then
+        echo 'check: SKIPPED: licences and advisories: cargo-deny is not installed (cargo install --locked cargo-deny)'
+        return
+    fi
+    local deny=(cargo deny --locked check --hide-inclusion-graph) said failed=0
+    "${deny[@]}" bans licenses sources || failed=1
+    if said=$("${deny[@]}" advisories 2>&1); then
+        printf '%s\n' "$said"
+    elif [[ $said == *'failed to fetch advisory database'* ]]; then
+        echo 'check: SKIPPED: advisories: their database cannot be reached'
+    else
+        printf '%s\n' "$said"
+        failed=1
+    fi
+    return $failed
+}
+
 # The rules of the edge, each of which counts as a test.
 edge() { scripts/e2e.sh 2>&1 | tee -a "$log"; }
 compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
 step format cargo fmt --all --check
+step tree tree
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
+step licences licences
 step tests tests
 step edge edge
 [[ ${1:-} != --images ]] || step compose compose
