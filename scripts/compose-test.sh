@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the images, starts docker-compose.yml as a new user does, and does the main job through https:
+# Builds the images, starts docker-compose.yml as a new user does, and feeds and asks through https:
 #
 #     scripts/compose-test.sh
 #
-# What it does    A project of its own (name, ports, secrets, volumes), which it takes away at the end; the images stay,
-#                 as multivac-api:compose-test and multivac-worker:compose-test. Looks at what the containers may do and
+# What it does    Uses a project of its own (name, ports, secrets, volumes), which it removes at the end; the images stay,
+#                 as multivac-api:compose-test and multivac-worker:compose-test. Checks what the containers may do and
 #                 what docker inspect shows; feeds 10,000 data while the workers are scaled from 2 to 4 to 1, counts
 #                 them, restarts everything and counts again; scales the api under questions.
 # What it needs   A Docker engine with compose 2.24 or newer; curl, openssl, python3.
@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if ! docker info >/dev/null 2>&1 || ! docker compose version >/dev/null 2>&1; then
     echo 'compose-test: SKIPPED: there is no Docker engine here, or no docker compose'
-    # What CI skips, nobody has tested.
+    # In CI a skipped test is a failed one.
     [[ -n ${CI:-} ]] && exit 1 || exit 0
 fi
 for tool in curl openssl python3; do
@@ -33,7 +33,7 @@ readonly SECRETS=$directory/secrets
 export MULTIVAC_VERSION=compose-test MULTIVAC_SECRETS=$SECRETS MULTIVAC_ENV_FILE=$directory/env
 MULTIVAC_HTTPS_PORT=$(free_port) MULTIVAC_HTTP_PORT=$(free_port)
 export MULTIVAC_HTTPS_PORT MULTIVAC_HTTP_PORT
-# The rules of the edge are e2e.sh's; here the load shall pass.
+# e2e.sh tests the limits of the edge; here the load must get through.
 export MULTIVAC_EDGE_RATE=1000 MULTIVAC_EDGE_BURST=1000
 readonly BASE=https://localhost:$MULTIVAC_HTTPS_PORT
 touch "$directory/env"
@@ -157,20 +157,20 @@ own_database_only() {
 }
 rule "the applications' user can touch its own database only" own_database_only
 redis_refuses() { saw=$(compose exec -T redis redis-cli ping 2>&1) && [[ $saw == *NOAUTH* ]]; }
-rule 'Redis wants its password' redis_refuses
+rule 'Redis requires its password' redis_refuses
 redis_is_safe() { saw=$(compose exec -T redis sh -c 'REDISCLI_AUTH=$(sed -n "s/^requirepass //p" /run/secrets/redis/redis.conf) redis-cli config get "append*" maxmemory-policy' | xargs) && [[ $saw == *'appendonly yes'* && $saw == *'appendfsync always'* && $saw == *'maxmemory-policy noeviction'* ]]; }
 rule 'Redis writes everything down and evicts nothing' redis_is_safe
 
 # --- the main job ---------------------------------------------------------------------------------------------------
 
-rule 'it knows nothing yet' answer_is "$INSUFFICIENT"
+rule 'without data it has no answer' answer_is "$INSUFFICIENT"
 refused() { saw=$(curl --silent --noproxy '*' --cacert "$SECRETS/edge/tls.crt" --write-out '%{http_code}' --output /dev/null "$BASE/multivac/data" -d data=x) && [[ $saw == 401 ]]; }
-rule 'without a password nobody feeds it' refused
+rule 'feeding needs a password' refused
 feed() { saw=$(request "$BASE/multivac/data" --data-urlencode "data=$1") && datum=$(sed -n 's/.*"id":"\(.*\)".*/\1/p' <<<"$saw") && [[ -n $datum ]]; }
 rule 'it is fed' feed "$TEXT"
 rule 'it answers' until_true 20 answer_is "$TEXT"
 retracts() { saw=$(request -X DELETE --write-out '%{http_code}' "$BASE/multivac/data/$datum") && [[ $saw == 204 ]] && answer_is "$INSUFFICIENT" && answer_is "$INSUFFICIENT"; }
-rule 'it takes back' retracts
+rule 'it retracts' retracts
 
 # --- 10,000 data while the workers come and go -------------------------------------------------------------------------
 
@@ -198,11 +198,11 @@ rule '3,000 data with 2 workers' feed_many 0 3000
 rule '4,000 more while they become 4' while_fed 3000 7000 4
 rule '3,000 more while they become 1' while_fed 7000 10000 1
 all_learned() { saw=$(request "$BASE/multivac/stats") && [[ $(stat queued) == 0 && $(stat processing) == 0 ]]; }
-timed 'learning the rest' rule 'nothing waits any more' until_true 180 all_learned
+timed 'learning the rest' rule 'the queue becomes empty' until_true 180 all_learned
 counts() { saw=$(request "$BASE/multivac/stats") && [[ $(stat accepted) == 10001 && $(stat learned) == 10000 && $(stat retracted) == 1 && $(stat dead) == 0 ]]; }
 rule 'all 10,000 are learned, once each' counts
 given_ids() { saw="$(cat "$directory"/ids-* | wc -l) ids, $(cat "$directory"/ids-* | sort -u | wc -l) of them different" && [[ $saw == '10000 ids, 10000 of them different' ]]; }
-rule 'each got an id of its own' given_ids
+rule 'each has an id of its own' given_ids
 stored_ids() {
     compose exec -T mongo mongosh --quiet --norc 'mongodb://mongo/?directConnection=true' --eval '
         db.getSiblingDB("multivac").auth("multivac", fs.readFileSync("/run/secrets/mongo/app_password", "utf8"));
@@ -212,20 +212,20 @@ stored_ids() {
 rule 'and those are the ids that are stored' stored_ids
 
 worker_status() { saw=$(compose exec -T worker multivac-worker status 2>&1) && [[ $saw == *learned*10000* ]]; }
-rule "the worker's own commands say the same" worker_status
+rule "the worker's status says the same" worker_status
 
 # --- replicas of the api come and go under questions -------------------------------------------------------------------
 
 ask_all_the_while() {
     while [[ ! -e $directory/asked-enough ]]; do
-        # By HTTP/1.1; see e2e.sh for what nginx does to HTTP/2 in the instant of a reload.
+        # By HTTP/1.1; e2e.sh explains what nginx does to HTTP/2 in the instant of a reload.
         request --http1.1 --output /dev/null --write-out '%{http_code}\n' "$BASE/multivac/stats" >>"$directory/asked" || echo failed >>"$directory/asked"
     done
 }
 ask_all_the_while &
 running+=($!)
 asking=$!
-# As it came: compose decorates what it shows.
+# From docker, since compose adds the service's name to each line.
 log_of() { compose ps --all --quiet "$@" | xargs -n 1 docker logs 2>&1; }
 known_replicas() { saw=$(log_of nginx | sed -n 's/^multivac edge: replicas://p' | tail -n 1 | wc -w) && [[ $saw == "$1" ]]; }
 more_replicas() { compose up --detach --no-recreate --scale api=3 api && until_true 30 known_replicas 3; }
@@ -243,8 +243,8 @@ say "asked meanwhile: $saw"
 restarts() { compose down --timeout 20 && compose up --detach --wait; }
 timed 'stopping and starting everything' rule 'all of it is stopped and started again' restarts
 rule 'it has lost nothing' until_true 30 counts
-rule 'it answers' feed "$TEXT"
-rule 'as before' until_true 20 answer_is "$TEXT"
+rule 'it can be fed again' feed "$TEXT"
+rule 'and answers as before' until_true 20 answer_is "$TEXT"
 old_mongo=$(<"$SECRETS/mongo/app_password") old_root=$(<"$SECRETS/mongo/root_password") old_redis=$(<"$SECRETS/app/redis_url")
 mongo_takes() { # USER DATABASE PASSWORD
     saw=$(compose exec -T mongo mongosh --quiet --norc 'mongodb://mongo/?directConnection=true' --eval "
@@ -257,11 +257,11 @@ rotates() {
         compose run --rm -T mongo-init && compose restart api worker && compose up --detach --wait
 }
 timed 'changing every password' rule 'every password is changed' rotates
-# The databases' own, past the cases that the shell quotes: these are hexadecimal.
+# Quoting is not needed, since the passwords are hexadecimal.
 old_ones() { ! mongo_takes multivac multivac "$old_mongo" && [[ $saw == *AuthenticationFailed* ]] && ! mongo_takes root admin "$old_root" && mongo_takes root admin "$(<"$SECRETS/mongo/root_password")"; }
 rule 'the old ones are refused, the new ones taken' old_ones
-rule 'and it still knows' until_true 30 answer_is "$TEXT"
-rule 'and learns' feed 'The stars are going out.'
+rule 'it still answers' until_true 30 answer_is "$TEXT"
+rule 'it still learns' feed 'The stars are going out.'
 
 log_is_clean() {
     log_of nginx | grep '^{' | python3 -c 'import json, sys

@@ -4,10 +4,10 @@
 #     scripts/cost.sh [COUNT [DIRECTORY]]     100,000 data unless given
 #
 # What it does    Makes COUNT data out of the text on this machine (corpus.py; a directory that it made before is used
-#                 as it is), builds the release, and starts multivac-api, embedded, on the first core alone: HTTP, the
-#                 queue, learning, the index and the answers. Four clients on the other core feed it all data, then ask
-#                 5,000 questions, one after the other each, while nothing is fed; then again while 1,000 data a second
-#                 come in through /multivac/data; then the standing question, both ways.
+#                 as it is), builds the release, and runs multivac-api, embedded, on the first core alone: HTTP, the
+#                 queue, learning, the index and the answers. Four clients on the other core feed all data and then ask
+#                 5,000 questions, each client one after the other, while nothing is fed; then again while 1,000 data a
+#                 second are fed through /multivac/data; then the standing question, both ways.
 # What it needs   python3, two cores, and a machine with nothing else to do. No servers, no network. Some two minutes once built.
 # What it returns One table on the standard output. Status 1 if anything failed or was refused, or if the 99th
 #                 percentile was not under 10 ms while nothing was fed, or not under 25 ms while it was.

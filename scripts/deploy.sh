@@ -20,7 +20,7 @@ tar --create --gzip docker-compose.yml deploy scripts/setup.sh |
 set -euo pipefail
 cd multivac
 scripts/setup.sh
-# With an end to its last line, whoever wrote that.
+# The last sed command adds a newline to the last line if it has none.
 sed -i '/^MULTIVAC_VERSION=/d; /^MULTIVAC_REGISTRY=/d; $a\' .env
 printf 'MULTIVAC_VERSION=%s\nMULTIVAC_REGISTRY=%s\n' "$1" "${2,,}" >>.env
 docker compose pull --quiet api worker

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Walks every rule of the edge with curl: real nginx with the configuration of deploy/nginx in front of two
+# Tries every rule of the edge with curl: a real nginx with the configuration of deploy/nginx in front of two
 # multivac-api and a multivac-worker on Redis and MongoDB. No Docker.
 #
 #     scripts/e2e.sh
 #
 # What it does    Builds the programs, starts all of it on free ports of 127.0.0.1 in a temporary directory, with secrets
-#                 made by setup.sh, looks at each rule, and ends what it started.
+#                 made by setup.sh, tries each rule, and ends what it started.
 # What it needs   what test-backends.sh needs, curl, openssl, getent.
-# What it returns 0 if every rule holds, else 1; a line for each rule, and the last line counts them. About a minute.
+# What it returns 0 if every rule holds, else 1; a line for each rule, and the last line counts them. About two minutes once built.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,7 +15,7 @@ for tool in curl openssl getent python3; do
     command -v $tool >/dev/null || { printf 'e2e: %s is missing\n' $tool >&2; exit 2; }
 done
 . scripts/lib.sh
-# With the tests, since the features that they need would otherwise make it another build.
+# With the tests, since without the features that they need cargo would build everything twice.
 if [[ -z ${MULTIVAC_BUILT_WORKER:-} ]]; then build --tests; fi
 with_servers e2e
 
@@ -48,11 +48,12 @@ export REDIS_URL=$MULTIVAC_TEST_REDIS_URL MONGO_URL=$MULTIVAC_TEST_MONGO_URL
 
 start_api() { start "api-$1" "$MULTIVAC_BUILT_API" --listen "127.0.0.1:$1"; }
 
-# edge DIRECTORY HTTPS HTTP API [NAME=VALUE…]: becomes nginx, as the image's entrypoint does; fails if it does not start.
+# edge DIRECTORY HTTPS HTTP API [NAME=VALUE…]: does what the image's entrypoint does, and replaces this process by
+# nginx; fails if nginx does not start.
 edge() {
     local run=$1 nginx=(nginx)
     [[ -z ${MULTIVAC_TEST_NGINX:-} ]] || nginx=("$MULTIVAC_TEST_NGINX")
-    # Root's workers would be nobody, who cannot read the secrets; the image has no root.
+    # Run by root, nginx's workers would run as `nobody`, who cannot read the secrets. The image does not run as root.
     local as='daemon off;'
     [[ $(id -u) != 0 ]] || as+=' user root root;'
     export MULTIVAC_EDGE_DIR=$run MULTIVAC_EDGE_LISTEN=127.0.0.1:$2 MULTIVAC_EDGE_REDIRECT_LISTEN=127.0.0.1:$3 \
@@ -69,7 +70,7 @@ import os, re, sys
 text = open(sys.argv[1]).read()
 print(re.sub(r"\$\{(MULTIVAC_EDGE_\w+)\}", lambda found: os.environ.get(found[1], found[0]), text))
 RENDER
-    # It leaves the watcher behind, which ends with nginx.
+    # The watcher that it starts ends with nginx.
     deploy/nginx/docker-entrypoint.d/30-edge-watch.sh
     exec "${nginx[@]}" -c "$run/nginx.conf" -g "$as"
 }
@@ -88,14 +89,14 @@ send() {
     [[ $status != 000 ]] || status="none (curl's error $error)"
 }
 
-# as_susan …: with the right password, which no process list shows.
+# as_susan …: sends with the right password, which does not show in a list of processes.
 as_susan() { send --config <(printf 'user = "susan:%s"' "$PASSWORD") "$@"; }
 
 body_is() { [[ $status == "$1" && $(<"$directory/body") == "$2" ]]; }
 
 header() { tr -d '\r' <"$directory/head" | awk -v name="$1" 'BEGIN { FS = ": " } tolower($1) == tolower(name) { print substr($0, length($1) + 3) }'; }
 
-# is_problem STATUS: as the api's problems are, with a trace.
+# is_problem STATUS: the reply is a problem document like the api's, with a trace id.
 is_problem() {
     [[ $status == "$1" && $(header content-type) == application/problem+json ]] || return 1
     python3 - "$directory/body" "$1" <<'CHECK' 2>/dev/null
@@ -122,7 +123,7 @@ for port in "$api_port" "$other_port"; do
     until_true 30 curl --silent --noproxy '*' --fail --output /dev/null "http://127.0.0.1:$port/readyz" || fail "an api does not become ready"
 done
 
-# Without what it needs to be safe.
+# nginx does not start without what makes it safe.
 refuses() { # WHAT SETTING
     local refused=0
     (edge "$directory/refused" 1 2 127.0.0.1:9 "$1") >"$directory/refused.log" 2>&1 || refused=$?
@@ -132,7 +133,7 @@ refuses() { # WHAT SETTING
 echo '# nobody' >"$directory/nobody"
 rule 'no htpasswd, no start' refuses "MULTIVAC_EDGE_HTPASSWD=$directory/none"
 rule 'an empty htpasswd, no start' refuses "MULTIVAC_EDGE_HTPASSWD=$directory/empty"
-rule 'an htpasswd that names nobody, no start' refuses "MULTIVAC_EDGE_HTPASSWD=$directory/nobody"
+rule 'an htpasswd without users, no start' refuses "MULTIVAC_EDGE_HTPASSWD=$directory/nobody"
 rule 'no certificate, no start' refuses "MULTIVAC_EDGE_CERTIFICATE=$directory/none"
 rule 'no key, no start' refuses "MULTIVAC_EDGE_KEY=$directory/none"
 
@@ -142,9 +143,9 @@ until_true 15 get_is /healthz 200 || fail "the edge does not answer"
 
 # TLS.
 redirects() { send "http://127.0.0.1:$http/multivac?x=1" && [[ $status == 308 && $(header location) == "https://127.0.0.1:$https/multivac?x=1" ]]; }
-rule 'http leads to https' redirects
+rule 'http redirects to https' redirects
 plain_health() { send "http://127.0.0.1:$http/healthz" && body_is 200 ok; }
-rule 'nginx says over http that it runs' plain_health
+rule "/healthz over http is nginx's own" plain_health
 speaks() { [[ $(curl_edge --output /dev/null --write-out '%{http_version}' "$@" "$BASE/zzz") == 2 ]]; }
 rule 'TLS 1.3 with HTTP/2' speaks --tlsv1.3
 rule 'TLS 1.2 with HTTP/2' speaks --tlsv1.2 --tls-max 1.2
@@ -158,9 +159,9 @@ guarded() {
 }
 headers_of() { send "$BASE$1" && guarded && [[ $(header content-security-policy) == "default-src 'none'; "* ]]; }
 rule 'security headers on a reply' headers_of /zzz
-rule 'security headers on what the edge says itself' headers_of /nothing
+rule 'security headers on an error of the edge' headers_of /nothing
 console() { send -H 'Accept: text/html' "$BASE/" && guarded && [[ $status == 200 && $(header content-security-policy) == *"script-src 'unsafe-inline'"* && $(header content-security-policy | wc -l) == 1 ]]; }
-rule 'the console with its own policy' console
+rule 'the console has its own content security policy' console
 
 # Open and closed.
 text_of() { send "$BASE$1" && body_is 200 "$2"; }
@@ -178,7 +179,7 @@ for path in /metrics /readyz /metrics/ //metrics /%6detrics /multivac/../metrics
     rule "GET $path is not there" closed "$path"
 done
 
-# Who may change data.
+# Users.
 asks_who() { send -X "$1" "$BASE$2" && is_problem 401 && [[ $(header www-authenticate) == 'Basic realm="MultiVAC"' ]]; }
 for method in POST PUT PATCH DELETE ERASE; do
     rule "$method without a password" asks_who $method /multivac/data
@@ -189,8 +190,8 @@ rule 'GET /docs without a password' asks_who GET /docs
 wrong() { send --user "$1" "$BASE/multivac/data" -d data=x && is_problem 401; }
 rule 'a wrong password' wrong susan:multivac
 wrong_place() { send --user 'password-for-a-name:' -X POST "$BASE/nothing" && is_problem 401; }
-rule 'what is not there asks who as well' wrong_place
-rule 'an unknown name' wrong "calvin:$PASSWORD"
+rule 'a path that does not exist needs a password as well' wrong_place
+rule 'an unknown user name' wrong "calvin:$PASSWORD"
 rule 'no password at all' wrong susan:
 docs() { as_susan "$BASE/docs" && [[ $status == 200 || $status == 404 ]]; }
 rule 'GET /docs with the password reaches the api' docs
@@ -202,20 +203,20 @@ new_person() {
     send --user "lenny:$password" "$BASE/multivac/data" -d data=robot && [[ $status == 200 ]] &&
         MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --remove-user lenny 2>/dev/null && send --user "lenny:$password" "$BASE/multivac/data" -d data=x && is_problem 401
 }
-rule 'a person is let in and out at once' new_person
+rule 'a user is added and removed at once' new_person
 bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary $'{"data":"One."}\n{"data":"Two."}\n' && [[ $status == 200 && $(json_of accepted) == 2 ]]; }
 rule 'bulk with the password' bulk
 
 # Traces.
 readonly TRACE=0af7651916cd43dd8448eb211c80319c
 traced() { as_susan "$BASE/multivac/data" -d other=x -H "traceparent: $1" && is_problem 400 && [[ $(json_of trace_id) == "$2" ]]; }
-rule 'the trace goes through to the api' traced "00-$TRACE-b7ad6b7169203331-01" $TRACE
+rule 'the trace of the client reaches the api' traced "00-$TRACE-b7ad6b7169203331-01" $TRACE
 own_trace() { send "$BASE/nothing" -H "traceparent: 00-$TRACE-b7ad6b7169203331-01" && is_problem 404 && [[ $(json_of trace_id) == "$TRACE" ]]; }
-rule 'the edge names it too' own_trace
+rule 'an error of the edge has the trace of the client' own_trace
 new_trace() { as_susan "$BASE/multivac/data" -d other=x -H 'traceparent: nonsense' && is_problem 400 && [[ $(json_of trace_id) == "$(header x-request-id)" ]]; }
-rule 'without one the request gives the trace its name' new_trace
+rule 'without a trace the request id is the trace id' new_trace
 
-# Answers: kept, asked for again each time, taken back at once.
+# Answers: kept, revalidated each time, retracted at once.
 cached() { send -H "Accept: $1" "$BASE/multivac" && [[ $status == 200 && $(header x-cache-status) == "$2" && -z $(header warning) ]]; }
 feed "$TEXT"
 datum=$(json_of id)
@@ -224,21 +225,21 @@ rule 'an answer is seen as soon as it is learned' until_true 20 answers
 answers_of_both() { for _ in {1..6}; do answers || return 1; done; }
 until_true 10 answers_of_both || true
 cached text/plain any || true
-rule 'the answer is asked for again' cached text/plain REVALIDATED
+rule 'a kept answer is revalidated' cached text/plain REVALIDATED
 cached application/json any || true
-rule 'JSON is another reply' cached application/json REVALIDATED
+rule 'a kept JSON answer is revalidated' cached application/json REVALIDATED
 is_json() { send -H 'Accept: application/json' "$BASE/multivac" && [[ $(json_of answer) == "$TEXT" ]] && send "$BASE/multivac" && body_is 200 "$TEXT"; }
-rule 'and each gets its own' is_json
+rule 'text and JSON are kept apart' is_json
 not_modified() { send -H "If-None-Match: $(header etag)" "$BASE/multivac" && [[ $status == 304 ]]; }
-rule 'the client can ask again as well' not_modified
+rule 'the client can revalidate as well' not_modified
 another() { send -H 'If-Match: "another"' "$BASE/multivac" && is_problem 412; }
-rule 'or only for what it knows' another
+rule 'If-Match with another ETag fails' another
 no_text() { send --path-as-is "$BASE/$(printf '\xff')%ff" && is_problem 404; }
-rule 'a path that is no text is not there' no_text
+rule 'a path that is not valid UTF-8 is 404' no_text
 question() { send --get "$BASE/multivac" --data-urlencode "question=What can be reversed by gathering the starlight of Trantor?" && [[ $status == 200 ]]; }
-rule 'any question' question
+rule 'any question gets a 200' question
 long_question() { send --get "$BASE/multivac" --data-urlencode "question=$(printf '\xf0\x9f\x8c\x8c%.0s' {1..1000})" && [[ $status == 200 ]]; }
-rule 'a question of 1,000 characters, however they are written' long_question
+rule 'a question of 1,000 characters, percent-encoded' long_question
 taken_back() {
     as_susan -X DELETE "$BASE/multivac/data/$datum"
     [[ $status == 204 ]] || return 1
@@ -246,8 +247,8 @@ taken_back() {
 }
 rule 'a retraction shows at once' taken_back
 
-# A second edge, which lets little through and does not wait long for a header, before a replica that has an event
-# stream: it says one thing, waits to be told, and says another. To all else it says 200.
+# A second edge with low limits, in front of a replica with an event stream: it sends one event, waits for a file to appear, and
+# sends another. To every other path it answers 200.
 cat >"$directory/events.py" <<'EVENTS'
 import http.server, os, sys, time
 
@@ -281,12 +282,12 @@ head -c 9000000 /dev/zero | tr '\0' '\n' >"$directory/huge"
 huge() { as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' -H 'Expect:' "$@" && is_problem 413; }
 rule 'a huge body' huge --data-binary @"$directory/huge"
 huge_of_nobody() { send --user 'password-for-a-name:' "$BASE/multivac/data" -H 'Expect:' --data-binary @"$directory/huge" && is_problem 413; }
-rule 'whoever sends it' huge_of_nobody
-rule 'a huge body of no stated length' huge --http1.1 -H 'Transfer-Encoding: chunked' -X POST --upload-file "$directory/huge"
+rule 'a huge body without a password' huge_of_nobody
+rule 'a huge body without a length' huge --http1.1 -H 'Transfer-Encoding: chunked' -X POST --upload-file "$directory/huge"
 large_datum() { head -c 1500000 /dev/zero | tr '\0' x >"$directory/large" && as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' --data-binary @"$directory/large" && is_problem 413; }
 rule 'a datum over the limit is refused by the api' large_datum
 long_bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary @"$directory/huge" && [[ $status == 200 && $(json_of accepted) == 0 ]]; }
-rule 'bulk may be longer than a datum' long_bulk
+rule 'a bulk body may be longer than a datum' long_bulk
 slow_header() {
     local started=$SECONDS
     { printf 'GET /zzz HTTP/1.1\r\nHost: x\r\n'; sleep 30; } | timeout 30 openssl s_client -quiet -connect "127.0.0.1:$events_https" >/dev/null 2>&1 &
@@ -309,7 +310,7 @@ burst_is_told() {
     done
     return 1
 }
-rule 'with a problem and when to try again' burst_is_told
+rule '429 is a problem document with Retry-After' burst_is_told
 limited() { # INTERFACE URL
     for _ in {1..40}; do
         send --interface "$1" "$2"
@@ -317,11 +318,11 @@ limited() { # INTERFACE URL
     done
     return 1
 }
-rule 'what is not there counts as well' limited 127.0.0.6 "https://localhost:$events_https/nothing"
-rule 'and so does http' limited 127.0.0.7 "http://127.0.0.1:$events_http/zzz"
+rule 'paths that do not exist count against the limit' limited 127.0.0.6 "https://localhost:$events_https/nothing"
+rule 'http counts against the limit' limited 127.0.0.7 "http://127.0.0.1:$events_http/zzz"
 others() { send --interface 127.0.0.8 "https://localhost:$events_https/zzz" && [[ $status == 200 ]]; }
-rule 'and others are served' others
-# Slow bodies, from an address of their own: as many as it may have at once. What they get is looked at further down.
+rule 'other addresses are served meanwhile' others
+# Slow bodies from an address of their own, as many as it may have at once. Their replies are checked further down.
 slow_body() {
     { printf 'data=slow'; sleep 38; } | curl_edge --max-time 90 --interface 127.0.0.3 --config <(printf 'user = "susan:%s"' "$PASSWORD") \
         --http1.1 --header 'Content-Type: application/x-www-form-urlencoded' --header 'Expect:' --upload-file - -X POST \
@@ -335,11 +336,11 @@ for i in {1..10}; do
     running+=($!)
 done
 slow_started=$SECONDS
-# The eleventh must not be sent before they are there: for a moment it would be one of the ten.
+# The eleventh must not be sent before the ten are under way, or it would be one of the ten.
 all_are_sent() { [[ $(grep -l '^> POST' "$directory"/slow-said-* | wc -l) == 10 ]]; }
 until_true 20 all_are_sent || true
 too_many() { send --interface 127.0.0.3 "$BASE/zzz" && is_problem 429; }
-rule 'the eleventh at once from one address' until_true 10 too_many
+rule 'the eleventh request at once from one address is refused' until_true 10 too_many
 
 # Replicas.
 connections_to_apis() { awk -v a="$(printf '%04X' "$api_port")" -v b="$(printf '%04X' "$other_port")" 'split($3, to, ":") && (to[2] == a || to[2] == b)' /proc/net/tcp | wc -l; }
@@ -350,17 +351,17 @@ keeps_alive() {
     status="$before connections, then $(connections_to_apis)"
     [[ $(connections_to_apis) -lt $((before + 20)) ]]
 }
-rule 'connections to the api are kept' keeps_alive
+rule 'connections to the api are kept open' keeps_alive
 
-# The stream outlives a reload.
+# An event stream outlives a reload.
 stream() { curl_edge --no-buffer --output "$directory/stream" "https://localhost:$events_https/multivac/events"; }
 stream &
 streaming=$!
 running+=($!)
 has_event() { grep -q "^data: $1" "$directory/stream" 2>/dev/null; }
-rule 'an event passes at once' until_true 10 has_event 1
+rule 'an event is passed on at once' until_true 10 has_event 1
 
-# The certificate is changed in the middle of it, and of a body that is on its way.
+# The certificate is changed while the stream and a body are under way.
 serial() { openssl s_client -connect "127.0.0.1:$1" </dev/null 2>/dev/null | openssl x509 -noout -serial; }
 halves() { printf 'data=Half a text, '; until_true 20 test -e "$directory/told"; printf 'and the other half.'; }
 (
@@ -375,18 +376,18 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 
 old=$(serial "$https")
 cp "$directory/new.crt" "$SECRETS/edge/tls.crt"
 half_changed() { sleep 2.5 && [[ $(serial "$https") == "$old" ]]; }
-rule 'a certificate without its key is passed over' half_changed
+rule 'a certificate that does not fit the key is ignored' half_changed
 cp "$directory/new.key" "$SECRETS/edge/tls.key"
 new=$(openssl x509 -noout -serial -in "$directory/new.crt")
 changed() { [[ $(serial "$https") == "$new" && $(serial "$events_https") == "$new" ]]; }
-rule 'a changed certificate is taken up' until_true 15 changed
+rule 'a changed certificate is used' until_true 15 changed
 : >"$directory/told"
-rule 'the stream has gone on meanwhile' until_true 10 has_event 2
+rule 'an event stream goes on across the reload' until_true 10 has_event 2
 wait $streaming $sending || true
 went_on() { status=$(<"$directory/halves-status") && [[ $status == 200 ]]; }
-rule 'and so has the body' went_on
+rule 'a body under way goes on across the reload' went_on
 
-# A replica dies, both do, and they come back.
+# One replica dies, then both; then they come back.
 wait "${slow[@]}" 2>/dev/null || true
 slow_is_told() {
     local i
@@ -400,36 +401,36 @@ rule "slow bodies get 408 (they have had $((SECONDS - slow_started)) s)" slow_is
 feed "$TEXT"
 until_true 20 answers_of_both || true
 kill -KILL "$first_api"
-# By HTTP/1.1: nginx is about to read its configuration again, and tells an HTTP/2 connection that is opened in that very
-# instant to come again, which browsers do by themselves and curl does not.
+# By HTTP/1.1: nginx is about to reload, and closes an HTTP/2 connection that is opened in that instant before its request is
+# handled. Browsers repeat the request by themselves, curl does not.
 reads_on() { for _ in {1..30}; do send --http1.1 "$BASE/multivac/stats?$RANDOM" && [[ $status == 200 ]] || return 1; done; }
 rule 'a replica is killed: reading goes on' reads_on
 feeds_on() { for _ in {1..10}; do as_susan --http1.1 "$BASE/multivac/data" -d 'data=It goes on.' && [[ $status == 200 ]] || return 1; done; }
-rule 'and so does feeding' feeds_on
+rule 'a replica is killed: feeding goes on' feeds_on
 kill -KILL "$second_api"
 stale() { send "$@" "$BASE/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == STALE && $(header warning) == 110* ]] && guarded; }
-rule 'both are: the last answer, marked as stale' stale
-rule 'whatever the program likes to read' stale -H 'Accept: text/plain, text/*;q=0.5'
+rule 'both replicas are killed: the last answer, marked as stale' stale
+rule 'the stale answer is served for another Accept of the same meaning' stale -H 'Accept: text/plain, text/*;q=0.5'
 never_asked() { send --get "$BASE/multivac" --data-urlencode "question=Who has never asked?" && is_problem 502 && [[ -n $(header retry-after) ]]; }
-rule 'what was never asked has no answer now' never_asked
+rule 'a question that was never asked gets a 502' never_asked
 not_fed() { feed 'Is anybody there?' || true; is_problem 502 && [[ -n $(header retry-after) ]]; }
-rule 'feeding is refused' not_fed
-# A replica that has not filled its index would say that there are no data.
+rule 'feeding gets a 502' not_fed
+# A replica that has not filled its index would answer that there are no data.
 none_is_ready() { grep -q 'replicas: none' "$directory/edge.err.log"; }
-rule 'nginx knows that none is there' until_true 20 none_is_ready
+rule 'the edge notices that no replica is ready' until_true 20 none_is_ready
 MONGO_URL="mongodb://127.0.0.1:9/?replicaSet=rs0" start_api "$other_port"
 unready_api=$pid
 says_so() { send "http://127.0.0.1:$other_port/readyz" && [[ $status == 503 && $(<"$directory/body") == *'the index is not filled yet'* ]]; }
-rule 'a replica comes that knows nothing yet' until_true 20 says_so
+rule 'a replica with an unfilled index is not ready' until_true 20 says_so
 marked() { send "http://127.0.0.1:$other_port/multivac" && body_is 200 "$INSUFFICIENT" && [[ $(header warning) == 199* ]]; }
-rule 'and says so with its answers' marked
+rule 'its answers have a Warning' marked
 stays_stale() { for _ in {1..20}; do stale && sleep 0.2 || return 1; done; }
-rule 'until it does, the last answer stays' stays_stale
+rule 'the edge goes on serving the stale answer' stays_stale
 kill -KILL "$unready_api"
 start_api "$other_port"
 fresh() { send "$BASE/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == REVALIDATED ]]; }
-rule 'one is back: fresh answers' until_true 30 fresh
-rule 'and feeding' until_true 10 feeds 'Here it is.'
+rule 'a replica is back: fresh answers' until_true 30 fresh
+rule 'a replica is back: feeding' until_true 10 feeds 'Here it is.'
 
 # The log.
 log_is_json() {
@@ -446,15 +447,15 @@ assert {line["user"] for line in lines} == {"", "susan", "lenny"}, {line["user"]
 assert any(line["cache"] == "STALE" for line in lines)
 LOG
 }
-rule 'every line of the log is JSON, with request and trace' log_is_json
+rule 'every line of the log is JSON, with request id and trace id' log_is_json
 no_secret() {
     local word
     for word in "$PASSWORD" "$(printf 'susan:%s' "$PASSWORD" | base64 -w0)" Authorization Basic starlight Trantor robopsychologist "$(sed -n 's/^lenny://p' "$SECRETS/edge/htpasswd")"; do
         [[ -z $word ]] || ! grep -qF -- "$word" "$directory/edge.log" "$directory/edge.err.log" || { status="found: $word"; return 1; }
     done
 }
-rule 'and no line holds a password, a text or a question' no_secret
+rule 'no line of the log holds a password, a text or a question' no_secret
 stops() { kill -QUIT "$edge_pid" && until_true 15 eval "! kill -0 $edge_pid 2>/dev/null"; }
-rule 'it stops when it is told to' stops
+rule 'nginx stops on SIGQUIT' stops
 
 count_rules e2e

