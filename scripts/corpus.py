@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Makes data and questions out of the real text that a machine for Rust and Python has on it:
+"""Makes data and questions from the text that is found on a machine with Rust and Python:
 
     scripts/corpus.py COUNT DIRECTORY
 
-What it does    Collects paragraphs of 200 to 1,500 characters, each once, out of the documentation in Python's library
-                and packages, in the sources of the crates that cargo has fetched and in the manual pages, and in the
-                HTML pages of the Rust toolchains; shuffles them, always alike; and writes COUNT of them, then half as
-                many again for feeding meanwhile, as `data.ndjson` and `more.ndjson`, one {"data": ...} a line; and
-                2,000 questions, one a line, as `questions.txt`: the words of a sentence, some of them only, or asked
-                of a name or a term in it.
-What it needs   nothing but the standard library. No network.
-What it returns How much of what it found, on the standard error; status 1 where the machine has too little.
+What it does    Collects paragraphs of 200 to 1,500 characters, each once, from the documentation in Python's library
+                and packages, the sources of the crates that cargo has fetched, the manual pages, and the HTML pages of
+                the Rust toolchains. Shuffles them in an order that is the same every time. Writes COUNT of them to
+                `data.ndjson`, and others to feed while questions are asked to `more.ndjson`, one {"data": ...} a line.
+                Writes 2,000 questions to `questions.txt`, one a line: all words of a sentence, some of them, or a
+                question about a name or a term in it.
+What it needs   only the standard library. No network.
+What it returns How much it found of what, on the standard error; status 1 if the machine has too little text.
 """
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ SHORTEST, LONGEST = 200, 1500
 
 
 def paragraphs(text):
-    """What stands between blank lines and reads like prose; short paragraphs go together with the next."""
+    """The parts between blank lines that look like prose; short ones are joined with the next."""
     plain = ""
     for paragraph in re.split(r"\n\s*\n", text):
         plain = (plain + "\n" + " ".join(paragraph.split())).strip()
@@ -88,7 +88,7 @@ def manual_text():
 
 
 def question(paragraph, rng):
-    """One question of the kinds that people ask: of words of a sentence, in full or not, or of a name or a term."""
+    """One question of a kind that people ask: all or some words of a sentence, or about a name or a term in it."""
     sentences = [s for s in re.split(r"(?<=[.!?]) ", paragraph) if 6 <= s.count(" ") <= 40] or [paragraph[:200]]
     words = re.findall(r"[\w'-]+", rng.choice(sentences))
     long = [word for word in words if len(word) > 4] or words

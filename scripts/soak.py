@@ -1,4 +1,4 @@
-"""Drives what scripts/soak.sh sets up; see there."""
+"""Runs the test that scripts/soak.sh sets up and describes."""
 
 import http.client
 import json
@@ -16,9 +16,9 @@ MAX_QUEUED, MAX_QUEUED_BYTES = 20_000, 32 << 20
 TEXT_BYTES = 4_096
 FEEDERS = 4
 SAMPLE_SECONDS = 5
-# As docs/redis.md says: the text and a quarter, 300 bytes a datum; and 16 MiB serve itself and its buffers.
+# docs/redis.md: the text and a quarter, and 300 bytes for each datum. 16 MiB more for Redis itself and its buffers.
 REDIS_BOUND = MAX_QUEUED_BYTES * 5 // 4 + MAX_QUEUED * 300 + (16 << 20)
-# A batch under way is 8 MiB of text at most, held a few times over on its way.
+# A batch has at most 8 MiB of text, of which there are a few copies while it is processed.
 WORKER_BOUND = 160 << 20
 
 WORDS = [f"{a}{b}" for a in ("star", "light", "dust", "heat", "void", "wave", "core", "time")
@@ -49,7 +49,7 @@ def get(address, path):
 
 
 def memory(pid):
-    """What a process holds, and how much of it is its own and not files that it maps, in bytes."""
+    """The resident memory of a process, and how much of it is not mapped files, in bytes."""
     held = {}
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(("VmRSS", "RssAnon")):
@@ -111,7 +111,7 @@ class Soak:
                     self.failures.append(f"{reply.status} {body[:200]!r}")
 
     def hold_worker(self, worker):
-        """Lets the worker run a tenth of each second."""
+        """Lets the worker run for a tenth of each second."""
         while not self.stop.is_set():
             worker.send_signal(signal.SIGCONT)
             time.sleep(0.1)
@@ -130,7 +130,7 @@ class Soak:
         if stats["accepted"] != sum(stats[name] for name in stand):
             self.failures.append(f"the ledger does not balance: {stats}")
         drained = metrics.get("multivac_queue_drained_per_second", 0.0)
-        # Twice what is drained; while that is not measured, or nothing is, as at the start.
+        # Twice the drain rate; at least 50 a second, while the rate is not known yet or is zero.
         self.rate = max(2 * drained, 50.0)
         with self.lock:
             accepted, refused, told = self.accepted, self.refused, self.retry_after[-200:]
@@ -191,7 +191,7 @@ class Soak:
             print(f"{name}: at most {most:,} (bound {bound:,})")
             if most > bound:
                 self.failures.append(f"{name} went over its bound")
-        # The api's index grows with what was learned, not with what was offered; from the second half on it is told per datum.
+        # The api's index grows with the data learned, not with those offered. The second half shows by how much for each datum.
         half, last = samples[len(samples) // 2], samples[-1]
         grown, learned = last["api_own_bytes"] - half["api_own_bytes"], last["learned"] - half["learned"]
         print(f"api: {grown / max(learned, 1):,.0f} bytes more a datum learned, in the second half")
