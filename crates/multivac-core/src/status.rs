@@ -137,7 +137,7 @@ impl Registry {
         // Where this replica is late itself, the loop below says so.
         let _ = timeout_at(deadline, own).await;
         loop {
-            let mut behind = self.store.behind(position).await?;
+            let mut behind = self.store.replicas_behind(position).await?;
             if self.index.contains(id) {
                 behind.push("this one".to_owned());
             }

@@ -7,6 +7,8 @@
 //!   is delivered again cannot bring it back.
 //! - **Followed without a gap**: whoever scans from a [`Position`] on and then follows from it sees every change.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
@@ -147,6 +149,9 @@ pub trait Changes: Send {
 /// Live data in batches, as [`Store::scan`] gives them.
 pub type Scan<'a> = BoxStream<'a, Result<Vec<StoredDatum>, StoreError>>;
 
+/// How long a replica counts as alive after it has announced itself.
+pub const REPLICA_ALIVE: Duration = Duration::from_secs(5);
+
 /// Keeps learned data; see the [module](self) for what it promises.
 ///
 /// # Errors
@@ -187,6 +192,6 @@ pub trait Store: Send + Sync + 'static {
     /// Publishes how far the index of a replica has come, and that it is alive; `None`: it is no more.
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError>;
 
-    /// Names the replicas that announced themselves in the last 5 seconds and have not come as far as `position`.
-    async fn behind(&self, position: Position) -> Result<Vec<String>, StoreError>;
+    /// Names the replicas that announced themselves within [`REPLICA_ALIVE`] and have not come as far as `position`.
+    async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError>;
 }

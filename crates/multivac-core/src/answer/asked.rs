@@ -224,7 +224,7 @@ impl Asked {
                 continue;
             }
             let indexed = index.look_up(&lexeme.term)?;
-            let weight = inverse_document_frequency(indexed.frequency, index.voices);
+            let weight = inverse_document_frequency(indexed.frequency, index.distinct_passages);
             if let Some(vector) = &lexeme.vector {
                 for (sum, value) in sum.iter_mut().zip(vector) {
                     *sum += value * weight;

@@ -1,32 +1,45 @@
-//! Keeps an [`Index`] in step with the store: load all, then follow the changes; start over when the place is lost.
+//! Keeps an [`Index`] in step with the store: loads all, then follows the changes, and loads again when its position is
+//! lost.
 //!
-//! The position is taken before the scan, so a change during the scan comes twice rather than never, and applying twice
-//! changes nothing. A replica announces itself before it looks whether it has caught up, so a retraction either waits
-//! for it or was seen by it before it called itself ready.
+//! The position is taken before the scan, so a change during the scan is applied twice rather than never, and applying a
+//! change twice changes nothing. A replica announces itself before it looks whether it has caught up, so a retraction
+//! either waits for this replica or was seen by it before it called itself ready.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{Index, IndexError};
-use crate::store::{Change, ChangeBatch, Position, Store, StoreError};
+use crate::runtime::retry::Retry;
+use crate::store::{Change, ChangeBatch, Changes, Position, Store, StoreError};
 
-/// Changes taken from the store, or applied, in one step.
-const BATCH: usize = 5_000;
+/// Changes taken from the store in one step.
+const PULL_BATCH: usize = 5_000;
 
-/// Under a steady feed, this long from one commit to the next, or as long as leaves the index an eighth of the time: a
-/// commit has its price however little it holds, and questions pay it. The first datum after a rest does not wait.
-const PACE: Duration = Duration::from_millis(100);
-const LONGEST_PACE: Duration = Duration::from_millis(500);
+/// Changes applied in one commit at most; while loading, at least. The fewer commits the better while nobody waits.
+const COMMIT_BATCH: usize = 4 * PULL_BATCH;
 
-/// How often a replica says that it is alive; well below the 5 seconds after which it counts as gone.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Batches of changes that wait for the index, so that the store is read while the index commits.
+const WAITING_BATCHES: usize = 8;
+
+/// Under a steady feed, the time from one commit to the next: a commit has its price however little it holds, and questions
+/// pay it. The index gets an eighth of the time at most, within these bounds. The first datum after a pause does not wait.
+const SHORTEST_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+const LONGEST_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often a replica announces that it is alive; well below [`REPLICA_ALIVE`](crate::store::REPLICA_ALIVE).
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The waits after an interruption.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 
 /// How far the index has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,7 +48,7 @@ pub struct Progress {
     pub caught_up: bool,
     /// Whether the store can be followed at present. Where not, answers rest on what was learned before.
     pub following: bool,
-    /// Where it is not: whether the index cannot be written, rather than the store be reached.
+    /// Whether the index cannot be written at present, which is another reason not to follow.
     pub unwritable: bool,
     /// The index reflects all changes up to here.
     pub position: Position,
@@ -47,7 +60,7 @@ pub struct Follower {
     index: Arc<Index>,
     replica: String,
     progress: watch::Sender<Progress>,
-    errors: AtomicU64,
+    interruptions: AtomicU64,
 }
 
 /// Why following was interrupted.
@@ -57,6 +70,8 @@ enum Interrupted {
     Store(#[from] StoreError),
     #[error(transparent)]
     Index(#[from] IndexError),
+    #[error("the task that reads the store's changes panicked")]
+    PullerPanicked,
     #[error("stopped")]
     Stopped,
 }
@@ -65,7 +80,7 @@ impl Follower {
     /// A follower under the name of a replica, which is to be new at each start.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, index: Arc<Index>, replica: String) -> Arc<Self> {
-        Arc::new(Self { store, index, replica, progress: watch::Sender::default(), errors: AtomicU64::new(0) })
+        Arc::new(Self { store, index, replica, progress: watch::Sender::default(), interruptions: AtomicU64::new(0) })
     }
 
     /// How far the index has come, now and later.
@@ -76,136 +91,90 @@ impl Follower {
 
     /// How often following was interrupted since the start.
     #[must_use]
-    pub fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
+    pub fn interruptions(&self) -> u64 {
+        self.interruptions.load(Ordering::Relaxed)
     }
 
-    /// Runs until it is stopped; whatever fails is tried again.
+    /// Runs until it is stopped. Whatever interrupts it, it begins again, and counts that.
     pub async fn run(&self, stop: CancellationToken) {
-        let mut from = None;
-        let mut silent = false;
+        let (shortest, longest) = RETRY_DELAYS;
+        let mut retry = Retry::new(shortest, longest);
+        let mut position = None;
         loop {
-            let Err(interrupted) = self.load_and_follow(&mut from, &mut silent, &stop).await;
-            self.progress.send_modify(|p| {
-                p.following = false;
-                p.unwritable = matches!(interrupted, Interrupted::Index(_));
+            let Err(interrupted) = self.follow(&mut position, &mut retry, &stop).await;
+            self.progress.send_modify(|progress| {
+                progress.following = false;
+                progress.unwritable = matches!(interrupted, Interrupted::Index(_));
             });
-            match interrupted {
-                Interrupted::Stopped => break,
-                Interrupted::Store(StoreError::PositionLost) => {
-                    warn!("the store has forgotten the changes since the index's position; loading all again");
-                    from = None;
-                }
-                Interrupted::Index(error) => {
-                    if !std::mem::replace(&mut silent, true) {
-                        error!(%error, "the index cannot be written (is its disk, the temporary directory's, full?); answers rest on what was learned before");
-                    }
-                }
-                Interrupted::Store(error) => {
-                    // Once for each interruption, not once for each try.
-                    if !std::mem::replace(&mut silent, true) {
-                        warn!(%error, "the store cannot be followed; answers rest on what was learned before");
-                    }
-                }
+            if matches!(interrupted, Interrupted::Stopped) {
+                break;
             }
-            self.errors.fetch_add(1, Ordering::Relaxed);
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            self.note(interrupted, &mut position, &mut retry);
+            if !retry.wait(&stop).await {
+                break;
             }
         }
         if let Err(error) = self.store.announce(&self.replica, None).await {
-            info!(%error, "could not say goodbye; the other replicas will notice within seconds");
+            info!(%error, "this replica could not be signed off; the others notice within seconds");
         }
     }
 
-    async fn load_and_follow(
+    /// Counts an interruption, and logs the first of several in a row.
+    fn note(&self, interrupted: Interrupted, position: &mut Option<Position>, retry: &mut Retry) {
+        self.interruptions.fetch_add(1, Ordering::Relaxed);
+        if let Interrupted::Store(StoreError::PositionLost) = interrupted {
+            warn!("the store has forgotten the changes since the index's position; loading all again");
+            *position = None;
+            return;
+        }
+        let first = retry.failed();
+        match interrupted {
+            Interrupted::Index(error) if first => {
+                error!(%error, "the index cannot be written (is the disk of its directory full?); answers rest on what was learned before");
+            }
+            Interrupted::PullerPanicked => {
+                error!("the task that reads the store's changes panicked; it is started again");
+            }
+            Interrupted::Store(error) if first => {
+                warn!(%error, "the store cannot be followed; answers rest on what was learned before");
+            }
+            _ => {}
+        }
+    }
+
+    /// Loads where that is needed, then follows until something interrupts it. `position` is kept up to date.
+    async fn follow(
         &self,
-        from: &mut Option<Position>,
-        silent: &mut bool,
+        position: &mut Option<Position>,
+        retry: &mut Retry,
         stop: &CancellationToken,
-    ) -> Result<std::convert::Infallible, Interrupted> {
-        let position = match *from {
-            Some(position) => position,
+    ) -> Result<Infallible, Interrupted> {
+        let from = match *position {
+            Some(from) => from,
             None => self.load(stop).await?,
         };
-        *from = Some(position);
-        let mut changes = self.store.follow(position).await?;
-        self.announce(position).await?;
-        // Where it has to come to be caught up. Under a steady load the store never has nothing new to tell.
-        let goal = self.store.position().await?;
-        // A task of its own takes changes from the store while the index commits the ones before.
-        let (sender, mut batches) = mpsc::channel::<Result<ChangeBatch, StoreError>>(8);
-        let puller = tokio::spawn(async move {
-            loop {
-                let batch = changes.next(BATCH).await;
-                let failed = batch.is_err();
-                if sender.send(batch).await.is_err() || failed {
-                    break;
-                }
-            }
-        });
-        let _puller = AbortOnDrop(puller);
-        let mut announced = Instant::now();
-        let mut due = Instant::now();
+        *position = Some(from);
+        let mut session = Session::begin(self, from).await?;
         loop {
-            let first = tokio::select! {
-                () = stop.cancelled() => return Err(Interrupted::Stopped),
-                batch = batches.recv() => batch,
-            };
-            let mut changes = Vec::new();
-            let mut position = *from;
-            let mut quiet = false;
-            let mut failed = None;
-            let mut next = first;
-            while let Some(batch) = next {
-                match batch {
-                    Ok(batch) => {
-                        quiet |= batch.changes.is_empty();
-                        position = position.max(Some(batch.position));
-                        changes.extend(batch.changes);
-                    }
-                    Err(error) => failed = Some(error),
-                }
-                // A retraction waits for the commit, and so it does not wait for more.
-                let urgent = || failed.is_some() || changes.iter().any(|change| matches!(change, Change::Removed(_)));
-                next = if changes.len() >= 4 * BATCH {
-                    None
-                } else if changes.is_empty() || due <= Instant::now() || urgent() {
-                    batches.try_recv().ok()
-                } else {
-                    tokio::time::timeout_at(due.into(), batches.recv()).await.unwrap_or(None)
-                };
-            }
-            let removed = changes.iter().any(|change| matches!(change, Change::Removed(_)));
-            if !changes.is_empty() {
-                let begun = Instant::now();
-                self.apply(changes).await?;
-                due = begun + (8 * begun.elapsed()).clamp(PACE, LONGEST_PACE);
-            }
-            *from = position;
-            let position = position.unwrap_or_default();
-            self.progress.send_modify(|p| {
-                p.position = position;
-                p.caught_up |= quiet || position >= goal;
-                p.following = true;
-                p.unwritable = false;
+            let collected = session.collect(stop).await?;
+            let came_to = session.apply(collected, position).await?;
+            self.progress.send_modify(|progress| {
+                progress.position = came_to.position;
+                progress.caught_up |= came_to.caught_up;
+                progress.following = true;
+                progress.unwritable = false;
             });
-            if std::mem::take(silent) {
+            if retry.succeeded() {
                 info!("the index follows the store again");
             }
-            // A retraction waits for this.
-            if removed || announced.elapsed() >= HEARTBEAT {
-                self.announce(position).await?;
-                announced = Instant::now();
-            }
-            if let Some(error) = failed {
+            session.announce_if_due(&came_to).await?;
+            if let Some(error) = came_to.error {
                 return Err(error.into());
             }
         }
     }
 
-    /// Loads all live data, and removes what is not live any more.
+    /// Loads all live data, and removes from the index what is not live any more.
     async fn load(&self, stop: &CancellationToken) -> Result<Position, Interrupted> {
         let position = self.store.position().await?;
         let started = Instant::now();
@@ -220,17 +189,17 @@ impl Follower {
                 live.insert(datum.id);
                 changes.push(Change::Put(Box::new(datum)));
             }
-            // Few large commits while nobody waits for them.
-            if changes.len() >= 4 * BATCH {
+            if changes.len() >= COMMIT_BATCH {
                 self.apply(std::mem::take(&mut changes)).await?;
             }
         }
-        changes.extend(self.index.strangers(&live).into_iter().map(Change::Removed));
+        changes.extend(self.index.visible_but_not_in(&live).into_iter().map(Change::Removed));
         self.apply(changes).await?;
         info!(data = live.len(), duration_ms = started.elapsed().as_millis() as u64, "loaded the store into the index");
         Ok(position)
     }
 
+    /// Applies changes on a blocking thread: a commit takes processor time and waits for the disk.
     async fn apply(&self, changes: Vec<Change>) -> Result<(), IndexError> {
         if changes.is_empty() {
             return Ok(());
@@ -240,17 +209,156 @@ impl Follower {
             Err(IndexError(tantivy::TantivyError::SystemError(format!("applying changes: {panicked}"))))
         })
     }
+}
 
-    async fn announce(&self, position: Position) -> Result<(), StoreError> {
-        self.store.announce(&self.replica, Some(position)).await
+/// Following without an interruption.
+struct Session<'a> {
+    follower: &'a Follower,
+    /// Where the store was at the beginning: an index that has come so far has caught up. (Under a steady feed the store
+    /// always has something new, so that alone would never say so.)
+    goal: Position,
+    puller: Puller,
+    /// When the next commit is due.
+    commit_due: Instant,
+    announced: Instant,
+}
+
+/// Changes that are applied in one commit.
+#[derive(Default)]
+struct Collected {
+    changes: Vec<Change>,
+    position: Option<Position>,
+    /// Whether the store had nothing new at some point.
+    reached_the_end: bool,
+    /// What ended the reading, after the changes.
+    error: Option<StoreError>,
+}
+
+/// Where the index stands after a commit.
+struct CameTo {
+    position: Position,
+    caught_up: bool,
+    removed_data: bool,
+    error: Option<StoreError>,
+}
+
+impl<'a> Session<'a> {
+    async fn begin(follower: &'a Follower, from: Position) -> Result<Self, StoreError> {
+        let changes = follower.store.follow(from).await?;
+        follower.store.announce(&follower.replica, Some(from)).await?;
+        let goal = follower.store.position().await?;
+        let now = Instant::now();
+        Ok(Self { follower, goal, puller: Puller::start(changes), commit_due: now, announced: now })
+    }
+
+    /// Takes what the store has, waiting for the first change, and for more until the next commit is due.
+    async fn collect(&mut self, stop: &CancellationToken) -> Result<Collected, Interrupted> {
+        let mut collected = Collected::default();
+        let mut next = tokio::select! {
+            () = stop.cancelled() => return Err(Interrupted::Stopped),
+            batch = self.puller.next() => Some(batch?),
+        };
+        while let Some(batch) = next {
+            collected.add(batch);
+            next = if collected.changes.len() >= COMMIT_BATCH {
+                None
+            } else if collected.changes.is_empty() || collected.is_urgent() || self.commit_due <= Instant::now() {
+                self.puller.ready()
+            } else {
+                match tokio::time::timeout_at(self.commit_due.into(), self.puller.next()).await {
+                    Ok(batch) => Some(batch?),
+                    Err(_) => None,
+                }
+            };
+        }
+        Ok(collected)
+    }
+
+    /// Applies what was collected, and then moves the position on.
+    async fn apply(&mut self, collected: Collected, position: &mut Option<Position>) -> Result<CameTo, IndexError> {
+        let removed_data = collected.removes_data();
+        if !collected.changes.is_empty() {
+            let began = Instant::now();
+            self.follower.apply(collected.changes).await?;
+            self.commit_due = began + (8 * began.elapsed()).clamp(SHORTEST_COMMIT_INTERVAL, LONGEST_COMMIT_INTERVAL);
+        }
+        *position = (*position).max(collected.position);
+        let position = position.unwrap_or_default();
+        let caught_up = collected.reached_the_end || position >= self.goal;
+        Ok(CameTo { position, caught_up, removed_data, error: collected.error })
+    }
+
+    /// Announces the position at intervals, and at once after a removal, since a retraction waits for that.
+    async fn announce_if_due(&mut self, came_to: &CameTo) -> Result<(), StoreError> {
+        if came_to.removed_data || self.announced.elapsed() >= ANNOUNCE_INTERVAL {
+            self.follower.store.announce(&self.follower.replica, Some(came_to.position)).await?;
+            self.announced = Instant::now();
+        }
+        Ok(())
     }
 }
 
-/// Ends a task with its owner.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
+impl Collected {
+    fn add(&mut self, batch: Result<ChangeBatch, StoreError>) {
+        match batch {
+            Ok(batch) => {
+                self.reached_the_end |= batch.changes.is_empty();
+                self.position = self.position.max(Some(batch.position));
+                self.changes.extend(batch.changes);
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
 
-impl Drop for AbortOnDrop {
+    fn removes_data(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Removed(_)))
+    }
+
+    /// Whether the commit cannot wait for more: a retraction waits for it, or no more comes.
+    fn is_urgent(&self) -> bool {
+        self.error.is_some() || self.removes_data()
+    }
+}
+
+/// A task that takes changes from the store while the index commits those before.
+struct Puller {
+    batches: mpsc::Receiver<Result<ChangeBatch, StoreError>>,
+    task: JoinHandle<()>,
+}
+
+impl Puller {
+    fn start(mut changes: Box<dyn Changes>) -> Self {
+        let (sender, batches) = mpsc::channel(WAITING_BATCHES);
+        let task = tokio::spawn(async move {
+            loop {
+                let batch = changes.next(PULL_BATCH).await;
+                let failed = batch.is_err();
+                if sender.send(batch).await.is_err() || failed {
+                    break;
+                }
+            }
+        });
+        Self { batches, task }
+    }
+
+    /// The next batch. The task ends by itself only after an error, which ends the session; so where there is no next
+    /// batch it has panicked.
+    async fn next(&mut self) -> Result<Result<ChangeBatch, StoreError>, Interrupted> {
+        self.batches.recv().await.ok_or(Interrupted::PullerPanicked)
+    }
+
+    /// The next batch, if it is there already.
+    fn ready(&mut self) -> Option<Result<ChangeBatch, StoreError>> {
+        self.batches.try_recv().ok()
+    }
+}
+
+impl Drop for Puller {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

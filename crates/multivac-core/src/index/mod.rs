@@ -1,16 +1,16 @@
-//! Link 5: passages found by their words. Derived from the store and disposable: it lies in a temporary directory and is
-//! filled anew at every start. See [`follow`] for how.
+//! Link 5: passages found by their words. The index is derived from the store and disposable: it lies in a temporary
+//! directory and is filled anew at every start, which [`follow`] does.
 //!
-//! One writer, any number of readers: [`Index::apply`] makes changes visible all at once, and every [`Snapshot`] stays
-//! as it was when it was taken.
+//! There is one writer and any number of readers: [`Index::apply`] makes changes visible all at once, and every
+//! [`Snapshot`] stays as it was when it was taken.
 
 pub mod follow;
 mod outline;
+mod owners;
 mod schema;
 mod terms;
-mod voices;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -24,9 +24,9 @@ use tempfile::TempDir;
 use crate::datum::DatumId;
 use crate::store::{Change, StoredDatum};
 pub use outline::{Outline, Part, Word};
+use owners::{Owners, PlannedChanges};
 use schema::{Fields, Stored};
 pub use terms::{term, terms, words};
-use voices::Voices;
 
 /// Memory for documents that are not committed yet, in bytes.
 const WRITER_MEMORY: usize = 64 << 20;
@@ -55,9 +55,9 @@ pub struct Index {
 }
 
 struct Writer {
-    /// None after a failure: tantivy's own rollback cannot be tried again when it fails, a new writer can.
+    /// `None` after a failure: tantivy's own rollback cannot be repeated when it fails, a new writer can be made.
     tantivy: Option<IndexWriter>,
-    voices: Voices,
+    owners: Owners,
 }
 
 /// The index at one moment.
@@ -72,8 +72,8 @@ pub struct Snapshot {
     pub learned: u64,
     /// Passages of all data, each as often as it was said.
     pub passages: u64,
-    /// Passages of different words: what is searched.
-    pub voices: u64,
+    /// Passages, equal ones counted once: what is searched.
+    pub distinct_passages: u64,
 }
 
 /// A term as the index knows it.
@@ -97,14 +97,26 @@ pub struct Hit {
     pub score: f32,
 }
 
-/// When segments are merged: a search looks into each of them, but a merge writes all it merges. A steady feed makes some
-/// twelve small ones a second; with tantivy's own policy every eighth of them would be a reason to write the last 10,000
-/// passages again.
-fn merges() -> LogMergePolicy {
+/// When segments are merged: a search looks into each of them, but a merge writes again all that it merges. A steady feed
+/// makes some twelve small segments a second, and tantivy's own policy would write the last 10,000 passages again with
+/// every eighth of them.
+fn merge_policy() -> LogMergePolicy {
     let mut policy = LogMergePolicy::default();
     policy.set_min_layer_size(200);
     policy.set_min_num_segments(5);
     policy
+}
+
+/// The last change of each datum in a batch, in the order of their ids, which is that of accepting: the datum, or `None`
+/// where it is removed.
+type LastChanges<'a> = BTreeMap<DatumId, Option<&'a StoredDatum>>;
+
+fn last_changes(changes: &[Change]) -> LastChanges<'_> {
+    let last = changes.iter().map(|change| match change {
+        Change::Put(datum) => (datum.id, Some(&**datum)),
+        Change::Removed(id) => (*id, None),
+    });
+    last.collect()
 }
 
 impl Index {
@@ -125,13 +137,13 @@ impl Index {
             tokens: 0,
             generation: 0,
             learned: 0,
-            voices: 0,
+            distinct_passages: 0,
             passages: 0,
         };
         Ok(Self {
             fields,
             index,
-            writer: Mutex::new(Writer { tantivy: None, voices: Voices::default() }),
+            writer: Mutex::new(Writer { tantivy: None, owners: Owners::default() }),
             reader,
             snapshot: ArcSwap::from_pointee(snapshot),
             known: RwLock::default(),
@@ -148,54 +160,55 @@ impl Index {
             return Ok(());
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // The last word on each datum counts.
-        let mut last: HashMap<DatumId, Option<&StoredDatum>> = HashMap::new();
-        let mut order = Vec::new();
-        for change in changes {
-            let (id, put) = match change {
-                Change::Put(datum) => (datum.id, Some(&**datum)),
-                Change::Removed(id) => (*id, None),
-            };
-            if last.insert(id, put).is_none() {
-                order.push(id);
-            }
-        }
+        let Writer { tantivy: slot, owners } = &mut *writer;
+        let last = last_changes(changes);
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let leaving: HashSet<DatumId> = order.iter().filter(|id| known.contains(id)).copied().collect();
+        let removed: HashSet<DatumId> = last.keys().filter(|id| known.contains(id)).copied().collect();
         drop(known);
-        let Writer { tantivy: slot, voices } = &mut *writer;
-        let tantivy = match &mut *slot {
+        // Taken out of its slot, so that after a failure, a panic as well, the next call begins with a new writer.
+        let mut tantivy = match slot.take() {
             Some(tantivy) => tantivy,
-            none => none.insert(self.new_writer()?),
+            None => self.new_writer()?,
         };
-        let mut plan = voices.plan(&leaving);
-        let written = || -> Result<(), IndexError> {
-            let now = self.snapshot();
-            for id in &leaving {
-                let passages = now.passages_of(*id)?;
-                tantivy.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
-                for passage in passages {
-                    if let Some(heir) = plan.leave(&passage) {
-                        self.add(tantivy, heir, &passage)?;
-                    }
-                }
-            }
-            for datum in order.iter().filter_map(|id| last[id]) {
-                for passage in &datum.passages {
-                    if plan.say(datum.id, passage) {
-                        self.add(tantivy, datum.id, passage)?;
-                    }
-                }
-            }
-            Ok(())
-        }();
-        let planned = plan.done();
-        if let Err(error) = written.and_then(|()| tantivy.commit().map(|_| ()).map_err(IndexError)) {
-            *slot = None;
-            return Err(error);
-        }
+        let owner_changes = self.write(&tantivy, owners, &removed, &last)?;
+        tantivy.commit()?;
+        *slot = Some(tantivy);
         self.reader.reload()?;
-        voices.adopt(planned, &leaving);
+        owners.apply(owner_changes, &removed);
+        self.publish(last, owners)
+    }
+
+    /// Writes what a batch of changes makes of the documents; nothing of it is visible yet.
+    fn write(
+        &self,
+        tantivy: &IndexWriter,
+        owners: &Owners,
+        removed: &HashSet<DatumId>,
+        last: &LastChanges<'_>,
+    ) -> Result<PlannedChanges, IndexError> {
+        let mut plan = owners.plan(removed);
+        let now = self.snapshot();
+        for id in removed {
+            let passages = now.passages_of(*id)?;
+            tantivy.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
+            for passage in passages {
+                if let Some(successor) = plan.remove(&passage) {
+                    self.add(tantivy, successor, &passage)?;
+                }
+            }
+        }
+        for datum in last.values().flatten() {
+            for passage in &datum.passages {
+                if plan.add(datum.id, passage) {
+                    self.add(tantivy, datum.id, passage)?;
+                }
+            }
+        }
+        Ok(plan.into_changes())
+    }
+
+    /// Shows readers what was committed.
+    fn publish(&self, last: LastChanges<'_>, owners: &Owners) -> Result<(), IndexError> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         for (id, put) in last {
             match put {
@@ -208,8 +221,8 @@ impl Index {
             fields: self.fields,
             generation: self.snapshot.load().generation + 1,
             learned: known.len() as u64,
-            voices: searcher.num_docs(),
-            passages: searcher.num_docs() + voices.repeated(),
+            distinct_passages: searcher.num_docs(),
+            passages: searcher.num_docs() + owners.repeated(),
             tokens: searcher.total_num_tokens(self.fields.passage)?,
             searcher,
         }));
@@ -219,7 +232,7 @@ impl Index {
     /// A writer that begins at the last commit, without what was left of changes that failed.
     fn new_writer(&self) -> Result<IndexWriter, IndexError> {
         let writer = self.index.writer_with_num_threads(1, WRITER_MEMORY)?;
-        writer.set_merge_policy(Box::new(merges()));
+        writer.set_merge_policy(Box::new(merge_policy()));
         // On a full disk this may be the room that is missing.
         writer.garbage_collect_files().wait()?;
         Ok(writer)
@@ -247,7 +260,7 @@ impl Index {
     }
 
     /// The data that are visible and not among `live`.
-    fn strangers(&self, live: &HashSet<DatumId>) -> Vec<DatumId> {
+    fn visible_but_not_in(&self, live: &HashSet<DatumId>) -> Vec<DatumId> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).difference(live).copied().collect()
     }
 }
@@ -264,8 +277,8 @@ impl Snapshot {
         });
         let query = BooleanQuery::new(clauses.collect());
         let best = TopDocs::with_limit(max).order_by_score();
-        let known = Known { snapshot: self, terms };
-        let found = self.searcher.search_with_statistics_provider(&query, &best, &known)?;
+        let statistics = Statistics { snapshot: self, terms };
+        let found = self.searcher.search_with_statistics_provider(&query, &best, &statistics)?;
         let mut hits = Vec::with_capacity(found.len());
         for (score, address) in found {
             let (mut id, mut text, mut outline) = (None, None, Outline::default());
@@ -309,13 +322,13 @@ impl Snapshot {
     }
 }
 
-/// What BM25 wants to know of the terms of one search, which were looked up before.
-struct Known<'a> {
+/// The statistics that BM25 needs of the terms of one search. They were looked up before, so they are not looked up again.
+struct Statistics<'a> {
     snapshot: &'a Snapshot,
     terms: &'a [&'a Indexed],
 }
 
-impl Bm25StatisticsProvider for Known<'_> {
+impl Bm25StatisticsProvider for Statistics<'_> {
     fn total_num_tokens(&self, _: Field) -> tantivy::Result<u64> {
         Ok(self.snapshot.tokens)
     }
@@ -325,8 +338,8 @@ impl Bm25StatisticsProvider for Known<'_> {
     }
 
     fn doc_freq(&self, term: &Term) -> tantivy::Result<u64> {
-        let known = self.terms.iter().find(|known| known.term == *term);
-        known.map_or_else(|| self.snapshot.searcher.doc_freq(term), |known| Ok(known.frequency))
+        let looked_up = self.terms.iter().find(|known| known.term == *term);
+        looked_up.map_or_else(|| self.snapshot.searcher.doc_freq(term), |known| Ok(known.frequency))
     }
 }
 
@@ -399,7 +412,7 @@ mod tests {
         index.apply(&[put(&one), put(&two)]).expect("applied");
         assert_eq!(found(&index, "entropy"), [one.id]);
         let snapshot = index.snapshot();
-        assert_eq!((snapshot.learned, snapshot.passages, snapshot.voices), (2, 2, 1));
+        assert_eq!((snapshot.learned, snapshot.passages, snapshot.distinct_passages), (2, 2, 1));
         index.apply(&[Change::Removed(one.id)]).expect("applied");
         assert_eq!(found(&index, "entropy"), [two.id]);
         assert_eq!(index.snapshot().passages, 1);

@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod health;
+pub mod retry;
 pub mod shutdown;
 pub mod supervise;

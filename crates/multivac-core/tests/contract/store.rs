@@ -312,7 +312,7 @@ async fn replicas_are_behind_until_they_come_as_far(store: &dyn Store) {
     let early = store.position().await.unwrap();
     store.retract(DatumId::generate()).await.unwrap();
     let late = store.position().await.unwrap();
-    assert_eq!(store.behind(late).await.unwrap(), Vec::<String>::new(), "nobody is there");
+    assert_eq!(store.replicas_behind(late).await.unwrap(), Vec::<String>::new(), "nobody is there");
 
     store.announce("one", Some(early)).await.unwrap();
     store.announce("two", Some(late)).await.unwrap();
@@ -333,7 +333,7 @@ async fn a_replica_that_falls_silent_is_not_waited_for(store: &dyn Store) {
     store.announce("silent", Some(Position::default())).await.unwrap();
     assert_eq!(behind(store, now).await, ["silent"]);
     let silence = async {
-        while !store.behind(now).await.unwrap().is_empty() {
+        while !store.replicas_behind(now).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -370,8 +370,8 @@ fn counts(learned: u64, retracted: u64) -> StoreCounts {
     StoreCounts { learned, retracted }
 }
 
-async fn behind(store: &dyn Store, position: Position) -> Vec<String> {
-    let mut behind = store.behind(position).await.unwrap();
+async fn replicas_behind(store: &dyn Store, position: Position) -> Vec<String> {
+    let mut behind = store.replicas_behind(position).await.unwrap();
     behind.sort();
     behind
 }

@@ -107,7 +107,7 @@ impl Store for EmbeddedStore {
         Ok(())
     }
 
-    async fn behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
+    async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
         replicas.retain(|_, (_, announced)| announced.elapsed() <= ANNOUNCED_FOR);
         Ok(replicas.iter().filter(|(_, (come, _))| *come < position).map(|(replica, _)| replica.clone()).collect())
@@ -372,8 +372,8 @@ pub(super) mod tests {
         let (_dir, store) = store();
         store.announce("a", Some(Position(3))).await.unwrap();
         store.announce("b", Some(Position(5))).await.unwrap();
-        assert_eq!(store.behind(Position(5)).await.unwrap(), ["a"]);
+        assert_eq!(store.replicas_behind(Position(5)).await.unwrap(), ["a"]);
         store.announce("a", None).await.unwrap();
-        assert!(store.behind(Position(6)).await.unwrap() == ["b"]);
+        assert!(store.replicas_behind(Position(6)).await.unwrap() == ["b"]);
     }
 }

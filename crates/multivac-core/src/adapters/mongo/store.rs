@@ -265,7 +265,7 @@ impl Store for MongoStore {
         .map_err(store_error)
     }
 
-    async fn behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
+    async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
         let since = doc! { "$subtract": ["$$NOW", ALIVE_MS] };
         let alive = self.replicas.find(doc! { "$expr": { "$gte": ["$seen_at", since] } });
         let alive: Vec<Replica> = alive.await.map_err(store_error)?.try_collect().await.map_err(store_error)?;

@@ -1,0 +1,95 @@
+use std::sync::atomic::AtomicBool;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::adapters::embedded::Embedded;
+use crate::datum::{Datum, DatumId, Timestamp};
+use crate::process::process;
+use crate::queue::{Job, QueueSettings};
+use crate::store::{Put, Record, Retraction, Scan, StoreCounts, StoredDatum};
+
+/// The embedded store, whose changes panic when they are read for the first time.
+struct PanicsOnce {
+    store: Arc<dyn Store>,
+    panicked: Arc<AtomicBool>,
+}
+
+struct PanickingChanges {
+    changes: Box<dyn Changes>,
+    panicked: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Changes for PanickingChanges {
+    async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError> {
+        assert!(self.panicked.swap(true, Ordering::SeqCst), "on purpose, once");
+        self.changes.next(max).await
+    }
+}
+
+#[async_trait]
+impl Store for PanicsOnce {
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.store.prepare().await
+    }
+    async fn put(&self, data: &[StoredDatum]) -> Result<Vec<Put>, StoreError> {
+        self.store.put(data).await
+    }
+    async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError> {
+        self.store.get(id).await
+    }
+    async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {
+        self.store.retract(id).await
+    }
+    async fn position(&self) -> Result<Position, StoreError> {
+        self.store.position().await
+    }
+    fn scan(&self) -> Scan<'_> {
+        self.store.scan()
+    }
+    async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
+        let changes = self.store.follow(from).await?;
+        Ok(Box::new(PanickingChanges { changes, panicked: Arc::clone(&self.panicked) }))
+    }
+    async fn counts(&self) -> Result<StoreCounts, StoreError> {
+        self.store.counts().await
+    }
+    async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
+        self.store.announce(replica, position).await
+    }
+    async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
+        self.store.replicas_behind(position).await
+    }
+}
+
+fn datum(text: &str) -> StoredDatum {
+    let now = Timestamp::now();
+    let job = Job { id: DatumId::generate(), datum: Datum::accepted_before(text), received_at: now, trace: None };
+    process(&job, now)
+}
+
+#[tokio::test]
+async fn a_puller_that_panics_is_started_again_and_counted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let embedded = Embedded::open(directory.path(), QueueSettings::default()).expect("a new database");
+    let store = Arc::new(PanicsOnce { store: embedded.store(), panicked: Arc::default() });
+    let index = Arc::new(Index::new().expect("a new index"));
+    let follower = Follower::new(store.clone(), Arc::clone(&index), "a replica".to_owned());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (follower, stop) = (Arc::clone(&follower), stop.clone());
+        async move { follower.run(stop).await }
+    });
+    let mut progress = follower.progress();
+    progress.wait_for(|progress| progress.following).await.expect("it runs");
+    assert_eq!(follower.interruptions(), 1);
+    // It follows: what is put now becomes visible.
+    let learned = datum("Entropy was reversed.");
+    store.put(std::slice::from_ref(&learned)).await.expect("stored");
+    let position = store.position().await.expect("a position");
+    progress.wait_for(|progress| progress.position >= position).await.expect("it runs");
+    assert!(index.contains(learned.id));
+    stop.cancel();
+    running.await.expect("no panic");
+}
