@@ -18,6 +18,7 @@ use multivac_core::index::{Index, IndexError};
 use multivac_core::observe::LogFormat;
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
+use multivac_core::runtime::supervise::Supervisor;
 use multivac_core::status::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -131,17 +132,18 @@ impl Application {
         let consumer = data_dir.is_some().then(|| Consumer {
             queue: backends.queue.clone(),
             store: Arc::clone(&backends.store),
-            lease: config.backends.lease,
+            lease: *config.backends.lease,
             concurrency: 2,
             process,
-            process_timeout: config.backends.process_timeout,
+            process_timeout: *config.backends.process_timeout,
         });
         let index = Arc::new(Index::new()?);
         let replica = DatumId::generate().to_string();
         let follower = Follower::new(Arc::clone(&backends.store), Arc::clone(&index), replica);
         let halt = CancellationToken::new();
+        let supervisor = Supervisor::new(halt.clone());
         let state = web::Data::new(State {
-            acceptor: Acceptor::new(backends.queue.clone()),
+            acceptor: Acceptor::new(backends.queue.clone(), &supervisor),
             registry: Registry {
                 queue: Arc::clone(&backends.queue),
                 store: Arc::clone(&backends.store),
@@ -149,7 +151,7 @@ impl Application {
                 follower,
             },
             standing: StandingAnswer::new(config.question, min_confidence, index),
-            max_datum_size: config.max_datum_size.0,
+            max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
             min_confidence,
             warnings: backends.warnings.clone(),
             stop: CancellationToken::new(),
@@ -271,7 +273,7 @@ async fn background(
         Prepared::Stopped => return Ok(()),
     }
     tokio::spawn(backends.keep_checked(halt.clone()));
-    let reconciling = tokio::spawn(state.registry.clone().keep_reconciled());
+    let reconciling = tokio::spawn(state.registry.clone().keep_reconciled(halt.clone()));
     let consuming = consumer.map(|consumer| tokio::spawn(consumer.run(halt.clone())));
     state.registry.follower.run(halt).await;
     reconciling.abort();

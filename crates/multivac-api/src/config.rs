@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::{Durability, QueueSettings};
-use multivac_core::runtime::config::{BackendArgs, ByteSize, ConfigError, LogArgs, duration};
+use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_size, duration};
 use multivac_core::runtime::health::HealthArgs;
 
 /// So that it can end within 30 seconds, whatever is under way.
@@ -44,17 +45,20 @@ pub struct Config {
 
     /// The largest datum, in bytes of UTF-8; with KiB or MiB. At most 3MiB, so that a stored datum fits a document: it is
     /// kept with its passages, in which each letter may take three times its bytes.
-    #[arg(long, env = "MULTIVAC_MAX_DATUM_SIZE", default_value = "1MiB", value_name = "SIZE", value_parser = datum_size)]
+    #[arg(long, env = "MULTIVAC_MAX_DATUM_SIZE", default_value_t = ByteSize::mib(1),
+          value_name = "SIZE", value_parser = datum_size)]
     pub max_datum_size: ByteSize,
 
     /// Unfinished data that the queue holds at most; beyond it, feeding gets 503.
-    #[arg(long, env = "MULTIVAC_MAX_QUEUED", default_value_t = 1_000_000, value_name = "N",
+    #[arg(long, env = "MULTIVAC_MAX_QUEUED", default_value_t = QueueSettings::default().max_queued,
+          value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queued: u64,
 
     /// The text of unfinished data that the queue holds at most; with KiB, MiB or GiB. Beyond it, feeding gets 503. Redis
     /// takes more for it: up to a quarter, and 300 bytes with each datum.
-    #[arg(long, env = "MULTIVAC_MAX_QUEUED_BYTES", default_value = "1GiB", value_name = "SIZE")]
+    #[arg(long, env = "MULTIVAC_MAX_QUEUED_BYTES", default_value_t = ByteSize(QueueSettings::default().max_queued_bytes),
+          value_name = "SIZE", value_parser = byte_size)]
     pub max_queued_bytes: ByteSize,
 
     /// What must have happened to a datum before it gets 200: `server`: what Redis does by itself (`appendfsync`);
@@ -97,7 +101,7 @@ impl Config {
     /// # Errors
     /// When the largest datum would never find room.
     pub fn queue_settings(&self) -> Result<QueueSettings, ConfigError> {
-        let least = self.max_datum_size.0.saturating_mul(usize::from(self.backends.partitions));
+        let least = self.max_datum_size.0.saturating_mul(u64::from(self.backends.partitions));
         if self.max_queued_bytes.0 < least {
             let least = ByteSize(least);
             let expected = format!("--max-queued-bytes: expected {least} or more: --max-datum-size for each partition");
@@ -105,7 +109,7 @@ impl Config {
         }
         Ok(QueueSettings {
             max_queued: self.max_queued,
-            max_queued_bytes: self.max_queued_bytes.0 as u64,
+            max_queued_bytes: self.max_queued_bytes.0,
             durability: self.durability,
             ..self.backends.queue_settings()
         })
@@ -144,12 +148,12 @@ fn durability() -> impl TypedValueParser<Value = Durability> {
 }
 
 fn drain_delay(text: &str) -> Result<Duration, String> {
-    let delay = duration(text)?;
+    let delay = *duration(text)?;
     if delay <= LONGEST_DRAIN_DELAY { Ok(delay) } else { Err("expected 15s at most".to_owned()) }
 }
 
 fn datum_size(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse()?;
+    let size = byte_size(text)?;
     if (1..=3 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 3MiB".to_owned()) }
 }
 

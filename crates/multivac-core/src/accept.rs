@@ -1,7 +1,7 @@
 //! Link 1: text in, an id out, once the queue holds the datum durably.
 //!
-//! Single data that come at the same time share one step of the queue: what arrives while a step runs is the next one.
-//! No timer: on a quiet system a datum waits for nobody.
+//! Single data that come at the same time share one step of the queue: what arrives while a step runs is in the next one.
+//! There is no timer, so on a quiet system a datum waits for no other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,29 +9,33 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
 
 use crate::backpressure::Backpressure;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::observe::metrics;
 use crate::queue::{Acceptance, IdempotencyKey, Job, Queue, QueueError, ReachedDurability, Submission};
+use crate::runtime::supervise::Supervisor;
 
 /// Single data in one step of the queue, at most.
-const BATCH: usize = 512;
+const STEP_SIZE: usize = 512;
 
-/// Steps under way at once: enough to hide the way there and back, few enough that batches form.
-const STEPS: usize = 2;
+/// Steps under way at once: enough to hide a round trip, few enough that batches form.
+const CONCURRENT_STEPS: usize = 2;
 
-/// Single data that wait at most; who comes then waits to be taken, so memory stays bounded.
-const WAITING: usize = 4_096;
+/// Single data that wait at most. Others wait outside, in their requests, so memory stays bounded.
+const WAITING_DATA: usize = 4_096;
 
-/// How long a queue that fell silent is asked again, so that the client can be told what became of its datum; well within
-/// what the queue remembers. The others wait behind it, so no longer than a queue takes that only starts again.
+/// How long a step whose outcome is unknown is repeated, so that the client can be told what became of its datum; well
+/// within [`REPLAY_WINDOW`](crate::queue::REPLAY_WINDOW). Other steps wait behind it, so no longer than a queue takes to
+/// restart.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it is asked.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// How long to wait before a step whose outcome is unknown is repeated.
+const REPEAT_AFTER: Duration = Duration::from_millis(50);
 
-/// Why a datum was not accepted. Nothing is on the queue then, but for [`OutcomeUnknown`](AcceptError::OutcomeUnknown).
+/// Why a datum was not accepted. Nothing is on the queue then, but for [`OutcomeUnknown`](AcceptError::OutcomeUnknown) and
+/// for what could not be rolled back.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AcceptError {
     /// The queue holds as much as it may.
@@ -53,7 +57,7 @@ pub enum AcceptError {
     /// The queue is out of reach.
     #[error("the queue is out of reach; nothing was accepted")]
     Unavailable(#[source] Arc<QueueError>),
-    /// The queue was asked, and fell silent before it answered.
+    /// The queue was asked, and whether it accepted the datum is unknown.
     #[error("the queue gave no answer; the datum may be accepted: send it again with the same Idempotency-Key")]
     OutcomeUnknown(#[source] Arc<QueueError>),
 }
@@ -67,7 +71,7 @@ pub struct Receipt {
     pub durability: ReachedDurability,
 }
 
-/// A text on its way in, with what came with it.
+/// A text that a client wants accepted, with what came with it.
 #[derive(Debug, Clone)]
 pub struct AcceptRequest {
     /// The text.
@@ -79,7 +83,7 @@ pub struct AcceptRequest {
 }
 
 impl AcceptRequest {
-    fn submit(self) -> Submission {
+    fn into_submission(self) -> Submission {
         let id = DatumId::generate();
         let received_at = id.created_at().unwrap_or_else(Timestamp::now);
         Submission { job: Job { id, datum: self.datum, received_at, trace: self.trace }, idempotency_key: self.key }
@@ -113,12 +117,13 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// An acceptor, and the tasks that batch for it and watch the queue; they end when the last clone is gone.
+    /// An acceptor. The tasks that form batches for it and watch the queue are `supervisor`'s.
     #[must_use]
-    pub fn new(queue: Arc<dyn Queue>) -> Self {
-        let (waiting, offers) = mpsc::channel(WAITING);
-        let backpressure = Backpressure::watch(&queue);
-        tokio::spawn(batch(Arc::clone(&queue), Arc::clone(&backpressure), offers));
+    pub fn new(queue: Arc<dyn Queue>, supervisor: &Supervisor) -> Self {
+        let (waiting, requests) = mpsc::channel(WAITING_DATA);
+        let backpressure = Backpressure::watch(&queue, supervisor);
+        let batching = batch(Arc::clone(&queue), Arc::clone(&backpressure), requests);
+        supervisor.spawn("the task that accepts data", batching);
         Self { queue, backpressure, waiting }
     }
 
@@ -126,43 +131,46 @@ impl Acceptor {
     ///
     /// # Errors
     /// See [`AcceptError`].
-    pub async fn accept(&self, offer: AcceptRequest) -> Result<Receipt, AcceptError> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || {
-            let message = "the process is stopping".to_owned();
-            AcceptError::Unavailable(Arc::new(QueueError::Unavailable { message, source: None }))
+    pub async fn accept(&self, request: AcceptRequest) -> Result<Receipt, AcceptError> {
+        let (reply, result) = oneshot::channel();
+        let ended = || {
+            let message = "the task that accepts data has ended".to_owned();
+            Arc::new(QueueError::Unavailable { message, source: None })
         };
-        self.waiting.send((offer.submit(), reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let sent = self.waiting.send((request.into_submission(), reply)).await;
+        sent.map_err(|_| AcceptError::Unavailable(ended()))?;
+        // A step that ends without a reply has panicked, and the queue may have been asked by then.
+        result.await.map_err(|_| AcceptError::OutcomeUnknown(ended()))?
     }
 
     /// Accepts many in one step, and says what became of each, in their order.
-    pub async fn accept_many(&self, offers: Vec<AcceptRequest>) -> Vec<Result<Receipt, AcceptError>> {
-        let submissions: Vec<Submission> = offers.into_iter().map(AcceptRequest::submit).collect();
+    pub async fn accept_many(&self, requests: Vec<AcceptRequest>) -> Vec<Result<Receipt, AcceptError>> {
+        let submissions: Vec<Submission> = requests.into_iter().map(AcceptRequest::into_submission).collect();
         accept_step(&*self.queue, &self.backpressure, &submissions).await
     }
 }
 
+/// Forms batches of single data, until every [`Acceptor`] is gone.
 async fn batch(
     queue: Arc<dyn Queue>,
     backpressure: Arc<Backpressure>,
-    mut offers: mpsc::Receiver<(Submission, Reply)>,
+    mut requests: mpsc::Receiver<(Submission, Reply)>,
 ) {
-    let steps = Arc::new(Semaphore::new(STEPS));
-    let mut taken = Vec::with_capacity(BATCH);
+    let steps = Arc::new(Semaphore::new(CONCURRENT_STEPS));
+    let mut taken = Vec::with_capacity(STEP_SIZE);
     loop {
         // The permit first: what arrives until there is one joins the batch.
         let Ok(permit) = Arc::clone(&steps).acquire_owned().await else { return };
-        if offers.recv_many(&mut taken, BATCH).await == 0 {
+        if requests.recv_many(&mut taken, STEP_SIZE).await == 0 {
             return;
         }
         let (submissions, replies): (Vec<_>, Vec<_>) = taken.drain(..).unzip();
         let (queue, backpressure) = (Arc::clone(&queue), Arc::clone(&backpressure));
         tokio::spawn(async move {
+            let _permit = permit;
             let results = accept_step(&*queue, &backpressure, &submissions).await;
-            drop(permit);
             for (reply, result) in replies.into_iter().zip(results) {
-                // Who has hung up does not hear it; the datum is accepted all the same.
+                // A client that has disconnected gets no reply; its datum is accepted all the same.
                 let _ = reply.send(result);
             }
         });
@@ -174,7 +182,7 @@ async fn accept_step(
     backpressure: &Backpressure,
     submissions: &[Submission],
 ) -> Vec<Result<Receipt, AcceptError>> {
-    let acceptances = match heard(queue, submissions).await {
+    let acceptances = match accept_until_known(queue, submissions).await {
         Ok(acceptances) => acceptances,
         Err(error) => return submissions.iter().map(|_| Err(error.clone())).collect(),
     };
@@ -198,23 +206,33 @@ async fn accept_step(
     results.collect()
 }
 
-/// One step of the queue, repeated until it is known what came of it: what was accepted and not told would be fed again.
-async fn heard(queue: &dyn Queue, submissions: &[Submission]) -> Result<Vec<Acceptance>, AcceptError> {
+/// One step of the queue, repeated until its outcome is known: a client that is not told of an accepted datum would feed it
+/// again. Each failed call is counted and logged once; of a step's calls, the first one loudly.
+async fn accept_until_known(queue: &dyn Queue, submissions: &[Submission]) -> Result<Vec<Acceptance>, AcceptError> {
     let deadline = Instant::now() + OUTCOME_TIMEOUT;
-    let mut unheard = false;
+    let mut outcome_unknown = false;
     loop {
-        match queue.accept(submissions).await {
+        let error = match queue.accept(submissions).await {
             Ok(acceptances) => return Ok(acceptances),
-            Err(error) => {
-                unheard |= matches!(error, QueueError::OutcomeUnknown { .. });
-                if !unheard {
-                    return Err(AcceptError::Unavailable(Arc::new(error)));
-                }
-                if Instant::now() >= deadline {
-                    return Err(AcceptError::OutcomeUnknown(Arc::new(error)));
-                }
-            }
+            Err(error) => error,
+        };
+        metrics::QUEUE_ERRORS.inc();
+        if outcome_unknown {
+            debug!(%error, jobs = submissions.len(), "the queue gave no answer again");
+        } else {
+            warn!(%error, jobs = submissions.len(), "data cannot be accepted");
         }
-        sleep(ASK_AGAIN).await;
+        outcome_unknown |= matches!(error, QueueError::OutcomeUnknown { .. });
+        if !outcome_unknown {
+            return Err(AcceptError::Unavailable(Arc::new(error)));
+        }
+        if Instant::now() >= deadline {
+            return Err(AcceptError::OutcomeUnknown(Arc::new(error)));
+        }
+        sleep(REPEAT_AFTER).await;
     }
 }
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;

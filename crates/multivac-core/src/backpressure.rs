@@ -1,8 +1,8 @@
 //! When the queue will have room again: what `Retry-After` says to those it had to refuse.
 //!
-//! The rate at which the queue drains is measured, over the last ten seconds. Those who were refused in that time want
-//! in as well, so whoever is refused now is told to come when there has been time to drain all that. With as much
-//! coming again as going, that holds the door at what workers can do; with no worker at all it says a minute.
+//! The rate at which the queue drains is measured over the last ten seconds. The data that were refused in that time will
+//! be sent again, so a client that is refused now is told to wait for as long as draining all of those takes. So no more
+//! comes than workers can learn; with no worker at all it is a minute.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,18 +13,19 @@ use tokio::time::{Instant, sleep};
 use crate::datum::Timestamp;
 use crate::observe::metrics;
 use crate::queue::{Partition, Queue};
+use crate::runtime::supervise::Supervisor;
 
-/// How often the queue is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the queue is asked for its figures.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far back drained and refused data count.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What is said at least: the header has no fractions.
-const SHORTEST: Duration = Duration::from_secs(1);
+/// The shortest `Retry-After`: the header has no fractions.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 
-/// What is said at most: who comes after a minute to a queue that is full still is told again.
-const LONGEST: Duration = Duration::from_secs(60);
+/// The longest `Retry-After`: a client that finds the queue still full after it is told again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Jobs and their text.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -36,11 +37,11 @@ struct Amount {
 /// Watches a queue drain, and remembers what it refused.
 #[derive(Default)]
 pub struct Backpressure {
-    seen: Mutex<Seen>,
+    history: Mutex<History>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct History {
     /// What had left the queue by then; oldest first.
     drained: VecDeque<(Instant, Amount)>,
     /// What was refused then.
@@ -48,33 +49,34 @@ struct Seen {
 }
 
 impl Backpressure {
-    /// Starts watching; that ends when nobody holds it any more.
+    /// Starts watching, in a task of `supervisor`'s that ends when the result or the queue is dropped.
     #[must_use]
-    pub fn watch(queue: &Arc<dyn Queue>) -> Arc<Self> {
-        let watched = Arc::new(Self::default());
-        tokio::spawn(look(Arc::downgrade(&watched), Arc::downgrade(queue)));
-        watched
+    pub fn watch(queue: &Arc<dyn Queue>, supervisor: &Supervisor) -> Arc<Self> {
+        let backpressure = Arc::new(Self::default());
+        let polling = poll(Arc::downgrade(&backpressure), Arc::downgrade(queue));
+        supervisor.spawn("the task that watches the queue", polling);
+        backpressure
     }
 
     /// Notes that data were refused, and says when to come again.
     pub fn refuse(&self, now: Instant, jobs: u64, bytes: u64) -> Duration {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.refused.push_back((now, Amount { jobs, bytes }));
-        seen.forget(now);
-        seen.retry_after()
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.refused.push_back((now, Amount { jobs, bytes }));
+        history.forget(now);
+        history.retry_after()
     }
 
-    fn look(&self, now: Instant, partitions: &[Partition]) {
+    fn record(&self, now: Instant, partitions: &[Partition]) {
         let sum = |of: fn(&Partition) -> u64| partitions.iter().map(of).sum();
         let drained = Amount { jobs: sum(|p| p.drained), bytes: sum(|p| p.drained_bytes) };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         // A queue that came back empty counts from nothing.
-        if seen.drained.back().is_some_and(|(_, before)| before.jobs > drained.jobs) {
-            seen.drained.clear();
+        if history.drained.back().is_some_and(|(_, before)| before.jobs > drained.jobs) {
+            history.drained.clear();
         }
-        seen.drained.push_back((now, drained));
-        seen.forget(now);
-        if let Some((jobs_per_second, _)) = seen.rate() {
+        history.drained.push_back((now, drained));
+        history.forget(now);
+        if let Some((jobs_per_second, _)) = history.rate() {
             metrics::QUEUE_DRAINED_PER_SECOND.set(jobs_per_second);
         }
         let oldest = partitions.iter().filter_map(|p| p.oldest).min();
@@ -83,25 +85,28 @@ impl Backpressure {
     }
 }
 
-/// Holds nothing while it sleeps: an embedded queue is closed by being dropped, and shall not wait for this.
-async fn look(watched: Weak<Backpressure>, queue: Weak<dyn Queue>) {
-    while let (Some(watched), Some(queue)) = (watched.upgrade(), queue.upgrade()) {
+/// Polls the queue. Holds nothing while it sleeps: an embedded queue is closed by being dropped, which must not wait for
+/// this task.
+async fn poll(backpressure: Weak<Backpressure>, queue: Weak<dyn Queue>) {
+    while let (Some(backpressure), Some(queue)) = (backpressure.upgrade(), queue.upgrade()) {
         match queue.partitions().await {
-            Ok(partitions) => watched.look(Instant::now(), &partitions),
-            // An old figure would look like a present one.
-            Err(_) => {
+            Ok(partitions) => backpressure.record(Instant::now(), &partitions),
+            Err(error) => {
+                metrics::QUEUE_ERRORS.inc();
+                tracing::debug!(%error, "the queue's figures cannot be read");
+                // An old figure would look like a present one.
                 for gauge in [&metrics::QUEUE_BYTES, &metrics::QUEUE_OLDEST_SECONDS, &metrics::QUEUE_DRAINED_PER_SECOND]
                 {
                     gauge.set(f64::NAN);
                 }
             }
         }
-        drop((watched, queue));
-        sleep(LOOK).await;
+        drop((backpressure, queue));
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-impl Seen {
+impl History {
     fn forget(&mut self, now: Instant) {
         while self.refused.front().is_some_and(|(at, _)| now - *at > WINDOW) {
             self.refused.pop_front();
@@ -120,10 +125,10 @@ impl Seen {
     }
 
     fn retry_after(&self) -> Duration {
-        let Some((jobs_rate, bytes_rate)) = self.rate() else { return SHORTEST };
+        let Some((jobs_rate, bytes_rate)) = self.rate() else { return SHORTEST_WAIT };
         let refused = |of: fn(&Amount) -> u64| self.refused.iter().map(|(_, amount)| of(amount)).sum::<u64>() as f64;
         let seconds = (refused(|a| a.jobs) / jobs_rate).max(refused(|a| a.bytes) / bytes_rate);
-        Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
+        Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(LONGEST_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT)
     }
 }
 
@@ -131,16 +136,16 @@ impl Seen {
 mod tests {
     use super::*;
 
-    /// Ten looks, a second apart, at a queue that drains so many jobs of 100 bytes a second.
+    /// Ten readings, a second apart, of a queue that drains so many jobs of 100 bytes a second.
     fn draining(jobs: u64) -> (Backpressure, Instant) {
-        let watched = Backpressure::default();
+        let backpressure = Backpressure::default();
         let start = Instant::now();
         for second in 0..10 {
             let (drained, drained_bytes) = (second * jobs, second * jobs * 100);
             let partition = Partition { drained, drained_bytes, ..Partition::default() };
-            watched.look(start + Duration::from_secs(second), &[partition]);
+            backpressure.record(start + Duration::from_secs(second), &[partition]);
         }
-        (watched, start + Duration::from_secs(9))
+        (backpressure, start + Duration::from_secs(9))
     }
 
     #[test]
@@ -150,35 +155,35 @@ mod tests {
 
     #[test]
     fn it_is_the_time_to_drain_what_was_refused() {
-        let (watched, now) = draining(100);
-        assert_eq!(watched.refuse(now, 100, 100), Duration::from_secs(1));
-        assert_eq!(watched.refuse(now, 400, 400), Duration::from_secs(5));
+        let (backpressure, now) = draining(100);
+        assert_eq!(backpressure.refuse(now, 100, 100), Duration::from_secs(1));
+        assert_eq!(backpressure.refuse(now, 400, 400), Duration::from_secs(5));
         // Few jobs with much text take as long as the text does.
-        assert_eq!(watched.refuse(now, 1, 120_000), Duration::from_secs(13));
+        assert_eq!(backpressure.refuse(now, 1, 120_000), Duration::from_secs(13));
     }
 
     #[test]
     fn what_was_refused_long_ago_is_forgotten() {
-        let (watched, now) = draining(100);
-        watched.refuse(now - Duration::from_secs(8), 3_000, 3_000);
-        assert_eq!(watched.refuse(now, 1, 1), Duration::from_secs(31));
-        let (watched, now) = draining(100);
-        watched.refuse(now - Duration::from_secs(11), 3_000, 3_000);
-        assert_eq!(watched.refuse(now, 1, 1), Duration::from_secs(1));
+        let (backpressure, now) = draining(100);
+        backpressure.refuse(now - Duration::from_secs(8), 3_000, 3_000);
+        assert_eq!(backpressure.refuse(now, 1, 1), Duration::from_secs(31));
+        let (backpressure, now) = draining(100);
+        backpressure.refuse(now - Duration::from_secs(11), 3_000, 3_000);
+        assert_eq!(backpressure.refuse(now, 1, 1), Duration::from_secs(1));
     }
 
     #[test]
     fn a_queue_that_does_not_drain_is_a_minute() {
-        let (watched, now) = draining(0);
-        assert_eq!(watched.refuse(now, 1, 1), Duration::from_secs(60));
-        let (watched, now) = draining(1);
-        assert_eq!(watched.refuse(now, 10_000, 1), Duration::from_secs(60));
+        let (backpressure, now) = draining(0);
+        assert_eq!(backpressure.refuse(now, 1, 1), Duration::from_secs(60));
+        let (backpressure, now) = draining(1);
+        assert_eq!(backpressure.refuse(now, 10_000, 1), Duration::from_secs(60));
     }
 
     #[test]
     fn a_queue_that_starts_anew_is_measured_anew() {
-        let (watched, now) = draining(1_000);
-        watched.look(now + Duration::from_secs(1), &[Partition { drained: 5, ..Partition::default() }]);
-        assert_eq!(watched.refuse(now + Duration::from_secs(1), 9_000, 1), Duration::from_secs(1));
+        let (backpressure, now) = draining(1_000);
+        backpressure.record(now + Duration::from_secs(1), &[Partition { drained: 5, ..Partition::default() }]);
+        assert_eq!(backpressure.refuse(now + Duration::from_secs(1), 9_000, 1), Duration::from_secs(1));
     }
 }

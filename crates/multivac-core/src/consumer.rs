@@ -1,43 +1,49 @@
-//! Link 3, the loop: lease, process, put, complete. Run by the worker, and by the api when it is embedded.
+//! Link 3, the consumer loop: lease, process, put, complete. Run by the worker, and by the api when it is embedded.
 //!
-//! - Stored before completed: a crash repeats work and loses none.
-//! - A store that is out of reach is nobody's failed attempt: the loop keeps its leases, leases no more, and tries
-//!   again. Only a datum that cannot be processed, or that the store refuses for itself, fails.
+//! - Data are stored before they are completed, so a crash repeats work and loses none.
+//! - A store that is out of reach fails no attempt: the loop keeps its leases, leases no more, and tries again. Only a
+//!   datum that cannot be processed, or that the store refuses for itself, fails.
 //! - A datum that makes processing panic, or takes longer than the limit, fails its attempt and holds up no other.
-//! - When it is stopped it finishes what it has, or gives it back.
+//! - A loop that is stopped finishes its batch, or releases it.
+//!
+//! The loops are tasks of the runtime that runs them, which both programs give one thread: they mostly wait for servers.
+//! Processing takes processor time and has threads of its own, one for each batch under way.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::QUIET_THREAD;
 use crate::observe::metrics;
-use crate::queue::{Failure, Job, Lease, Outcome, Queue};
+use crate::queue::{Failure, Job, Lease, Outcome, Queue, QueueError};
+use crate::runtime::retry::Retry;
+use crate::runtime::supervise::{TaskEnded, panic_message};
 use crate::store::{Put, Record, Store, StoreError, StoredDatum};
 
 /// Jobs leased at once, at most.
-const BATCH: usize = 1_000;
+const BATCH_SIZE: usize = 1_000;
 
-/// How long one look for jobs lasts; also how long stopping may wait for it.
-const WAIT: Duration = Duration::from_secs(1);
+/// How long one call waits for jobs; stopping may take as long.
+const LEASE_WAIT: Duration = Duration::from_secs(1);
 
-/// Under a steady feed, this long from one batch to the next: a batch has its price however small it is. What comes after
-/// a rest does not wait, and no backlog does.
-const PACE: Duration = Duration::from_millis(20);
+/// Under a steady feed, the time from one batch to the next: a batch has its price however small it is. The first datum
+/// after a pause does not wait, and no backlog does.
+const BATCH_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The longest wait before a backend out of reach is tried again.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// The waits before a backend that is out of reach is tried again; jitter comes on top.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_secs(1));
 
 /// The longest error kept with a dead letter, in bytes.
-const LONGEST_ERROR: usize = 1_024;
+const MAX_ERROR_BYTES: usize = 1_024;
 
 /// Makes what the store keeps out of what the queue held.
 pub type Process = fn(&Job, Timestamp) -> StoredDatum;
@@ -51,49 +57,71 @@ pub struct Consumer {
     pub store: Arc<dyn Store>,
     /// The queue's lease time; leases are extended at a third of it.
     pub lease: Duration,
-    /// Batches under way at once.
+    /// Consumer loops, so batches under way at once.
     pub concurrency: usize,
-    /// What is done with each job: [`process`](crate::process::process), but for tests of data that it cannot do.
+    /// What is done with each job: [`process`](crate::process::process). Tests put one in its place that fails.
     pub process: Process,
     /// How long processing one datum may take before its attempt has failed.
     pub process_timeout: Duration,
 }
 
-/// Why an attempt failed: a word for the log, and what the dead letter keeps.
+/// Why an attempt failed.
 ///
-/// They are two, since what a panic says can quote the text that was fed, and no log shall hold that.
-struct Fault {
+/// The log gets `reason` alone: `error`, which the dead letter keeps, can quote the text that was fed, as panics do.
+struct AttemptFailure {
     reason: &'static str,
     error: String,
 }
 
+fn retry() -> Retry {
+    let (shortest, longest) = RETRY_DELAYS;
+    Retry::new(shortest, longest)
+}
+
+/// Counts a failed call of the queue.
+fn count(error: QueueError) -> QueueError {
+    metrics::QUEUE_ERRORS.inc();
+    error
+}
+
 impl Consumer {
-    /// Runs until it is stopped, and then until what it has leased is finished or given back.
-    pub async fn run(self, stop: CancellationToken) {
-        let lanes = (0..self.concurrency.max(1)).map(|_| tokio::spawn(self.clone().lane(stop.clone())));
-        let lanes: Vec<_> = lanes.collect();
-        for ended in join_all(lanes).await {
-            if let Err(error) = ended {
-                warn!(%error, "a lane of the consumer ended early; its leases pass to others");
+    /// Runs until it is stopped, and then until what it has leased is finished or released.
+    ///
+    /// # Errors
+    /// [`TaskEnded`] when one of its loops panics. The others are stopped first; the leases of the one that panicked pass
+    /// to other consumers when they run out.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), TaskEnded> {
+        let stop = stop.child_token();
+        let mut loops = JoinSet::new();
+        for _ in 0..self.concurrency.max(1) {
+            loops.spawn(self.clone().run_loop(stop.clone()));
+        }
+        let mut result = Ok(());
+        while let Some(ended) = loops.join_next().await {
+            // The panic hook has logged where and why.
+            if ended.is_err() {
+                result = Err(TaskEnded { task: "a consumer loop", how: "panicked" });
+                stop.cancel();
             }
         }
+        result
     }
 
-    async fn lane(self, stop: CancellationToken) {
-        let mut backoff = Backoff::default();
+    async fn run_loop(self, stop: CancellationToken) {
+        let mut retry = retry();
         while !stop.is_cancelled() {
-            // Not cancelled by stop: a lease that nobody hears of would wait until it runs out.
-            match self.queue.lease(BATCH, WAIT).await {
+            // Not cancelled by `stop`: jobs that were leased and not received would wait until their leases run out.
+            match self.queue.lease(BATCH_SIZE, LEASE_WAIT).await.map_err(count) {
                 Ok(leases) => {
-                    if backoff.reset() {
+                    if retry.succeeded() {
                         info!("the queue is back");
                     }
                     if leases.is_empty() {
                         continue;
                     }
-                    // What comes again may come in small parts.
-                    let is_backlog = leases.len() == BATCH || leases.iter().any(|lease| lease.attempt > 1);
-                    let next = Instant::now() + PACE;
+                    // Jobs that come again may come in small batches.
+                    let is_backlog = leases.len() == BATCH_SIZE || leases.iter().any(|lease| lease.attempt > 1);
+                    let next = Instant::now() + BATCH_INTERVAL;
                     self.learn(leases, &stop).await;
                     if !is_backlog {
                         tokio::select! {
@@ -103,17 +131,18 @@ impl Consumer {
                     }
                 }
                 Err(error) => {
-                    metrics::QUEUE_ERRORS.inc();
-                    if backoff.is_new() {
+                    if retry.failed() {
                         warn!(%error, "no jobs can be leased; trying again");
+                    } else {
+                        debug!(%error, "no jobs can be leased yet");
                     }
-                    backoff.wait(&stop).await;
+                    retry.wait(&stop).await;
                 }
             }
         }
     }
 
-    /// Sees one batch through.
+    /// Does all that is due with one batch, and keeps its leases alive meanwhile.
     async fn learn(&self, leases: Vec<Lease>, stop: &CancellationToken) {
         let extending = self.extending(&leases);
         tokio::pin!(extending);
@@ -130,7 +159,7 @@ impl Consumer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.queue.extend(leases).await {
+            if let Err(error) = self.queue.extend(leases).await.map_err(count) {
                 warn!(%error, jobs = leases.len(), "leases could not be extended; others may take the jobs over");
             }
         }
@@ -138,14 +167,15 @@ impl Consumer {
 
     async fn store_and_complete(&self, leases: Vec<Lease>, stop: &CancellationToken) {
         let (exhausted, leases): (Vec<Lease>, Vec<Lease>) = leases.into_iter().partition(|lease| lease.exhausted);
-        self.look_after(exhausted, stop).await;
+        self.resolve_exhausted(exhausted, stop).await;
         let processed = match self.process_all(&leases).await {
             Ok(processed) => processed,
             Err(error) => {
-                // No datum's fault: the system has no thread to spare.
-                warn!(%error, jobs = leases.len(), "data cannot be processed now; giving them back");
+                // The system has no thread to spare, which fails no attempt.
+                warn!(%error, jobs = leases.len(), "data cannot be processed now; they are released");
                 self.release(&leases).await;
-                return Backoff::default().wait(stop).await;
+                retry().wait(stop).await;
+                return;
             }
         };
         let mut good: Vec<Lease> = Vec::with_capacity(leases.len());
@@ -156,7 +186,7 @@ impl Consumer {
                     good.push(lease);
                     data.push(datum);
                 }
-                Err(fault) => self.fail(&lease, fault).await,
+                Err(failure) => self.fail(&lease, failure).await,
             }
         }
         let Some(puts) = self.put(&data, stop).await else {
@@ -167,7 +197,9 @@ impl Consumer {
             match put {
                 Put::Stored => finished.push((lease, Outcome::Learned)),
                 Put::Retracted => finished.push((lease, Outcome::Retracted)),
-                Put::Refused(error) => self.fail(&lease, Fault { reason: "refused by the store", error }).await,
+                Put::Refused(error) => {
+                    self.fail(&lease, AttemptFailure { reason: "refused by the store", error }).await
+                }
             }
         }
         self.complete(&finished, stop).await;
@@ -177,7 +209,7 @@ impl Consumer {
     ///
     /// A thread cannot be stopped from outside. So one that takes too long is left to itself, and ends when it is done
     /// with its datum, if ever; the rest of the jobs go to another.
-    async fn process_all(&self, leases: &[Lease]) -> io::Result<Vec<Result<StoredDatum, Fault>>> {
+    async fn process_all(&self, leases: &[Lease]) -> io::Result<Vec<Result<StoredDatum, AttemptFailure>>> {
         let jobs: Arc<[Job]> = leases.iter().map(|lease| lease.job.clone()).collect();
         let mut results = Vec::with_capacity(jobs.len());
         while results.len() < jobs.len() {
@@ -187,12 +219,12 @@ impl Consumer {
                     Ok(Some(result)) => results.push(result),
                     // A thread ends early only if its panic could not be caught, and then on this datum.
                     Ok(None) => {
-                        results.push(Err(Fault { reason: "panicked", error: "processing ended".to_owned() }));
+                        results.push(Err(AttemptFailure { reason: "panicked", error: "processing ended".to_owned() }));
                         break;
                     }
                     Err(_) => {
                         let error = format!("processing took longer than {:?}", self.process_timeout);
-                        results.push(Err(Fault { reason: "took too long", error }));
+                        results.push(Err(AttemptFailure { reason: "took too long", error }));
                         break;
                     }
                 }
@@ -202,93 +234,94 @@ impl Consumer {
     }
 
     async fn release(&self, leases: &[Lease]) {
-        if let Err(error) = self.queue.release(leases).await {
-            warn!(%error, jobs = leases.len(), "leases could not be given back; they pass to others when they run out");
+        if let Err(error) = self.queue.release(leases).await.map_err(count) {
+            warn!(%error, jobs = leases.len(), "leases could not be released; they pass to others when they run out");
         }
     }
 
-    /// Sees to jobs whose attempts are used up. Whoever had the last may have stored the datum, and died before he said so.
-    async fn look_after(&self, exhausted: Vec<Lease>, stop: &CancellationToken) {
+    /// Ends jobs whose attempts are exhausted. The worker that had the last attempt may have stored the datum, and died
+    /// before it completed the job: then the store has it, and the job is completed.
+    async fn resolve_exhausted(&self, exhausted: Vec<Lease>, stop: &CancellationToken) {
         let mut finished = Vec::new();
         for lease in exhausted {
-            let found = self.look_up(lease.job.id, stop).await;
+            let Some(found) = self.look_up(lease.job.id, stop).await else {
+                // Stopped: the job comes again.
+                break;
+            };
             match found {
-                // Stopped: it comes again.
-                None => break,
-                Some(Some(Record::Live(_))) => finished.push((lease, Outcome::Learned)),
-                Some(Some(Record::Tombstone { .. })) => finished.push((lease, Outcome::Retracted)),
-                Some(None) => {
+                Some(Record::Live(_)) => finished.push((lease, Outcome::Learned)),
+                Some(Record::Tombstone { .. }) => finished.push((lease, Outcome::Retracted)),
+                None => {
                     let attempt = lease.attempt;
                     let error =
                         format!("the lease of attempt {attempt}, its last, ran out: its worker died or took too long");
-                    self.fail(&lease, Fault { reason: "not finished", error }).await;
+                    self.fail(&lease, AttemptFailure { reason: "not finished", error }).await;
                 }
             }
         }
         self.complete(&finished, stop).await;
     }
 
-    /// Puts until the store has them; `None` when it was stopped before.
+    /// Puts data until the store has them; `None` when it was stopped before.
     async fn put(&self, data: &[StoredDatum], stop: &CancellationToken) -> Option<Vec<Put>> {
         if data.is_empty() {
             return Some(Vec::new());
         }
-        let mut backoff = Backoff::default();
+        self.ask_store(data.len(), stop, || self.store.put(data)).await
+    }
+
+    /// What the store holds of an id; `None` when it was stopped before the store replied.
+    async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<Record>> {
+        self.ask_store(1, stop, || self.store.get(id)).await
+    }
+
+    /// Repeats a call of the store until it succeeds; `None` when it was stopped before.
+    async fn ask_store<'a, T>(
+        &self,
+        jobs: usize,
+        stop: &CancellationToken,
+        call: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
+    ) -> Option<T> {
+        let mut retry = retry();
         loop {
-            match self.store.put(data).await {
-                Ok(puts) => {
-                    if backoff.reset() {
+            match call().await {
+                Ok(reply) => {
+                    if retry.succeeded() {
                         info!("the store is back");
                     }
-                    return Some(puts);
+                    return Some(reply);
                 }
-                Err(error) if !self.outlasts(&error, data.len(), &mut backoff, stop).await => return None,
-                Err(_) => {}
+                Err(error) => {
+                    metrics::STORE_ERRORS.inc();
+                    if retry.failed() {
+                        warn!(%error, jobs, "the store cannot be used; waiting with its data");
+                    } else {
+                        debug!(%error, jobs, "the store cannot be used yet");
+                    }
+                }
+            }
+            if !retry.wait(stop).await {
+                return None;
             }
         }
     }
 
-    /// What the store holds of an id; `None` when it was stopped before the store said.
-    async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<Record>> {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.store.get(id).await {
-                Ok(record) => return Some(record),
-                Err(error) if !self.outlasts(&error, 1, &mut backoff, stop).await => return None,
-                Err(_) => {}
-            }
-        }
-    }
-
-    /// Waits before the store is tried again; false when it was stopped.
-    async fn outlasts(&self, error: &StoreError, jobs: usize, backoff: &mut Backoff, stop: &CancellationToken) -> bool {
-        metrics::STORE_ERRORS.inc();
-        if backoff.is_new() {
-            warn!(%error, jobs, "the store cannot be asked; waiting with its data");
-        }
-        if stop.is_cancelled() {
-            return false;
-        }
-        backoff.wait(stop).await;
-        true
-    }
-
-    /// Completes until the queue knows; a queue that never hears it leases the jobs again, and storing them again
-    /// changes nothing.
+    /// Completes jobs until the queue has confirmed it. Where it never does, it leases the jobs again, and storing them
+    /// again changes nothing.
     async fn complete(&self, finished: &[(Lease, Outcome)], stop: &CancellationToken) {
         if finished.is_empty() {
             return;
         }
-        let mut backoff = Backoff::default();
-        while let Err(error) = self.queue.complete(finished).await {
-            metrics::QUEUE_ERRORS.inc();
-            if backoff.is_new() {
+        let mut retry = retry();
+        while let Err(error) = self.queue.complete(finished).await.map_err(count) {
+            if retry.failed() {
                 warn!(%error, jobs = finished.len(), "finished jobs cannot be completed; trying again");
+            } else {
+                debug!(%error, jobs = finished.len(), "finished jobs cannot be completed yet");
             }
-            if stop.is_cancelled() {
+            if !retry.wait(stop).await {
                 return;
             }
-            backoff.wait(stop).await;
         }
         let now = Timestamp::now();
         metrics::LEARNED.inc_by(finished.len() as u64);
@@ -297,11 +330,11 @@ impl Consumer {
         }
     }
 
-    async fn fail(&self, lease: &Lease, Fault { reason, mut error }: Fault) {
+    async fn fail(&self, lease: &Lease, AttemptFailure { reason, mut error }: AttemptFailure) {
         metrics::FAILED.inc();
-        error.truncate(error.floor_char_boundary(LONGEST_ERROR));
+        error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
         let retry_after = retry_delay(lease.attempt).min(self.lease);
-        match self.queue.fail(lease, &error, retry_after).await {
+        match self.queue.fail(lease, &error, retry_after).await.map_err(count) {
             Ok(Failure::Retried) => {
                 warn!(datum.id = %lease.job.id, attempt = lease.attempt, reason, "an attempt failed; it is tried again");
             }
@@ -309,8 +342,8 @@ impl Consumer {
                 metrics::DEAD.inc();
                 warn!(datum.id = %lease.job.id, attempt = lease.attempt, reason, "the last attempt failed; it lies in the dead letters");
             }
-            Err(unheard) => {
-                warn!(datum.id = %lease.job.id, reason, %unheard, "a failed attempt could not be noted; its lease will run out");
+            Err(error) => {
+                warn!(datum.id = %lease.job.id, reason, %error, "a failed attempt could not be noted; its lease will run out");
             }
         }
     }
@@ -324,7 +357,7 @@ fn process_on_a_thread(
     process: Process,
     jobs: Arc<[Job]>,
     from: usize,
-) -> io::Result<mpsc::UnboundedReceiver<Result<StoredDatum, Fault>>> {
+) -> io::Result<mpsc::UnboundedReceiver<Result<StoredDatum, AttemptFailure>>> {
     let (results, arriving) = mpsc::unbounded_channel();
     std::thread::Builder::new().name(QUIET_THREAD.to_owned()).spawn(move || {
         for job in &jobs[from..] {
@@ -336,11 +369,11 @@ fn process_on_a_thread(
     Ok(arriving)
 }
 
-/// A panic is the datum's failed attempt, not the worker's end.
-fn process_one(process: Process, job: &Job) -> Result<StoredDatum, Fault> {
+/// A panic fails the datum's attempt, and does not end the worker.
+fn process_one(process: Process, job: &Job) -> Result<StoredDatum, AttemptFailure> {
     catch_unwind(AssertUnwindSafe(|| process(job, Timestamp::now()))).map_err(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Fault { reason: "panicked", error: format!("processing panicked: {}", message.unwrap_or("without a message")) }
+        let message = panic_message(&*panic).unwrap_or("without a message");
+        AttemptFailure { reason: "panicked", error: format!("processing panicked: {message}") }
     })
 }
 
@@ -351,38 +384,13 @@ fn retry_delay(attempt: u32) -> Duration {
     Duration::from_millis(fastrand::u64(longest / 2..=longest))
 }
 
-/// Doubling waits, with the news of being in one told once.
-#[derive(Default)]
-struct Backoff {
-    tries: u32,
-}
-
-impl Backoff {
-    /// Whether this is the first failure in a row.
-    fn is_new(&self) -> bool {
-        self.tries == 0
-    }
-
-    /// Back to the start; whether there had been failures.
-    fn reset(&mut self) -> bool {
-        std::mem::take(&mut self.tries) > 0
-    }
-
-    async fn wait(&mut self, stop: &CancellationToken) {
-        let longest = Duration::from_millis(50 << self.tries.min(6)).min(LONGEST_BACKOFF);
-        self.tries += 1;
-        // Not all workers at the same moment, when a backend has just come back.
-        let wait = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
-        tokio::select! {
-            () = sleep(wait) => {}
-            () = stop.cancelled() => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapters::embedded::Embedded;
+    use crate::process::process;
+    use crate::queue::QueueSettings;
+    use crate::queue::panicking::PanickingQueue;
 
     #[test]
     fn waits_double_and_are_spread_over_the_upper_half() {
@@ -392,5 +400,21 @@ mod tests {
             assert!(waits.iter().all(|wait| range.contains(wait)), "{attempt}: {waits:?}");
             assert!(waits.iter().any(|wait| *wait != waits[0]), "all alike");
         }
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_panics_ends_the_consumer_with_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let embedded = Embedded::open(directory.path(), QueueSettings::default()).expect("a new database");
+        let consumer = Consumer {
+            queue: Arc::new(PanickingQueue),
+            store: embedded.store(),
+            lease: Duration::from_secs(30),
+            concurrency: 3,
+            process,
+            process_timeout: Duration::from_secs(10),
+        };
+        let ended = consumer.run(CancellationToken::new()).await.expect_err("its loops panicked");
+        assert_eq!(ended.to_string(), "a consumer loop panicked; the process cannot go on without it");
     }
 }

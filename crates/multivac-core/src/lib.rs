@@ -13,7 +13,8 @@
 //!
 //! ```
 //! use multivac_core::{accept::*, adapters::embedded::Embedded, answer::*, consumer::Consumer, datum::Datum,
-//!                     index::{Index, follow::Follower}, process::process, queue::QueueSettings};
+//!                     index::{Index, follow::Follower}, process::process, queue::QueueSettings,
+//!                     runtime::supervise::Supervisor};
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let directory = tempfile::tempdir()?;
@@ -22,11 +23,12 @@
 //! let embedded = Embedded::open(directory.path(), settings)?;
 //! let (queue, store) = (embedded.queue(), embedded.store());
 //!
-//! let text = "Entropy can be reversed by gathering all of the starlight. It takes a while.";
-//! let offer = AcceptRequest { datum: Datum::new(text, 1 << 20)?, key: None, trace: None };
-//! let id = Acceptor::new(queue.clone()).accept(offer).await?.id; // From here on it is never lost.
-//!
 //! let stop = tokio_util::sync::CancellationToken::new();
+//! let supervisor = Supervisor::new(stop.clone());
+//! let text = "Entropy can be reversed by gathering all of the starlight. It takes a while.";
+//! let request = AcceptRequest { datum: Datum::new(text, 1 << 20)?, key: None, trace: None };
+//! let id = Acceptor::new(queue.clone(), &supervisor).accept(request).await?.id; // From here on it is never lost.
+//!
 //! let process_timeout = std::time::Duration::from_secs(10);
 //! let consumer = Consumer { queue, store: store.clone(), lease, concurrency: 1, process, process_timeout };
 //! tokio::spawn(consumer.run(stop.clone()));

@@ -419,3 +419,7 @@ pub trait QueueAdmin: Queue {
     /// Puts a dead letter back on the queue with all its attempts before it; `false` if there is none with this id.
     async fn retry_dead(&self, id: DatumId) -> Result<bool, QueueError>;
 }
+
+#[cfg(test)]
+#[path = "queue_panicking.rs"]
+pub(crate) mod panicking;

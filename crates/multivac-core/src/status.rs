@@ -1,31 +1,33 @@
 //! Where a datum stands, and taking it back.
 //!
-//! The queue is asked before the store: a job leaves the queue only after its datum is in the store, so none is missed
-//! in between.
+//! The queue is asked before the store: a job leaves the queue only after its datum is in the store, so a datum that moves
+//! from one to the other meanwhile is not missed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use crate::datum::{DatumId, Timestamp};
 use crate::index::Index;
 use crate::index::follow::Follower;
+use crate::observe::metrics;
 use crate::queue::{JobState, Ledger, QueueAdmin, QueueError};
 use crate::store::{Record, Retraction, Store, StoreError};
 
-/// How often other replicas are asked whether they have passed a tombstone.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often the store is asked which replicas have not passed a tombstone yet.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How often it is looked whether the ledger has to be reconciled.
+/// How often the ledger is compared with the store.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where a datum stands, in the contract's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatumState {
-    /// Accepted, and not to be answered with yet.
+    /// Accepted, and no answer rests on it yet.
     Queued,
     /// Learned: answers may rest on it.
     Processed,
@@ -48,13 +50,13 @@ pub struct DatumStatus {
     pub passages: usize,
 }
 
-/// Where the queue or the store could not be asked.
+/// A backend that could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
-    /// The queue could not.
+    /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The store could not.
+    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -62,13 +64,13 @@ pub enum StatusError {
 /// How a retraction came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retracted {
-    /// No reply of any live replica rests on the datum any more.
+    /// No answer of any live replica rests on the datum any more.
     Everywhere,
-    /// It is taken back for good, but these replicas have not said in time that they have seen it.
-    NotYetBy(Vec<String>),
+    /// It is taken back for good, but these replicas have not announced in time that they have applied that.
+    PendingOn(Vec<String>),
 }
 
-/// Answers for single data and for all of them together.
+/// Tells where single data and all of them stand, and takes data back.
 #[derive(Clone)]
 pub struct Registry {
     /// The queue.
@@ -77,7 +79,7 @@ pub struct Registry {
     pub store: Arc<dyn Store>,
     /// This replica's index.
     pub index: Arc<Index>,
-    /// What keeps it.
+    /// What keeps that index in step with the store.
     pub follower: Arc<Follower>,
 }
 
@@ -118,12 +120,12 @@ impl Registry {
         })
     }
 
-    /// Takes a datum back, and waits up to `patience` until every live replica has seen it; `None` when it was never
+    /// Takes a datum back, and waits up to `timeout` until every live replica has applied that; `None` when it was never
     /// accepted.
     ///
     /// # Errors
     /// When the queue or the store is out of reach; it may be retracted all the same, and can be retracted again.
-    pub async fn retract(&self, id: DatumId, patience: Duration) -> Result<Option<Retracted>, StatusError> {
+    pub async fn retract(&self, id: DatumId, timeout: Duration) -> Result<Option<Retracted>, StatusError> {
         if self.queue.job_state(id).await?.is_none() && self.store.get(id).await?.is_none() {
             return Ok(None);
         }
@@ -131,10 +133,10 @@ impl Registry {
         self.queue.retract(id, before == Retraction::WasLive).await?;
         // Every change up to the tombstone is at this position or before it.
         let position = self.store.position().await?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         let mut progress = self.follower.progress();
         let own = progress.wait_for(|p| p.position >= position || !self.index.contains(id));
-        // Where this replica is late itself, the loop below says so.
+        // Where this replica itself is late, the loop below finds that.
         let _ = timeout_at(deadline, own).await;
         loop {
             let mut behind = self.store.replicas_behind(position).await?;
@@ -145,33 +147,33 @@ impl Registry {
                 return Ok(Some(Retracted::Everywhere));
             }
             if Instant::now() >= deadline {
-                return Ok(Some(Retracted::NotYetBy(behind)));
+                return Ok(Some(Retracted::PendingOn(behind)));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// The ledger as this replica can vouch for it: learned is what its answers can rest on, and what is stored but not
-    /// in its index yet is still being processed.
+    /// The ledger as this replica's answers show it: `learned` counts what its index holds, and what is stored but not in
+    /// its index yet counts as `processing`.
     ///
     /// # Errors
     /// When the queue is out of reach.
     pub async fn ledger(&self) -> Result<Ledger, QueueError> {
         let mut ledger = self.queue.ledger().await?;
-        let unseen = ledger.learned.saturating_sub(self.index.snapshot().learned);
-        ledger.learned -= unseen;
-        ledger.processing += unseen;
+        let not_indexed = ledger.learned.saturating_sub(self.index.snapshot().learned);
+        ledger.learned -= not_indexed;
+        ledger.processing += not_indexed;
         Ok(ledger)
     }
 
     /// Brings the ledger in line with the store where that holds what the queue never saw, such as the original
-    /// application's documents. Only while nothing is under way can that be told from work in progress.
+    /// application's documents. That can be told from work in progress only while nothing is unfinished.
     ///
     /// # Errors
     /// When the queue or the store is out of reach.
     pub async fn reconcile(&self) -> Result<(), StatusError> {
         let seen = self.queue.ledger().await?;
-        // The index knows the store's live data; counting in the store is for when they differ.
+        // The index knows the number of live data. Counting in the store is dear, so it is done only where they differ.
         if !seen.is_quiet() || seen.learned == self.index.snapshot().learned {
             return Ok(());
         }
@@ -189,17 +191,25 @@ impl Registry {
         Ok(())
     }
 
-    /// Reconciles now and then, for as long as the task is kept.
-    pub async fn keep_reconciled(self) {
+    /// Reconciles at intervals, once the index has caught up, until it is stopped.
+    pub async fn keep_reconciled(self, stop: CancellationToken) {
         let mut progress = self.follower.progress();
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = progress.wait_for(|progress| progress.caught_up) => {}
+        }
         loop {
-            if progress.wait_for(|p| p.caught_up).await.is_err() {
-                return;
-            }
             if let Err(error) = self.reconcile().await {
-                tracing::debug!(%error, "the ledger could not be reconciled");
+                match &error {
+                    StatusError::Queue(_) => metrics::QUEUE_ERRORS.inc(),
+                    StatusError::Store(_) => metrics::STORE_ERRORS.inc(),
+                }
+                tracing::debug!(%error, "the ledger cannot be reconciled at present");
             }
-            sleep(RECONCILE_INTERVAL).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(RECONCILE_INTERVAL) => {}
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use multivac_core::observe::{self, LogFormat};
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::shutdown;
+use multivac_core::runtime::supervise::TaskEnded;
 use tracing::info;
 
 use config::Config;
@@ -37,6 +38,9 @@ pub enum StartError {
         /// Why it cannot.
         source: io::Error,
     },
+    /// A task that the worker cannot go on without.
+    #[error(transparent)]
+    TaskEnded(#[from] TaskEnded),
     /// Signals.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
@@ -65,12 +69,12 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         let consumer = Consumer {
             queue: backends.queue,
             store: backends.store,
-            lease: config.backends.lease,
+            lease: *config.backends.lease,
             concurrency: config.concurrency(),
             process,
-            process_timeout: config.backends.process_timeout,
+            process_timeout: *config.backends.process_timeout,
         };
-        consumer.run(stop).await;
+        consumer.run(stop).await?;
     }
     handle.stop(false).await;
     let _ = serving.await;

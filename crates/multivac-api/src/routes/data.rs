@@ -62,7 +62,7 @@ pub(super) async fn retract(id: web::Path<String>, state: web::Data<State>) -> R
     let id = known(&id)?;
     match state.registry.retract(id, PATIENCE).await?.ok_or_else(never)? {
         Retracted::Everywhere => Ok(HttpResponse::NoContent().finish()),
-        Retracted::NotYetBy(replicas) => Ok(HttpResponse::Accepted().json(json!({
+        Retracted::PendingOn(replicas) => Ok(HttpResponse::Accepted().json(json!({
             "id": id.to_string(),
             "status": "retracted",
             "detail": "retracted for good; these replicas have not said yet that they have seen it",

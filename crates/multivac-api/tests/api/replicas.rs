@@ -62,7 +62,7 @@ async fn what_is_fed_to_one_replica_is_answered_by_another_until_it_is_retracted
     let stats = one.json("/multivac/stats").await;
     assert_eq!((&stats["accepted"], &stats["retracted"], &stats["learned"]), (&2.into(), &2.into(), &0.into()));
     stop.cancel();
-    consuming.await.unwrap();
+    consuming.await.unwrap().unwrap();
     one.stop().await;
     two.stop().await;
     servers.database().await.drop().await.unwrap();
@@ -85,7 +85,7 @@ async fn a_full_queue_refuses_and_says_when_to_come_back() {
     app.until("/multivac/stats", |stats| stats["learned"] == 2).await;
     app.teach("three").await;
     stop.cancel();
-    consuming.await.unwrap();
+    consuming.await.unwrap().unwrap();
     app.stop().await;
     servers.database().await.drop().await.unwrap();
 }

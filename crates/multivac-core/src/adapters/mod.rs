@@ -16,16 +16,17 @@ use crate::observe::metrics;
 use crate::process::passages;
 use crate::queue::{QueueAdmin, QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ServerUrls};
+use crate::runtime::retry::Retry;
 use crate::store::{Store, StoreError};
 use embedded::{Embedded, OpenError};
 use mongo::MongoStore;
 use redis::{RedisQueue, RedisSettings};
 
-/// How often a server that is not there yet is tried.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// The waits before a server that is not there yet is tried again; jitter comes on top.
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
 
-/// How often the queue's set-up is looked at again.
-const CHECK_AGAIN: Duration = Duration::from_secs(30);
+/// How often the queue's set-up is checked again.
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A queue and the store that belongs to it.
 #[derive(Clone)]
@@ -34,27 +35,28 @@ pub struct Backends {
     pub queue: Arc<dyn QueueAdmin>,
     /// The store.
     pub store: Arc<dyn Store>,
-    /// What the last look at their set-up said.
+    /// What the last check of their set-up found.
     pub warnings: Warnings,
 }
 
-/// Settings of the queue's server under which an accepted datum could be lost, as they were last seen. Cheap to clone.
+/// Settings of the queue's server under which an accepted datum could be lost, as the last check found them. Cheap to
+/// clone.
 #[derive(Clone, Default)]
 pub struct Warnings(Arc<ArcSwapOption<Vec<String>>>);
 
 impl Warnings {
-    /// `None` before they were looked at.
+    /// `None` before the first check.
     #[must_use]
     pub fn get(&self) -> Option<Arc<Vec<String>>> {
         self.0.load_full()
     }
 
-    /// Tells the metrics how many there are; for whoever is about to show them.
+    /// Sets the metric that counts them; called before metrics are shown.
     pub fn measure(&self) {
         metrics::QUEUE_WARNINGS.set(self.get().map_or(0, |warnings| warnings.len()) as f64);
     }
 
-    /// Tells the log where something is new.
+    /// Keeps what a check found, and logs what is new.
     fn set(&self, warnings: Vec<String>) {
         let before = self.get().unwrap_or_default();
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
@@ -83,7 +85,7 @@ pub enum BackendError {
 pub enum Prepared {
     /// Both can be used; [`Backends::warnings`] says under which of their settings data could be lost.
     Ready,
-    /// It was stopped before.
+    /// It was stopped before that.
     Stopped,
 }
 
@@ -118,7 +120,8 @@ impl Backends {
     /// # Errors
     /// When waiting will not help.
     pub async fn prepare(&self, stop: &CancellationToken) -> Result<Prepared, BackendError> {
-        let mut waiting = false;
+        let (shortest, longest) = RETRY_DELAYS;
+        let mut retry = Retry::new(shortest, longest);
         loop {
             // The store first: the ledger is reconciled with it once the queue is there.
             let tried = match self.store.prepare().await {
@@ -128,37 +131,34 @@ impl Backends {
             match tried {
                 Ok(warnings) => {
                     self.warnings.set(warnings);
-                    if waiting {
+                    if retry.succeeded() {
                         info!("the queue and the store are there");
                     }
                     return Ok(Prepared::Ready);
                 }
                 Err(error) if error.is_transient() => {
-                    if !std::mem::replace(&mut waiting, true) {
+                    if retry.failed() {
                         warn!(%error, "waiting for the queue and the store");
                     }
                 }
                 Err(error) => return Err(error),
             }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(Prepared::Stopped),
-                () = tokio::time::sleep(TRY_AGAIN) => {}
+            if !retry.wait(stop).await {
+                return Ok(Prepared::Stopped);
             }
         }
     }
-}
 
-impl Backends {
-    /// Looks at the queue's set-up now and then, until it is stopped: someone may have changed it, or mended it.
+    /// Checks the queue's set-up at intervals, until it is stopped: someone may have changed it, or mended it.
     pub async fn keep_checked(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(CHECK_AGAIN) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
             match self.queue.prepare().await {
                 Ok(warnings) => self.warnings.set(warnings),
-                // Out of reach, it is as it was; everybody else notices.
+                // A queue that is out of reach keeps its set-up; whoever uses the queue reports that it is.
                 Err(error) if error.is_transient() => {}
                 // What would have kept us from starting, such as an append-only file that was switched off.
                 Err(error) => self.warnings.set(vec![error.to_string()]),

@@ -12,8 +12,10 @@ use multivac_core::queue::{
     Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, QueueAdmin, QueueError,
     QueueSettings, Submission,
 };
+use multivac_core::runtime::supervise::Supervisor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::backends::{self, Backend};
 
@@ -127,7 +129,7 @@ async fn a_lost_reply_is_asked_for_again() {
         let submissions = [submission(&job("gone astray"))];
         let lost = queue.accept(&submissions).await;
         assert!(matches!(lost, Err(QueueError::OutcomeUnknown { .. })), "{lost:?}");
-        let acceptor = Acceptor::new(queue.clone());
+        let acceptor = Acceptor::new(queue.clone(), &Supervisor::new(CancellationToken::new()));
         let datum = Datum::accepted_before("gone astray again");
         acceptor.accept(AcceptRequest { datum, key: None, trace: None }).await.unwrap();
         assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });

@@ -370,7 +370,7 @@ fn counts(learned: u64, retracted: u64) -> StoreCounts {
     StoreCounts { learned, retracted }
 }
 
-async fn replicas_behind(store: &dyn Store, position: Position) -> Vec<String> {
+async fn behind(store: &dyn Store, position: Position) -> Vec<String> {
     let mut behind = store.replicas_behind(position).await.unwrap();
     behind.sort();
     behind

@@ -73,7 +73,7 @@ async fn poison_goes_to_the_dead_letters_and_everything_else_flows_on() {
     assert!(stored.len() == 100 && dead.iter().all(|id| !stored.contains(id)));
     // The thread that never ends does not keep the consumer from ending.
     stop.cancel();
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
     servers.clean_up().await;
 }
 
