@@ -33,7 +33,7 @@ impl Datum {
         Ok(Self(text.into()))
     }
 
-    /// A text that was checked when it was accepted, as the queue gives it back.
+    /// A text that was checked when it was accepted, as the queue returns it.
     #[must_use]
     pub fn accepted_before(text: &str) -> Self {
         Self(text.into())
@@ -46,7 +46,7 @@ impl Datum {
     }
 }
 
-/// Shows the length alone: what people feed stays out of the logs.
+/// Shows the length alone: fed text stays out of the logs.
 impl fmt::Debug for Datum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Datum({} bytes)", self.0.len())
@@ -65,12 +65,12 @@ pub enum DatumError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The bytes are no text.
+    /// The bytes are not text.
     #[error("the datum is not valid UTF-8")]
     NotUtf8,
 }
 
-/// The name of a datum, for as long as anyone asks.
+/// The name of a datum, for good.
 ///
 /// Ours are UUIDs of version 7 (RFC 9562), so they sort by the time of accepting; the original
 /// application's documents keep their MongoDB `ObjectId`.
@@ -127,7 +127,7 @@ impl fmt::Debug for DatumId {
     }
 }
 
-/// The text is no datum's id.
+/// The text is not the id of a datum.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of a datum")]
 pub struct NotAnId;
@@ -177,15 +177,15 @@ impl Timestamp {
         self.0
     }
 
-    /// How long ago `earlier` was; nothing where the clocks disagree.
+    /// How long ago `earlier` was; zero where the clocks disagree.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
-/// RFC 3339, in UTC, such as `2026-11-23T03:27:23.5Z`. It has no years outside 0 to 9999; a store may, and such a time is
-/// told as the nearest that has a name.
+/// RFC 3339, in UTC, such as `2026-11-23T03:27:23.5Z`. That has years from 0 to 9999 alone, so a time outside them, which
+/// a store may hold, is shown as the nearest one.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.clamp(-62_167_219_200_000, 253_402_300_799_999);

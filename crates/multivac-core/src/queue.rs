@@ -126,10 +126,10 @@ pub struct Lease {
     pub job: Job,
     /// Which attempt at it this is, from 1.
     pub attempt: u32,
-    /// Whether there is no attempt left: the last was neither completed nor failed. Whoever had it may have stored the
-    /// datum, and died before he said so. Where the store has nothing, the job is to be failed, and not tried again.
+    /// Whether there is no attempt left: the last was neither completed nor failed. Its worker may have stored the datum
+    /// and died before completing the job. So the store is asked; what it lacks is failed, and not tried again.
     pub exhausted: bool,
-    /// How the adapter knows the lease.
+    /// The adapter's name for the lease.
     pub token: LeaseToken,
 }
 
@@ -140,7 +140,7 @@ impl Lease {
     }
 }
 
-/// An adapter's own name for a lease; means nothing to others.
+/// An adapter's own name for a lease; it has no meaning to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseToken {
     /// The partition that the job lies in.
@@ -183,17 +183,17 @@ pub enum JobState {
 pub struct DeadLetter {
     /// The job, its text byte for byte.
     pub job: Job,
-    /// How often it was tried.
+    /// How many attempts were made.
     pub attempts: u32,
-    /// What the last attempt said.
+    /// The error of the last attempt.
     pub error: String,
-    /// When it was given up.
+    /// When its last attempt failed.
     pub died_at: Timestamp,
 }
 
 /// The ledger: `accepted = queued + processing + learned + retracted + dead`, in every snapshot.
 ///
-/// `accepted` is counted on its own, when jobs are accepted; it is not the sum of the others. So a lost job shows.
+/// `accepted` is counted by itself, when jobs are accepted; it is not the sum of the others. So a lost job shows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// Data ever accepted.
@@ -235,19 +235,19 @@ pub struct Partition {
     pub dead: u64,
     /// The text of what is queued or processing.
     pub size_bytes: u64,
-    /// When the first of those was accepted; a job that was given back, or retried, may be older.
+    /// When the first of those was accepted; a job that was released, or retried, may be older.
     pub oldest: Option<Timestamp>,
-    /// Jobs that have left: completed, or dead. Two looks at it tell how fast the queue drains; the number itself means
-    /// nothing.
+    /// Jobs that have left the queue, completed or dead. Two readings show how fast it drains; the number itself has no
+    /// meaning.
     pub drained: u64,
     /// Their text.
     pub drained_bytes: u64,
 }
 
-/// What keeps the queue from keeping a promise.
+/// Why a call of the queue failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// Out of reach, or it could not do it now: the same call may succeed later.
+    /// The queue is out of reach, or could not do it now: the same call may succeed later.
     #[error("the queue is out of reach: {message}")]
     Unavailable {
         /// What was tried, and what came of it.
@@ -256,8 +256,8 @@ pub enum QueueError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// It was asked and gave no answer: it may have done it all the same. The same call may succeed later, and does
-    /// nothing then if it was done already.
+    /// The queue was asked and gave no answer, so it may have done it all the same. The same call may succeed later, and
+    /// changes nothing then if it was done already.
     #[error("the queue gave no answer: {message}")]
     OutcomeUnknown {
         /// What was tried, and what came of it.
@@ -266,13 +266,13 @@ pub enum QueueError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// It answers, but cannot be used as it is set up: someone has to change that.
+    /// The queue answers, but cannot be used as it is set up: someone has to change that.
     #[error("{0}")]
     Misconfigured(String),
 }
 
 impl QueueError {
-    /// Whether the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {

@@ -21,7 +21,7 @@ pub struct StoredDatum {
     pub id: DatumId,
     /// The text, byte for byte as it was fed.
     pub text: String,
-    /// Its passages: what processing made of the text. See [`process`](crate::process).
+    /// Its passages, which [`process`](crate::process) made of the text.
     pub passages: Vec<String>,
     /// When two texts are one voice, their digests are equal.
     pub digest: String,
@@ -56,7 +56,7 @@ pub enum Put {
     Stored,
     /// A tombstone lies in its place; nothing was written.
     Retracted,
-    /// This one cannot be stored, now or later; the others are not touched by that.
+    /// This one cannot be stored, now or later, for the reason given; the others are not affected.
     Refused(String),
 }
 
@@ -71,12 +71,12 @@ pub enum Retraction {
     WasRetracted,
 }
 
-/// A change of the store, as whoever follows it needs it.
+/// A change of the store, as a follower needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     /// This datum is live now.
     Put(Box<StoredDatum>),
-    /// This one is not, any more.
+    /// This datum is not live any more.
     Removed(DatumId),
 }
 
@@ -102,10 +102,10 @@ pub struct StoreCounts {
     pub retracted: u64,
 }
 
-/// What keeps the store from keeping a promise.
+/// Why a call of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Out of reach, or it could not do it now: the same call may succeed later.
+    /// The store is out of reach, or could not do it now: the same call may succeed later.
     #[error("the store is out of reach: {message}")]
     Unavailable {
         /// What was tried, and what came of it.
@@ -114,7 +114,7 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// It answers, but cannot be used as it is set up: someone has to change that.
+    /// The store answers, but cannot be used as it is set up: someone has to change that.
     #[error("{0}")]
     Misconfigured(String),
     /// The store remembers no changes as far back as the asked position: scan again.
@@ -123,7 +123,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -155,8 +155,8 @@ pub const REPLICA_ALIVE: Duration = Duration::from_secs(5);
 /// Keeps learned data; see the [module](self) for what it promises.
 ///
 /// # Errors
-/// Every method: [`StoreError::Unavailable`] when the backend did not do it or did not say so. It may have happened
-/// all the same; every method is safe to repeat with the same arguments.
+/// Every method: [`StoreError::Unavailable`] when the backend did not do it or did not reply, so it may have been done all
+/// the same. Every method is safe to repeat with the same arguments.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Connects, makes what is missing, and checks the backend's set-up. Called at start, and again until it succeeds.
@@ -186,10 +186,10 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::PositionLost`], here or at the first [`Changes::next`].
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError>;
 
-    /// Counts live data and tombstones. May take a while; for the ledger's rare reconciling.
+    /// Counts live data and tombstones. May take seconds; it is for reconciling the ledger, which is rare.
     async fn counts(&self) -> Result<StoreCounts, StoreError>;
 
-    /// Publishes how far the index of a replica has come, and that it is alive; `None`: it is no more.
+    /// Publishes how far the index of a replica has come, and that it is alive; with `None`, that it has ended.
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError>;
 
     /// Names the replicas that announced themselves within [`REPLICA_ALIVE`] and have not come as far as `position`.

@@ -24,16 +24,16 @@ impl LogFormat {
     }
 }
 
-/// The name of threads whose panics may quote the text that was fed; of those, the log says only where they were.
+/// The name of threads whose panics may quote the text that was fed. Of their panics the log holds the place alone.
 pub const QUIET_THREAD: &str = "multivac-process";
 
-/// Puts panics into the log, as an event like any other.
+/// Writes panics to the log, as events like any other.
 pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let place = panic.location().map(ToString::to_string);
-        let said = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
-        tracing::error!(place, thread = thread.name(), said, "panicked");
+        let message = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
+        tracing::error!(place, thread = thread.name(), error = message, "panicked");
     }));
 }
 

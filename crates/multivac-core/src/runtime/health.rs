@@ -1,4 +1,5 @@
-//! A process asks itself whether it is well: for containers whose image holds nothing else that could ask.
+//! The subcommand `health`, for containers' health checks: it asks the process that runs beside it over HTTP, since the
+//! image holds no other program that could.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-/// How long each step of asking may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long connecting, sending and receiving may take, each.
+const STEP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What `health` asks.
 #[derive(Args, Clone, Copy, Debug)]
@@ -18,23 +19,23 @@ pub struct HealthArgs {
     pub live: bool,
 }
 
-/// Why a process is not well.
+/// Why a process is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Nobody answers there.
+    /// Nothing answers there.
     #[error("nothing answers at {address}: {source}")]
     Unreachable {
         /// Where it should listen.
         address: String,
-        /// What happened instead.
+        /// What happened.
         source: io::Error,
     },
-    /// It answers that it is not.
+    /// It answers, and not with 200.
     #[error("{address} answers {reply}")]
     Unhealthy {
         /// Where it listens.
         address: String,
-        /// Its status line and what it says is missing.
+        /// Its status line and its body, which says what is missing.
         reply: String,
     },
 }
@@ -43,27 +44,27 @@ impl HealthArgs {
     /// Asks the process that listens at `listen`, a setting such as `0.0.0.0:5000`.
     ///
     /// # Errors
-    /// When it does not say 200.
+    /// When it does not answer with 200.
     pub fn ask(self, listen: &str) -> Result<(), HealthError> {
         let path = if self.live { "/healthz" } else { "/readyz" };
         let reply =
             get(listen, path).map_err(|source| HealthError::Unreachable { address: listen.to_owned(), source })?;
-        let well = reply.split(' ').nth(1) == Some("200");
-        let said = || {
+        let healthy = reply.split(' ').nth(1) == Some("200");
+        let quoted = || {
             let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
             format!("{} {}", head.lines().next().unwrap_or_default(), body.trim())
         };
-        if well { Ok(()) } else { Err(HealthError::Unhealthy { address: listen.to_owned(), reply: said() }) }
+        if healthy { Ok(()) } else { Err(HealthError::Unhealthy { address: listen.to_owned(), reply: quoted() }) }
     }
 }
 
 fn get(listen: &str, path: &str) -> io::Result<String> {
     let none = || io::Error::new(io::ErrorKind::InvalidInput, "no such address");
     let address = reachable(listen.to_socket_addrs()?.next().ok_or_else(none)?);
-    let mut connection = TcpStream::connect_timeout(&address, PATIENCE)?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
-    // In one piece: who has read enough may reply, and hang up, in the middle of several.
+    let mut connection = TcpStream::connect_timeout(&address, STEP_TIMEOUT)?;
+    connection.set_read_timeout(Some(STEP_TIMEOUT))?;
+    connection.set_write_timeout(Some(STEP_TIMEOUT))?;
+    // Sent in one write: a server that has read enough may reply and close before a second one.
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes())?;
     let mut reply = Vec::new();
@@ -71,7 +72,7 @@ fn get(listen: &str, path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&reply).into_owned())
 }
 
-/// Who listens on every address is asked on the loopback one.
+/// The address to ask: the loopback one where the process listens on every address.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -82,7 +83,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The subcommand's exit: nothing to say when well.
+/// The subcommand's exit status; the error goes to the standard error stream.
 #[must_use]
 pub fn exit(program: impl fmt::Display, asked: Result<(), HealthError>) -> std::process::ExitCode {
     match asked {
@@ -101,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    /// Somebody who gives this reply once, and what he was asked.
-    fn one_who_says(reply: &'static str) -> (String, std::thread::JoinHandle<String>) {
+    /// A server that gives this reply once, and then returns what it was asked.
+    fn server_that_replies(reply: &'static str) -> (String, std::thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = std::thread::spawn(move || {
@@ -116,28 +117,29 @@ mod tests {
     }
 
     #[test]
-    fn who_says_200_is_well() {
-        let (address, asked) = one_who_says("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    fn a_process_that_answers_200_is_healthy() {
+        let (address, asked) = server_that_replies("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
         assert!(HealthArgs { live: true }.ask(&address).is_ok());
         assert!(asked.join().unwrap().starts_with("GET /healthz "));
     }
 
     #[test]
-    fn who_does_not_is_quoted() {
-        let (address, asked) = one_who_says("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"missing\":[\"the queue\"]}");
+    fn any_other_answer_is_quoted() {
+        let (address, asked) =
+            server_that_replies("HTTP/1.1 503 Service Unavailable\r\n\r\n{\"missing\":[\"the queue\"]}");
         let unhealthy = HealthArgs { live: false }.ask(&address).unwrap_err().to_string();
         assert!(unhealthy.contains("503") && unhealthy.contains("the queue"), "{unhealthy}");
         assert!(asked.join().unwrap().starts_with("GET /readyz "));
     }
 
     #[test]
-    fn nobody_is_not_well() {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        assert!(HealthArgs { live: true }.ask(&nobody).is_err());
+    fn a_process_that_does_not_answer_is_not_healthy() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        assert!(HealthArgs { live: true }.ask(&closed).is_err());
     }
 
     #[test]
-    fn an_address_that_stands_for_all_is_asked_on_loopback() {
+    fn an_address_that_means_every_address_is_asked_on_loopback() {
         assert_eq!(reachable("0.0.0.0:5000".parse().unwrap()), "127.0.0.1:5000".parse().unwrap());
         assert_eq!(reachable("[::]:5000".parse().unwrap()), "[::1]:5000".parse().unwrap());
     }

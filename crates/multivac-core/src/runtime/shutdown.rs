@@ -1,4 +1,4 @@
-//! Signals to one token, handed down to whatever has to stop.
+//! Turns signals into one token, which is handed down to whatever has to stop.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stopping = stop.clone();
     tokio::spawn(async move {
         for first in [true, false] {
             let name = tokio::select! {
@@ -21,9 +21,9 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             };
             if first {
                 info!(signal = name, "stopping");
-                told.cancel();
+                stopping.cancel();
             } else {
-                // 128 and the signal's number would be the shell's word for it; what matters is that it is not 0.
+                // Not 0: what was under way is cut off. (Shells report 130 after Ctrl-C.)
                 std::process::exit(130);
             }
         }
