@@ -10,12 +10,18 @@ use humantime::Duration as Time;
 use crate::observe::LogFormat;
 use crate::queue::QueueSettings;
 
-/// Reads a size such as `512KiB` or `1MiB`, or a plain number of bytes.
+/// Reads a size such as `512KiB` or `1MiB`, or a plain number of bytes. Decimal units (`MB`) are refused: most people who
+/// write them mean the binary ones.
 ///
 /// # Errors
 /// Says what was expected.
 pub fn byte_size(text: &str) -> Result<ByteSize, String> {
-    text.parse().map_err(|_| "expected a size such as 512KiB or 1MiB".to_owned())
+    let unit = text.trim().trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').trim();
+    let expected = || "expected a size such as 512KiB or 1MiB".to_owned();
+    if !matches!(unit, "" | "B" | "KiB" | "MiB" | "GiB") {
+        return Err(expected());
+    }
+    text.trim().parse().map_err(|_| expected())
 }
 
 /// Reads a time such as `500ms`, `30s` or `2min`.
@@ -199,7 +205,7 @@ mod tests {
         for (text, bytes) in [("1MiB", 1 << 20), ("512 KiB", 512 << 10), ("77", 77), ("2GiB", 2 << 30)] {
             assert_eq!(byte_size(text), Ok(ByteSize(bytes)));
         }
-        for wrong in ["", "MiB", "-1", "much"] {
+        for wrong in ["", "MiB", "1MB", "-1", "much"] {
             assert!(byte_size(wrong).is_err(), "{wrong}");
         }
     }
