@@ -23,8 +23,6 @@ pub struct StoredDatum {
     pub text: String,
     /// Its passages, which [`process`](crate::process) made of the text.
     pub passages: Vec<String>,
-    /// When two texts are one voice, their digests are equal.
-    pub digest: String,
     /// When it was accepted.
     pub received_at: Timestamp,
     /// When it was processed.

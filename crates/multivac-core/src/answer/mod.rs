@@ -17,7 +17,6 @@ mod vectors;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde::ser::Serializer;
 
 pub use asked::MAX_TERMS;
 pub use corroboration::Stance;
@@ -74,7 +73,6 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evidence {
     /// The datum it is out of.
-    #[serde(serialize_with = "as_text")]
     pub id: DatumId,
     /// The passage.
     pub passage: String,
@@ -85,10 +83,6 @@ pub struct Evidence {
     pub stance: Option<Stance>,
     /// What the score rests on most; see [`Features`] for what each means.
     pub features: BTreeMap<&'static str, f32>,
-}
-
-fn as_text<S: Serializer>(id: &DatumId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(id)
 }
 
 impl Answer {

@@ -354,7 +354,6 @@ mod tests {
             id: DatumId::generate(),
             text: text.to_owned(),
             passages: vec![text.to_owned()],
-            digest: String::new(),
             received_at: now,
             processed_at: now,
             trace: None,

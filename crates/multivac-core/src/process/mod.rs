@@ -1,12 +1,10 @@
 //! Link 3: a job's text to a stored datum. Pure: no I/O, and the same text always gives the same result.
 
-mod digest;
 mod markup;
 mod normalise;
 mod passages;
 mod sentences;
 
-pub use digest::digest;
 pub use markup::markup;
 pub use normalise::normalise;
 pub use passages::passages;
@@ -24,7 +22,6 @@ pub fn process(job: &Job, now: Timestamp) -> StoredDatum {
         id: job.id,
         text: text.to_owned(),
         passages: passages(text),
-        digest: digest(text),
         received_at: job.received_at,
         processed_at: now,
         trace: job.trace.clone(),

@@ -353,7 +353,6 @@ pub(crate) fn datum(text: &str) -> StoredDatum {
         id: DatumId::generate(),
         text: text.into(),
         passages: vec!["a first passage".into(), "a second".into()],
-        digest: "a digest".into(),
         received_at: Timestamp::from_millis(1_795_406_022_123),
         processed_at: Timestamp::from_millis(1_795_406_022_987),
         trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),

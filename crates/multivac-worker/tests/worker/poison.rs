@@ -26,7 +26,6 @@ fn fragile(job: &Job, now: Timestamp) -> StoredDatum {
             id: job.id,
             text: text.to_owned(),
             passages: vec![text.to_owned()],
-            digest: String::new(),
             received_at: job.received_at,
             processed_at: now,
             trace: None,

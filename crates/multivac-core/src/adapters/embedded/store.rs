@@ -141,7 +141,7 @@ impl Changes for Following {
     }
 }
 
-const COLUMNS: &str = "seq, id, received_at, processed_at, retracted_at, digest, trace, passages, text";
+const COLUMNS: &str = "seq, id, received_at, processed_at, retracted_at, trace, passages, text";
 
 fn put(write: &Write<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
     let passages = serde_json::to_string(&datum.passages)
@@ -149,14 +149,15 @@ fn put(write: &Write<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
     let added = write
         .connection
         .prepare_cached(
+            // 0.1.0 stored a digest that nothing read. It fails on a row without one, so after a rollback to it the rows
+            // written here must have an empty one.
             "INSERT INTO datum (id, received_at, processed_at, digest, trace, passages, text)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO NOTHING",
+             VALUES (?1, ?2, ?3, '', ?4, ?5, ?6) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             IdColumn(datum.id),
             datum.received_at.as_millis(),
             datum.processed_at.as_millis(),
-            datum.digest,
             datum.trace,
             passages,
             datum.text,
@@ -255,15 +256,14 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
         let received_at = row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis);
         return Ok(Record::Tombstone { id, received_at, retracted_at: Timestamp::from_millis(retracted_at) });
     }
-    let not_json = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(7, Type::Text, error.into());
+    let not_json = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(6, Type::Text, error.into());
     Ok(Record::Live(StoredDatum {
         id,
         received_at: Timestamp::from_millis(row.get(2)?),
         processed_at: Timestamp::from_millis(row.get(3)?),
-        digest: row.get(5)?,
-        trace: row.get(6)?,
-        passages: serde_json::from_str(row.get_ref(7)?.as_str()?).map_err(not_json)?,
-        text: row.get(8)?,
+        trace: row.get(5)?,
+        passages: serde_json::from_str(row.get_ref(6)?.as_str()?).map_err(not_json)?,
+        text: row.get(7)?,
     }))
 }
 
@@ -291,7 +291,6 @@ pub(super) mod tests {
             id,
             text: text.into(),
             passages: vec![text.into(), "\"\u{1F320}\0".into()],
-            digest: "d".into(),
             received_at: Timestamp::from_millis(1),
             processed_at: Timestamp::from_millis(2),
             trace: None,
@@ -320,6 +319,15 @@ pub(super) mod tests {
         assert_eq!(store.counts().await.unwrap(), StoreCounts { learned: 1, retracted: 2 });
         let scanned: Vec<_> = store.scan().map(Result::unwrap).concat().await;
         assert_eq!(scanned, [kept]);
+    }
+
+    #[tokio::test]
+    async fn rows_are_such_as_0_1_0_can_read() {
+        let (dir, store) = store();
+        store.put(&[datum(DatumId::generate(), "kept")]).await.unwrap();
+        let file = Connection::open(dir.path().join("multivac.db")).unwrap();
+        let digest: String = file.query_row("SELECT digest FROM datum", [], |row| row.get(0)).unwrap();
+        assert_eq!(digest, "");
     }
 
     #[tokio::test]

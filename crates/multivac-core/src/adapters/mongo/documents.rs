@@ -48,7 +48,6 @@ pub(super) fn write(datum: &StoredDatum) -> RawDocumentBuf {
     }
     document.append(cstr!("data"), datum.text.as_str());
     document.append(cstr!("passages"), passages);
-    document.append(cstr!("digest"), datum.digest.as_str());
     document.append(cstr!("received_at"), DateTime::from_millis(datum.received_at.as_millis()));
     document.append(cstr!("processed_at"), DateTime::from_millis(datum.processed_at.as_millis()));
     if let Some(trace) = &datum.trace {
@@ -76,7 +75,6 @@ pub(super) fn read(document: &RawDocument, process: fn(&str) -> Vec<String>) -> 
         id,
         text: text.to_owned(),
         passages: read_passages(document).unwrap_or_else(|| process(text)),
-        digest: document.get_str("digest").unwrap_or_default().to_owned(),
         received_at,
         processed_at: read_time(document, "processed_at").unwrap_or(received_at),
         trace: document.get_str("trace").ok().map(str::to_owned),
@@ -109,11 +107,25 @@ mod tests {
                 },
                 text,
                 passages,
-                digest: "a digest".to_owned(),
                 received_at: Timestamp::from_millis(received),
                 processed_at: Timestamp::from_millis(processed),
                 trace,
             })
+    }
+
+    #[test]
+    fn a_document_of_0_1_0_with_a_digest_is_the_same_datum_without_it() {
+        let datum = StoredDatum {
+            id: DatumId::Uuid(Uuid::from_bytes([7; 16])),
+            text: "a text".to_owned(),
+            passages: vec!["a text".to_owned()],
+            received_at: Timestamp::from_millis(1),
+            processed_at: Timestamp::from_millis(2),
+            trace: None,
+        };
+        let mut document = write(&datum);
+        document.append(cstr!("digest"), "8f0c6a1d");
+        assert_eq!(read(&document, |_| Vec::new()), Some(Record::Live(datum)));
     }
 
     proptest! {

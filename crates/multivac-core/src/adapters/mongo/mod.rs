@@ -4,7 +4,7 @@
 //!
 //! | collection | documents | index |
 //! | --- | --- | --- |
-//! | `entropy` | `{_id, data, passages, digest, received_at, processed_at, trace}`: a learned datum | |
+//! | `entropy` | `{_id, data, passages, received_at, processed_at, trace}`: a learned datum | |
 //! | | `{_id, received_at, retracted_at}`: a tombstone | `retracted_at`, on tombstones alone |
 //! | | `{_id: ObjectId, data}`: a datum that the original application wrote, read as it is | |
 //! | `replicas` | `{_id, position, seen_at}`: how far the index of an api replica has come | `seen_at`, forgets the gone |
