@@ -53,6 +53,7 @@
 
 pub mod datum;
 pub mod question;
+mod words;
 
 pub mod accept;
 pub mod answer;

@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::vectors::{Vector, vector};
 use crate::index::term;
+use crate::words::{self, WordList};
 
 /// Words remembered at most are twice as many, some 40 MiB: text repeats its words, and taking one apart is dear.
 const REMEMBERED: usize = 65_536;
@@ -11,161 +12,21 @@ const REMEMBERED: usize = 65_536;
 /// The rarity of words that the vectors do not know.
 const UNKNOWN: f32 = 10.0;
 
-/// Words without a weight of their own: they say how things hang together, not what is asked for.
-const STOP_WORDS: &[&str] = &[
-    "a", "about", "after", "again", "all", "also", "an", "and", "any", "are", "as", "at", "be", "because", "been",
-    "before", "being", "between", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "done", "during",
-    "each", "for", "from", "had", "has", "have", "having", "he", "her", "hers", "him", "his", "how", "i", "if", "in",
-    "into", "is", "it", "its", "itself", "just", "may", "me", "might", "more", "most", "must", "my", "no", "nor",
-    "not", "of", "off", "on", "once", "only", "or", "other", "our", "out", "over", "own", "same", "shall", "she",
-    "should", "so", "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this",
-    "those", "through", "to", "too", "under", "up", "upon", "us", "very", "was", "we", "were", "what", "when", "where",
-    "which", "while", "who", "whom", "whose", "why", "will", "with", "would", "you", "your",
-];
-
-const NUMBER_WORDS: &[&str] = &[
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "seventy",
-    "eighty",
-    "ninety",
-    "hundred",
-    "hundreds",
-    "thousand",
-    "thousands",
-    "million",
-    "millions",
-    "billion",
-    "billions",
-    "trillion",
-    "dozen",
-    "dozens",
-    "half",
-    "third",
-    "quarter",
-    "twice",
-    "percent",
-    "couple",
-    "several",
-    "first",
-    "second",
-    "fourth",
-    "fifth",
-    "single",
-    "double",
-    "triple",
-];
-
-const DATE_WORDS: &[&str] = &[
-    "january",
-    "february",
-    "march",
-    "april",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-    "monday",
-    "tuesday",
-    "wednesday",
-    "thursday",
-    "friday",
-    "saturday",
-    "sunday",
-    "century",
-    "centuries",
-    "decade",
-    "decades",
-    "bc",
-    "bce",
-    "ad",
-    "ce",
-    "spring",
-    "summer",
-    "autumn",
-    "winter",
-    "today",
-    "yesterday",
-    "tomorrow",
-];
-
-const REASON_WORDS: &[&str] = &[
-    "because",
-    "due",
-    "since",
-    "cause",
-    "causes",
-    "caused",
-    "causing",
-    "reason",
-    "reasons",
-    "result",
-    "resulted",
-    "resulting",
-    "therefore",
-    "thus",
-    "owing",
-    "led",
-    "leads",
-    "order",
-    "so",
-    "allow",
-    "allows",
-    "prevent",
-    "avoid",
-    "fear",
-    "hence",
-    "believed",
-    "wanted",
-];
-
-const MANNER_WORDS: &[&str] =
-    &["by", "through", "via", "using", "with", "means", "method", "process", "into", "until", "when"];
-
-/// Words after which a name is likely a place.
-const PLACE_LEADS: &[&str] =
-    &["in", "at", "from", "near", "to", "of", "into", "outside", "across", "around", "between", "throughout", "off"];
-
 static CLASSES: LazyLock<foldhash::HashMap<&'static str, Classes>> = LazyLock::new(|| {
     let mut classes: foldhash::HashMap<&'static str, Classes> = foldhash::HashMap::default();
-    let mut mark = |words: &[&'static str], set: fn(&mut Classes)| {
+    let mut mark = |words: &WordList, set: fn(&mut Classes)| {
         for word in words {
             set(classes.entry(word).or_default());
         }
     };
-    mark(STOP_WORDS, |c| c.stop = true);
-    mark(NUMBER_WORDS, |c| c.number = true);
-    mark(DATE_WORDS, |c| c.date = true);
-    mark(REASON_WORDS, |c| c.reason = true);
-    mark(MANNER_WORDS, |c| c.manner = true);
-    mark(PLACE_LEADS, |c| c.leads_place = true);
-    mark(&["not", "never", "no", "none", "neither", "nor", "without", "cannot"], |c| c.negates = true);
-    mark(&["he", "she", "it", "they", "this", "these", "his", "her", "their", "its"], |c| c.points_back = true);
+    mark(&words::STOP_WORDS, |c| c.stop = true);
+    mark(&words::NUMBERS, |c| c.number = true);
+    mark(&words::DATES, |c| c.date = true);
+    mark(&words::REASONS, |c| c.reason = true);
+    mark(&words::MANNERS, |c| c.manner = true);
+    mark(&words::PLACE_PREPOSITIONS, |c| c.leads_place = true);
+    mark(&words::NEGATIONS, |c| c.negates = true);
+    mark(&words::PRONOUNS, |c| c.points_back = true);
     classes
 });
 

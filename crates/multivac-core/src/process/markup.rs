@@ -5,81 +5,10 @@
 
 use std::ops::Range;
 
+use crate::words::{BLOCK_TAGS, INLINE_TAGS};
+
 /// A tag is shorter than this, in bytes; a longer one is taken for text, so that a look at a text stays one walk.
 const LONGEST_TAG: usize = 1_000;
-
-/// Tags between which text goes on: a sentence may hold them.
-const INLINE: &[&str] = &[
-    "a", "abbr", "b", "bdi", "bdo", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "label", "mark",
-    "q", "s", "samp", "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr",
-];
-
-/// Tags that begin or end something: no sentence goes on beyond them.
-const BLOCK: &[&str] = &[
-    "address",
-    "article",
-    "aside",
-    "blockquote",
-    "body",
-    "br",
-    "button",
-    "caption",
-    "center",
-    "col",
-    "colgroup",
-    "dd",
-    "details",
-    "div",
-    "dl",
-    "dt",
-    "fieldset",
-    "figcaption",
-    "figure",
-    "footer",
-    "form",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "head",
-    "header",
-    "hr",
-    "html",
-    "iframe",
-    "img",
-    "input",
-    "legend",
-    "li",
-    "link",
-    "main",
-    "meta",
-    "nav",
-    "noscript",
-    "ol",
-    "option",
-    "p",
-    "pre",
-    "script",
-    "section",
-    "select",
-    "style",
-    "summary",
-    "svg",
-    "table",
-    "tbody",
-    "td",
-    "template",
-    "textarea",
-    "tfoot",
-    "th",
-    "thead",
-    "title",
-    "tr",
-    "ul",
-    "video",
-];
 
 /// A piece of markup that begins a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +34,8 @@ pub(super) fn tag(text: &str) -> Option<Tag> {
     if !matches!(bytes.get(from + name), Some(b'>' | b'/' | b' ' | b'\t' | b'\n')) {
         return None;
     }
-    let inline = INLINE.contains(&lower.as_str());
-    (inline || BLOCK.contains(&lower.as_str())).then_some(())?;
+    let inline = INLINE_TAGS.contains(lower.as_str());
+    (inline || BLOCK_TAGS.contains(lower.as_str())).then_some(())?;
     Some(Tag { length: close(bytes)?, inline })
 }
 

@@ -10,29 +10,10 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::markup::{markup, tag};
 use super::normalise::GAP;
+use crate::words::{ABBREVIATIONS, ABBREVIATIONS_LAST, CLAUSE_STARTS, SENTENCE_STARTS, TITLES};
 
 /// The longest answer, in characters: the contract's bound between a sentence and a clause of it.
 pub const MAX_ANSWER_CHARS: usize = 300;
-
-/// Abbreviations that are followed by more of the sentence, lower-cased, without their last full stop.
-const ABBREVIATIONS: &[&str] = &[
-    "mr", "mrs", "ms", "dr", "prof", "rev", "hon", "gen", "col", "lt", "sgt", "capt", "cmdr", "adm", "maj", "gov",
-    "sen", "rep", "pres", "sr", "jr", "st", "mt", "ft", "vs", "v", "cf", "e.g", "i.e", "eg", "ie", "viz", "approx",
-    "ca", "c", "fig", "figs", "eq", "no", "nos", "vol", "vols", "p", "pp", "ch", "sec", "ed", "eds", "trans", "al",
-    "op", "dept", "univ", "assn", "bros", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov",
-    "dec", "b", "d", "r", "est", "incl", "max", "min", "lit", "abbr",
-];
-
-/// Abbreviations that often end a sentence; they do when a word that begins sentences follows.
-const MAYBE_LAST: &[&str] =
-    &["etc", "inc", "ltd", "co", "corp", "u.s", "u.k", "u.n", "a.m", "p.m", "b.c", "a.d", "ph.d", "m.d", "d.c"];
-
-/// Words that begin a sentence far more often than they stand capitalised within one.
-const BEGINNERS: &[&str] = &[
-    "The", "This", "That", "These", "Those", "It", "Its", "In", "He", "She", "They", "We", "A", "An", "However", "But",
-    "And", "On", "At", "As", "After", "Before", "When", "While", "There", "His", "Her", "Their", "For", "From", "By",
-    "Although", "Many", "Most", "Some", "One", "During", "Since", "If", "With", "To", "Other", "Another",
-];
 
 /// The sentences of a text as byte ranges, in order, without the white space around them.
 #[must_use]
@@ -151,13 +132,13 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize) ->
     let lower = word.to_lowercase();
     let starts_sentence = || {
         let beginner = next.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-        BEGINNERS.contains(&beginner)
+        SENTENCE_STARTS.contains(beginner)
     };
-    if ABBREVIATIONS.contains(&lower.as_str()) {
+    if TITLES.contains(lower.as_str()) || ABBREVIATIONS.contains(lower.as_str()) {
         // "No." and "Fig." go before numbers; "no." may end a sentence.
         return lower == "no" && !first.is_numeric();
     }
-    if MAYBE_LAST.contains(&lower.as_str()) {
+    if ABBREVIATIONS_LAST.contains(lower.as_str()) {
         return starts_sentence();
     }
     // An initial, as in "Isaac Y. Asimov"; "J.F." as well.
@@ -236,24 +217,12 @@ fn best_cut(piece: &str) -> usize {
         let ends = signs.iter().filter_map(|sign| piece.rfind(sign).map(|at| at + sign.len()));
         ends.filter(|&end| end > stub).max()
     };
-    let before = |words: &[&str]| {
-        let starts = words.iter().filter_map(|word| piece.rfind(word).map(|at| at + 1));
+    let before_clause = || {
+        let starts = CLAUSE_STARTS.iter().filter_map(|word| piece.rfind(&format!(" {word} ")).map(|at| at + 1));
         starts.filter(|&start| start > stub).max()
     };
     after(&["; ", ": ", " – ", " — ", "—", ".\" "])
-        .or_else(|| {
-            before(&[
-                " and the ",
-                " but ",
-                " which ",
-                " while ",
-                " who ",
-                " where ",
-                " whereas ",
-                " although ",
-                " because ",
-            ])
-        })
+        .or_else(before_clause)
         .or_else(|| after(&[", ", "，", "、"]))
         .or_else(|| piece.rfind(char::is_whitespace).filter(|&at| at > stub))
         .or_else(|| piece.grapheme_indices(true).next_back().map(|(at, _)| at).filter(|&at| at > stub))

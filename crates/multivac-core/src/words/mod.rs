@@ -1,0 +1,86 @@
+//! Word lists, kept as data files by language (`en/`) or by markup (`html/`): one word a line, after comment lines that
+//! say what the list is for and where it comes from.
+//!
+//! The files are compiled into the program. A list is read when it is first used.
+
+use std::sync::LazyLock;
+
+/// The words of one list.
+pub(crate) type WordList = foldhash::HashSet<&'static str>;
+
+fn read(file: &'static str) -> WordList {
+    file.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+macro_rules! word_lists {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) static $name: LazyLock<WordList> = LazyLock::new(|| read(include_str!($file)));
+        )*
+
+        #[cfg(test)]
+        const FILES: &[(&str, &str)] = &[$(($file, include_str!($file))),*];
+    };
+}
+
+word_lists! {
+    /// Words that carry grammar rather than content.
+    STOP_WORDS = "en/stop_words.txt";
+    /// Numbers written as words.
+    NUMBERS = "en/numbers.txt";
+    /// Words that name a time.
+    DATES = "en/dates.txt";
+    /// Words that introduce a reason.
+    REASONS = "en/reasons.txt";
+    /// Words that introduce a way of doing something.
+    MANNERS = "en/manners.txt";
+    /// Words after which a name is likely to be a place.
+    PLACE_PREPOSITIONS = "en/place_prepositions.txt";
+    /// Words that negate.
+    NEGATIONS = "en/negations.txt";
+    /// Words that refer to something named before.
+    PRONOUNS = "en/pronouns.txt";
+    /// Nouns that ask for a person.
+    PERSON_NOUNS = "en/person_nouns.txt";
+    /// Nouns that ask for a date.
+    DATE_NOUNS = "en/date_nouns.txt";
+    /// Nouns that ask for a place.
+    PLACE_NOUNS = "en/place_nouns.txt";
+    /// Nouns that ask for a number.
+    NUMBER_NOUNS = "en/number_nouns.txt";
+    /// Words that ask for a reason.
+    REASON_NOUNS = "en/reason_nouns.txt";
+    /// Words after "how" that ask for a number.
+    MEASURES = "en/measures.txt";
+    /// Abbreviated titles, after which a sentence goes on.
+    TITLES = "en/titles.txt";
+    /// Other abbreviations after which a sentence goes on.
+    ABBREVIATIONS = "en/abbreviations.txt";
+    /// Abbreviations that often end a sentence.
+    ABBREVIATIONS_LAST = "en/abbreviations_last.txt";
+    /// Words that mostly begin a sentence where they are capitalised.
+    SENTENCE_STARTS = "en/sentence_starts.txt";
+    /// Words before which a long sentence can be cut.
+    CLAUSE_STARTS = "en/clause_starts.txt";
+    /// HTML tags within a sentence.
+    INLINE_TAGS = "html/inline.txt";
+    /// HTML tags between sentences.
+    BLOCK_TAGS = "html/block.txt";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_a_head_and_then_one_word_a_line_and_each_word_once() {
+        for (name, file) in FILES {
+            let (head, words): (Vec<_>, Vec<_>) = file.lines().partition(|line| line.starts_with('#'));
+            assert!(head.iter().any(|line| line.starts_with("# Source: ")), "{name}");
+            assert!(file.lines().take(head.len()).eq(head.iter().copied()), "{name}: comments stand at the head alone");
+            assert!(words.iter().all(|word| !word.is_empty() && word.trim() == *word), "{name}");
+            assert_eq!(read(file).len(), words.len(), "{name}");
+        }
+    }
+}
