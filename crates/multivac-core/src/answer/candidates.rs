@@ -1,8 +1,8 @@
 //! A question to the sentences worth a look, each with what speaks for it.
 
-use super::asked::Asked;
-use super::features::{self, Covers, Features, asks};
-use super::reading::{Met, Reading};
+use super::features::{self, Coverage, Features, asks};
+use super::matching::{MatchCache, MatchedPassage};
+use super::question::ParsedQuestion;
 use crate::index::{Hit, IndexError, Snapshot};
 
 /// Passages looked at for one question. With 30, one more question of 1,000 was answered right, at a seventh more time.
@@ -17,7 +17,7 @@ pub(super) struct Candidates {
     /// The passages, best first by BM25.
     pub(super) hits: Vec<Hit>,
     /// What was read in each.
-    pub(super) readings: Vec<Reading>,
+    pub(super) readings: Vec<MatchedPassage>,
     /// The sentences that are worth it, those that hold most of the question first.
     pub(super) found: Vec<Candidate>,
 }
@@ -30,17 +30,17 @@ pub(super) struct Candidate {
     /// Which part of it.
     pub(super) part: usize,
     pub(super) features: Features,
-    /// Which terms are held, in each of the ways of [`expectations`](super::expectations).
+    /// Which terms are held, in each of the ways of [`expectations`](super::expected).
     pub(super) held: Vec<u8>,
 }
 
 impl Candidates {
-    pub(super) fn new(asked: &Asked, index: &Snapshot) -> Result<Self, IndexError> {
+    pub(super) fn new(asked: &ParsedQuestion, index: &Snapshot) -> Result<Self, IndexError> {
         let terms: Vec<_> = asked.terms.iter().map(|term| &term.indexed).collect();
         let hits = index.search(&terms, PASSAGES)?;
-        let mut met = Met::new(asked);
-        let readings: Vec<Reading> = hits.iter().map(|hit| met.read(hit)).collect();
-        let covers: Vec<Covers> = readings.iter().map(|reading| Covers::of(&met, reading)).collect();
+        let mut met = MatchCache::new(asked);
+        let readings: Vec<MatchedPassage> = hits.iter().map(|hit| met.read(hit)).collect();
+        let covers: Vec<Coverage> = readings.iter().map(|reading| Coverage::of(&met, reading)).collect();
         let mut parts = Vec::new();
         for (passage, (hit, reading)) in hits.iter().zip(&readings).enumerate() {
             // A sentence that asks repeats the words of a question, and answers none.

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use super::asked::{Asked, Kind};
 use super::features::Features;
 use super::lexicon::lexeme;
+use super::question::{Kind, ParsedQuestion};
 use crate::index::words;
 use serde::Serialize;
 
@@ -47,7 +47,7 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    pub(super) fn new(asked: &Asked, text: &str, features: &Features) -> Self {
+    pub(super) fn new(asked: &ParsedQuestion, text: &str, features: &Features) -> Self {
         let (mut all, mut fresh, mut values) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for (_, word) in words(text) {
             let lexeme = lexeme(word);

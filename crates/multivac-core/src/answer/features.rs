@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::asked::{Asked, Kind};
 use super::candidates::Candidate;
-use super::expectations::{self, Expectation};
-use super::reading::{Met, Reading, Seen, WAYS};
+use super::expected::{self, ExpectedTerm};
+use super::matching::{MatchCache, MatchedPassage, PassageWord, WAYS};
+use super::question::{Kind, ParsedQuestion};
 use super::vectors::{DIMENSIONS, Vector, cosine, unit};
 use crate::index::Hit;
 
@@ -214,23 +214,23 @@ impl Features {
 }
 
 /// How much of each term a passage and each part of it meet, from 0 to 1.
-pub(super) struct Covers {
+pub(super) struct Coverage {
     terms: usize,
     /// A row for the passage, then one for each part: the terms in each of the [`WAYS`].
     rows: Vec<f32>,
 }
 
-/// A row of [`Covers`].
+/// A row of [`Coverage`].
 #[derive(Clone, Copy)]
-struct Cover<'a> {
+struct CoverageRow<'a> {
     exact: &'a [f32],
     spelling: &'a [f32],
     meaning: &'a [f32],
     sense: &'a [f32],
 }
 
-impl Covers {
-    pub(super) fn of(met: &Met<'_>, reading: &Reading) -> Self {
+impl Coverage {
+    pub(super) fn of(met: &MatchCache<'_>, reading: &MatchedPassage) -> Self {
         let terms = met.asked.terms.len();
         let mut rows = vec![0.0; WAYS * terms * (1 + reading.parts.len())];
         let words = std::iter::once(&reading.words[..])
@@ -249,21 +249,21 @@ impl Covers {
         (self.rows.len() / (WAYS * self.terms).max(1)).saturating_sub(1)
     }
 
-    fn row(&self, row: usize) -> Cover<'_> {
+    fn row(&self, row: usize) -> CoverageRow<'_> {
         let way = |way: usize| &self.rows[(row * WAYS + way) * self.terms..][..self.terms];
-        Cover { exact: way(0), spelling: way(1), meaning: way(2), sense: way(3) }
+        CoverageRow { exact: way(0), spelling: way(1), meaning: way(2), sense: way(3) }
     }
 
-    fn passage(&self) -> Cover<'_> {
+    fn passage(&self) -> CoverageRow<'_> {
         self.row(0)
     }
 
-    fn part(&self, part: usize) -> Cover<'_> {
+    fn part(&self, part: usize) -> CoverageRow<'_> {
         self.row(1 + part)
     }
 
     /// A part and those beside it.
-    fn neighbours(&self, part: usize) -> impl Iterator<Item = Cover<'_>> + Clone {
+    fn neighbours(&self, part: usize) -> impl Iterator<Item = CoverageRow<'_>> + Clone {
         (part.saturating_sub(1)..self.parts().min(part + 2)).map(|part| self.part(part))
     }
 
@@ -274,8 +274,8 @@ impl Covers {
     }
 
     /// How much of the question a part holds, with its passage and its neighbours: the more, the closer it is looked at.
-    pub(super) fn holds(&self, asked: &Asked, part: usize) -> f32 {
-        let of = |cover: Cover<'_>| share(asked, cover.sense.iter().copied());
+    pub(super) fn holds(&self, asked: &ParsedQuestion, part: usize) -> f32 {
+        let of = |cover: CoverageRow<'_>| share(asked, cover.sense.iter().copied());
         of(self.part(part)) + of(self.passage()) + share(asked, self.around(part))
     }
 
@@ -297,24 +297,24 @@ impl Covers {
     }
 }
 
-impl Cover<'_> {
+impl CoverageRow<'_> {
     /// The share of the question that it and another hold together, by spelling.
-    fn with(self, other: Self, asked: &Asked) -> f32 {
+    fn with(self, other: Self, asked: &ParsedQuestion) -> f32 {
         share(asked, self.spelling.iter().zip(other.spelling).map(|(a, b)| a.max(*b)))
     }
 }
 
-fn share(asked: &Asked, cover: impl Iterator<Item = f32>) -> f32 {
+fn share(asked: &ParsedQuestion, cover: impl Iterator<Item = f32>) -> f32 {
     asked.terms.iter().zip(cover).map(|(term, cover)| term.weight * cover).sum::<f32>() / asked.total
 }
 
-fn lacks(asked: &Asked, cover: impl Iterator<Item = f32>) -> f32 {
+fn lacks(asked: &ParsedQuestion, cover: impl Iterator<Item = f32>) -> f32 {
     let missing = asked.terms.iter().zip(cover).map(|(term, cover)| term.weight * (1.0 - cover));
     missing.fold(0.0, f32::max) / asked.total
 }
 
 /// The share of some of the terms, or -1 if there are none of them.
-fn share_of(asked: &Asked, cover: &[f32], which: impl Fn(usize) -> bool) -> f32 {
+fn share_of(asked: &ParsedQuestion, cover: &[f32], which: impl Fn(usize) -> bool) -> f32 {
     let (mut held, mut all) = (0.0, 0.0);
     for (i, (term, cover)) in asked.terms.iter().zip(cover).enumerate() {
         if which(i) {
@@ -340,10 +340,10 @@ pub(super) fn asks(text: &str) -> bool {
 
 /// The features of these parts, given as (passage, part), in their order; without those that only [`compare`] can tell.
 pub(super) fn of(
-    met: &Met<'_>,
+    met: &MatchCache<'_>,
     hits: &[Hit],
-    readings: &[Reading],
-    covers: &[Covers],
+    readings: &[MatchedPassage],
+    covers: &[Coverage],
     parts: impl Iterator<Item = (usize, usize)>,
 ) -> Vec<Candidate> {
     let asked = met.asked;
@@ -366,9 +366,9 @@ pub(super) fn of(
     parts.map(candidate).collect()
 }
 
-fn of_question(asked: &Asked) -> Features {
+fn of_question(asked: &ParsedQuestion) -> Features {
     let heaviest = asked.terms.iter().map(|term| term.weight).fold(0.0, f32::max);
-    let weight_of = |which: fn(&super::asked::AskedTerm) -> bool| {
+    let weight_of = |which: fn(&super::question::QuestionTerm) -> bool| {
         asked.terms.iter().filter(|term| which(term)).map(|term| term.weight).sum::<f32>() / asked.total
     };
     Features {
@@ -384,8 +384,8 @@ fn of_question(asked: &Asked) -> Features {
     }
 }
 
-fn of_expectations(expectations: &[Expectation], held: &[u8], features: Features) -> Features {
-    let met = |way| expectations::met(expectations, held, way);
+fn of_expectations(expectations: &[ExpectedTerm], held: &[u8], features: Features) -> Features {
+    let met = |way| expected::met(expectations, held, way);
     let ((odds, expected), (passage_odds, passage_expected), (around_odds, around_expected)) = (met(0), met(1), met(2));
     let ((sense_odds, sense_expected), (passage_sense_odds, passage_sense_expected)) = (met(3), met(4));
     Features {
@@ -403,7 +403,7 @@ fn of_expectations(expectations: &[Expectation], held: &[u8], features: Features
     }
 }
 
-fn of_passage(met: &Met<'_>, reading: &Reading, cover: Cover<'_>, question: Features) -> Features {
+fn of_passage(met: &MatchCache<'_>, reading: &MatchedPassage, cover: CoverageRow<'_>, question: Features) -> Features {
     let asked = met.asked;
     Features {
         passage_exact: share(asked, cover.exact.iter().copied()),
@@ -420,7 +420,7 @@ fn of_passage(met: &Met<'_>, reading: &Reading, cover: Cover<'_>, question: Feat
     }
 }
 
-fn nearness(met: &Met<'_>, words: &[Seen]) -> f32 {
+fn nearness(met: &MatchCache<'_>, words: &[PassageWord]) -> f32 {
     let Some(meaning) = &met.asked.meaning else { return 0.0 };
     let mut sum: Vector = [0.0; DIMENSIONS];
     for word in words {
@@ -432,7 +432,13 @@ fn nearness(met: &Met<'_>, words: &[Seen]) -> f32 {
     unit(sum).map_or(0.0, |mean| cosine(&mean, meaning))
 }
 
-fn of_part(met: &Met<'_>, reading: &Reading, at: usize, covers: &Covers, passage: Features) -> Features {
+fn of_part(
+    met: &MatchCache<'_>,
+    reading: &MatchedPassage,
+    at: usize,
+    covers: &Coverage,
+    passage: Features,
+) -> Features {
     let asked = met.asked;
     let (part, cover) = (&reading.parts[at], covers.part(at));
     let words = &reading.words[part.words.clone()];
@@ -495,12 +501,12 @@ fn of_part(met: &Met<'_>, reading: &Reading, at: usize, covers: &Covers, passage
     }
 }
 
-fn missed(cover: Cover<'_>) -> f32 {
+fn missed(cover: CoverageRow<'_>) -> f32 {
     cover.sense.iter().filter(|sense| **sense < 0.5).count() as f32
 }
 
 /// The longest run of words in which the question and the sentence agree.
-fn run(met: &Met<'_>, words: &[Seen]) -> usize {
+fn run(met: &MatchCache<'_>, words: &[PassageWord]) -> usize {
     // For each place in the question, how many words up to it agree with those up to here.
     let mut runs = vec![0; met.asked.words.len()];
     let mut longest = 0;
@@ -523,7 +529,7 @@ fn run(met: &Met<'_>, words: &[Seen]) -> usize {
 }
 
 /// The words of the kind that is asked for, which the question does not say itself.
-fn kind_words(kind: Kind, met: &Met<'_>, words: &[Seen]) -> impl Iterator<Item = usize> {
+fn kind_words(kind: Kind, met: &MatchCache<'_>, words: &[PassageWord]) -> impl Iterator<Item = usize> {
     let is = move |i: usize| {
         let word = met.word(words[i]);
         let classes = word.lexeme.classes;
@@ -545,7 +551,7 @@ fn kind_words(kind: Kind, met: &Met<'_>, words: &[Seen]) -> impl Iterator<Item =
 }
 
 /// The share of the question's neighbouring terms that stand within three words of each other, in the same order.
-fn pairs(met: &Met<'_>, words: &[Seen], touching: &[usize]) -> f32 {
+fn pairs(met: &MatchCache<'_>, words: &[PassageWord], touching: &[usize]) -> f32 {
     let terms = met.asked.terms.len();
     if terms < 2 {
         return -1.0;

@@ -11,7 +11,7 @@ TRAIN is a data set of paragraphs and questions with the strings that answer the
 - Each of the sentences that are looked at closely for a question (candidates.rs) is a row, right if an answer stands in
   it and it is out of a paragraph that answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the
   answerable questions to put the right one first.
-- The "trust" trees learn from all questions whether to trust that choice, by its features and by how it stands out. A
+- The "confidence" trees learn from all questions whether to trust that choice, by its features and by how it stands out. A
   right choice is 1; a wrong one counts for something (ALMOST) where the question could be answered at all, since the
   evidence was near.
 - The "right" and "wrong" forests tell from a question's term how likely the right sentence holds it, and how likely one
@@ -285,7 +285,7 @@ def main(train, dev=None):
     terms = fit_terms(s, np.ones(len(s.questions), bool))
     rank = fit_rank(s, np.ones(len(s.right), bool))
     trust = fit_trust(s, choices, right, np.ones(len(s.questions), bool))
-    for name, model, names in (("rank", rank, s.names), ("trust", trust[0], s.names + CHOICE)):
+    for name, model, names in (("rank", rank, s.names), ("confidence", trust[0], s.names + CHOICE)):
         gain = sorted(zip(model.feature_importance("gain"), names), reverse=True)[:25]
         print(f"gain of {name}:", ", ".join(f"{n} {100 * g / sum(model.feature_importance('gain')):.1f}" for g, n in gain))
     lines = ["# Written by fit.py; see model.rs for what the lines mean.", "terms " + " ".join(s.term_names), "features " + " ".join(s.names)]
@@ -293,7 +293,7 @@ def main(train, dev=None):
         for name, forest in zip(("right", "wrong"), forests):
             for tree in forest.dump_model()["tree_info"]:
                 lines.append(f"{name} {way} " + " ".join(preorder(tree["tree_structure"])))
-    for name, forests in (("rank", [rank]), ("trust", trust)):
+    for name, forests in (("rank", [rank]), ("confidence", trust)):
         for tree in (tree for forest in forests for tree in forest.dump_model()["tree_info"]):
             lines.append(f"{name} " + " ".join(preorder(tree["tree_structure"], 1 / len(forests))))
     lines.append("curve " + " ".join(f"{x}:{y}" for x, y in points))

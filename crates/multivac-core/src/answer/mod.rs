@@ -3,14 +3,14 @@
 //! Candidates are found by their words, each sentence of them is weighed, and the best is given if it is likely enough
 //! to be right. Nothing is stored: new, better and retracted data correct an answer by themselves.
 
-mod asked;
 mod candidates;
 mod corroboration;
-mod expectations;
+mod expected;
 mod features;
 mod lexicon;
+mod matching;
 mod model;
-mod reading;
+mod question;
 mod standing;
 mod vectors;
 
@@ -18,20 +18,20 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use asked::MAX_TERMS;
 pub use corroboration::Stance;
-pub use expectations::TermFeatures;
+pub use expected::TermFeatures;
 pub use features::Features;
 pub use model::{fitted_threshold, threshold_for};
+pub use question::MAX_TERMS;
 pub use standing::StandingAnswer;
 
 use crate::datum::DatumId;
 use crate::index::{IndexError, Snapshot};
 use crate::question::Question;
-use asked::Asked;
 use candidates::{Candidate, Candidates};
 use corroboration::Statement;
 use model::Choice;
+use question::ParsedQuestion;
 
 /// What is said when the data do not carry an answer.
 pub const INSUFFICIENT_DATA: &str = "INSUFFICIENT DATA FOR MEANINGFUL ANSWER.";
@@ -98,7 +98,7 @@ impl Answer {
 /// # Errors
 /// When the index cannot be read.
 pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Result<Answer, IndexError> {
-    let asked = Asked::new(question, index)?;
+    let asked = ParsedQuestion::new(question, index)?;
     let candidates = Candidates::new(&asked, index)?;
     let found = &candidates.found;
     let sums = rank(found);
@@ -149,7 +149,7 @@ fn rank(found: &[Candidate]) -> Vec<(usize, f32)> {
 }
 
 /// How each of the best sentences stands to the first.
-fn stances(asked: &Asked, candidates: &Candidates, best: &[usize]) -> Vec<Option<Stance>> {
+fn stances(asked: &ParsedQuestion, candidates: &Candidates, best: &[usize]) -> Vec<Option<Stance>> {
     let Some((first, others)) = best.split_first() else { return Vec::new() };
     let found = &candidates.found;
     let statement = |at: &usize| Statement::new(asked, &candidates.text(&found[*at]), &found[*at].features);
@@ -235,7 +235,7 @@ pub struct WeighedSentence {
 /// # Errors
 /// When the index cannot be read.
 pub fn weigh(question: &Question, index: &Snapshot) -> Result<Weighed, IndexError> {
-    let asked = Asked::new(question, index)?;
+    let asked = ParsedQuestion::new(question, index)?;
     let candidates = Candidates::new(&asked, index)?;
     let sentence = |found: &Candidate| WeighedSentence {
         id: candidates.hits[found.passage].id,
@@ -243,7 +243,7 @@ pub fn weigh(question: &Question, index: &Snapshot) -> Result<Weighed, IndexErro
         features: found.features,
         held: found.held.clone(),
     };
-    Ok(Weighed { terms: expectations::terms(&asked), sentences: candidates.found.iter().map(sentence).collect() })
+    Ok(Weighed { terms: expected::terms(&asked), sentences: candidates.found.iter().map(sentence).collect() })
 }
 
 /// To four places: more would pretend.

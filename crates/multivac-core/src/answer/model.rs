@@ -3,12 +3,12 @@
 
 use std::sync::LazyLock;
 
-use super::expectations::{TermFeatures, WAYS};
+use super::expected::{TermFeatures, WAYS};
 use super::features::Features;
 
 /// The table, in lines: `terms` and `features` (their names), `right` and `wrong` (the way in which a term is held, then a
-/// tree of [`held`]), `rank` and `trust` (trees in preorder; `3<0.5` goes left where feature 3 is at most 0.5; a number
-/// alone is a leaf, of which a tree has 32 at most), `curve` (trust:confidence, between which lines are drawn), `threshold` (the confidence to
+/// tree of [`held`]), `rank` and `confidence` (trees in preorder; `3<0.5` goes left where feature 3 is at most 0.5; a number
+/// alone is a leaf, of which a tree has 32 at most), `curve` (sum:confidence, between which lines are drawn), `threshold` (the confidence to
 /// answer at), `precision` (that share of answers is right when answering at this confidence).
 static TABLE: &str = include_str!("model.txt");
 
@@ -44,7 +44,7 @@ struct Model {
     right: [Forest; WAYS],
     wrong: [Forest; WAYS],
     rank: Forest,
-    trust: Forest,
+    confidence: Forest,
     curve: Vec<(f32, f32)>,
     threshold: f64,
     precisions: Vec<(f64, f64)>,
@@ -139,7 +139,7 @@ pub(super) fn confidences<'a>(chosen: impl Iterator<Item = (&'a Features, Choice
     let values = |(features, choice): (&Features, Choice)| features.values().into_iter().chain(choice.values());
     let rows: Vec<Vec<f32>> = chosen.map(|chosen| values(chosen).collect()).collect();
     let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-    MODEL.trust.sums(&rows).into_iter().map(|sum| MODEL.confidence(sum)).collect()
+    MODEL.confidence.sums(&rows).into_iter().map(|sum| MODEL.calibrated(sum)).collect()
 }
 
 impl Forest {
@@ -208,7 +208,7 @@ impl Forest {
 }
 
 impl Model {
-    fn confidence(&self, sum: f32) -> f64 {
+    fn calibrated(&self, sum: f32) -> f64 {
         let after = self.curve.partition_point(|(x, _)| *x <= sum);
         let (Some(&(x1, y1)), Some(&(x2, y2))) = (self.curve.get(after.wrapping_sub(1)), self.curve.get(after)) else {
             // Beyond the curve's ends.
@@ -232,7 +232,7 @@ impl Model {
                     forests.get_mut(way.parse::<usize>().ok()?)?.read(tree, TermFeatures::NAMES.len())?;
                 }
                 "rank" => model.rank.read(rest, Features::NAMES.len())?,
-                "trust" => model.trust.read(rest, Features::NAMES.len() + Choice::LEN)?,
+                "confidence" => model.confidence.read(rest, Features::NAMES.len() + Choice::LEN)?,
                 "curve" => {
                     for pair in pairs() {
                         let (x, y) = pair?;
@@ -249,7 +249,7 @@ impl Model {
                 _ => {}
             }
         }
-        let whole = ![model.rank.ends.len(), model.trust.ends.len(), model.curve.len()].contains(&0);
+        let whole = ![model.rank.ends.len(), model.confidence.ends.len(), model.curve.len()].contains(&0);
         whole.then_some(model)
     }
 }
@@ -260,7 +260,8 @@ mod tests {
 
     #[test]
     fn a_tree_is_walked_and_a_curve_followed() {
-        let model = Model::read("rank 0<0.5 1<2 1 2 3\nrank 0.25\ntrust 1\ncurve 0:0.1 2:0.5 4:0.9").expect("a table");
+        let model =
+            Model::read("rank 0<0.5 1<2 1 2 3\nrank 0.25\nconfidence 1\ncurve 0:0.1 2:0.5 4:0.9").expect("a table");
         let sum = |a, b| {
             let mut values = Features::default().values();
             (values[0], values[1]) = (a, b);
@@ -271,18 +272,20 @@ mod tests {
         };
         assert_eq!([sum(0.5, 2.0), sum(0.0, 2.5), sum(0.6, 0.0)], [1.25, 2.25, 3.25]);
         for (sum, confidence) in [(-9.0, 0.1), (0.0, 0.1), (1.0, 0.3), (2.0, 0.5), (3.0, 0.7), (99.0, 0.9)] {
-            assert!((model.confidence(sum) - confidence).abs() < 1e-6, "{sum}");
+            assert!((model.calibrated(sum) - confidence).abs() < 1e-6, "{sum}");
         }
     }
 
     #[test]
     fn half_a_table_is_none() {
-        for table in ["", "rank 0<0.5 1\ntrust 1\ncurve 0:0", "rank 1 2\ntrust 1\ncurve 0:0", "rank 1\ncurve 0:0"] {
+        for table in
+            ["", "rank 0<0.5 1\nconfidence 1\ncurve 0:0", "rank 1 2\nconfidence 1\ncurve 0:0", "rank 1\ncurve 0:0"]
+        {
             assert!(Model::read(table).is_none(), "{table}");
         }
-        let wide = format!("rank {}0\ntrust 1\ncurve 0:0", "0<1 1 ".repeat(32));
+        let wide = format!("rank {}0\nconfidence 1\ncurve 0:0", "0<1 1 ".repeat(32));
         assert!(Model::read(&wide).is_none(), "33 leaves");
-        assert!(Model::read("rank 999<1 1 1\ntrust 1\ncurve 0:0").is_none());
+        assert!(Model::read("rank 999<1 1 1\nconfidence 1\ncurve 0:0").is_none());
     }
 
     #[test]

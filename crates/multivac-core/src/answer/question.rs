@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::expectations::{Expectation, expectations};
+use super::expected::{ExpectedTerm, expectations};
 use super::lexicon::{Lexeme, lexeme};
 use super::vectors::{DIMENSIONS, Vector, unit};
 use crate::index::{IndexError, Indexed, Snapshot};
@@ -45,7 +45,7 @@ impl Kind {
 
 /// A content term of the question.
 #[derive(Debug)]
-pub(super) struct AskedTerm {
+pub(super) struct QuestionTerm {
     /// What is known of it.
     pub(super) lexeme: Arc<Lexeme>,
     /// What the index knows of it.
@@ -60,9 +60,9 @@ pub(super) struct AskedTerm {
 
 /// A question as the index sees it.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ParsedQuestion {
     /// Its content terms, each once, in their order.
-    pub(super) terms: Vec<AskedTerm>,
+    pub(super) terms: Vec<QuestionTerm>,
     /// The sum of their weights.
     pub(super) total: f32,
     /// What it asks for.
@@ -78,10 +78,10 @@ pub(super) struct Asked {
     /// Whether it begins with the word that asks.
     pub(super) asks_first: bool,
     /// What is expected of a sentence that answers it, term by term.
-    pub(super) expectations: Vec<Expectation>,
+    pub(super) expectations: Vec<ExpectedTerm>,
 }
 
-impl Asked {
+impl ParsedQuestion {
     /// Takes a question apart, and weighs its terms by how rare they are in the index.
     pub(super) fn new(question: &Question, index: &Snapshot) -> Result<Self, IndexError> {
         let words: Vec<(&str, Arc<Lexeme>)> =
@@ -90,7 +90,7 @@ impl Asked {
         // "Who is it?" has no other words: then these count.
         let all_stop = !words.iter().any(|word| content(&word));
         let (kind, wh, noun) = kind(&words);
-        let (mut terms, mut sum): (Vec<AskedTerm>, _) = (Vec::new(), [0.0_f32; DIMENSIONS]);
+        let (mut terms, mut sum): (Vec<QuestionTerm>, _) = (Vec::new(), [0.0_f32; DIMENSIONS]);
         let mut focus = None;
         for (at, (word, lexeme)) in words.iter().enumerate() {
             if lexeme.classes.stop && !all_stop {
@@ -109,7 +109,7 @@ impl Asked {
                     *sum += value * weight;
                 }
             }
-            terms.push(AskedTerm {
+            terms.push(QuestionTerm {
                 lexeme: Arc::clone(lexeme),
                 weight,
                 absent: indexed.frequency == 0,
@@ -177,9 +177,9 @@ mod tests {
     use super::*;
     use crate::index::Index;
 
-    fn asked(question: &str) -> Asked {
+    fn asked(question: &str) -> ParsedQuestion {
         let index = Index::new().expect("a new index");
-        Asked::new(&question.parse().expect("a question"), &index.snapshot()).expect("a readable index")
+        ParsedQuestion::new(&question.parse().expect("a question"), &index.snapshot()).expect("a readable index")
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::asked::Asked;
 use super::lexicon::{Lexeme, lexeme};
+use super::question::ParsedQuestion;
 use super::vectors::cosine;
 use crate::index::{Hit, Part};
 
@@ -31,17 +31,17 @@ struct Nearness {
 pub(super) const WAYS: usize = 4;
 
 /// Words that were met in this question's passages, so that each is compared once.
-pub(super) struct Met<'a> {
-    pub(super) asked: &'a Asked,
+pub(super) struct MatchCache<'a> {
+    pub(super) asked: &'a ParsedQuestion,
     /// Where the question says each of its terms, counted in words.
     places: foldhash::HashMap<&'a str, Vec<usize>>,
     numbers: foldhash::HashMap<&'a str, u32>,
-    words: Vec<MetWord>,
+    words: Vec<MatchedWord>,
     nearness: Vec<f32>,
 }
 
 /// A word, and what the question has to do with it.
-pub(super) struct MetWord {
+pub(super) struct MatchedWord {
     pub(super) lexeme: Arc<Lexeme>,
     /// Whether the question says it.
     pub(super) said: bool,
@@ -57,22 +57,22 @@ pub(super) struct MetWord {
 
 /// One word of a passage.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    /// Its number in [`Met`].
+pub(super) struct PassageWord {
+    /// Its number in [`MatchCache`].
     pub(super) word: u32,
     /// Whether it begins with a capital letter.
     pub(super) capital: bool,
 }
 
 /// A passage that was read.
-pub(super) struct Reading {
-    pub(super) words: Vec<Seen>,
+pub(super) struct MatchedPassage {
+    pub(super) words: Vec<PassageWord>,
     /// Its sentences, or clauses of long ones.
     pub(super) parts: Vec<Part>,
 }
 
-impl<'a> Met<'a> {
-    pub(super) fn new(asked: &'a Asked) -> Self {
+impl<'a> MatchCache<'a> {
+    pub(super) fn new(asked: &'a ParsedQuestion) -> Self {
         let mut places: foldhash::HashMap<&str, Vec<usize>> = foldhash::HashMap::default();
         for (at, term) in asked.words.iter().enumerate() {
             places.entry(term).or_default().push(at);
@@ -81,26 +81,26 @@ impl<'a> Met<'a> {
     }
 
     /// Reads a passage.
-    pub(super) fn read(&mut self, hit: &'a Hit) -> Reading {
+    pub(super) fn read(&mut self, hit: &'a Hit) -> MatchedPassage {
         let words = hit.outline.words.iter().filter_map(|word| {
             let text = hit.passage.get(word.bytes.clone())?;
-            Some(Seen { word: self.number(text), capital: word.capital })
+            Some(PassageWord { word: self.number(text), capital: word.capital })
         });
-        Reading { words: words.collect(), parts: hit.outline.parts.clone() }
+        MatchedPassage { words: words.collect(), parts: hit.outline.parts.clone() }
     }
 
-    pub(super) fn word(&self, seen: Seen) -> &MetWord {
+    pub(super) fn word(&self, seen: PassageWord) -> &MatchedWord {
         &self.words[seen.word as usize]
     }
 
     /// How near a word comes to the question's terms, in all [`WAYS`].
-    pub(super) fn nearness(&self, seen: Seen) -> &[f32] {
+    pub(super) fn nearness(&self, seen: PassageWord) -> &[f32] {
         let all = WAYS * self.asked.terms.len();
         &self.nearness[seen.word as usize * all..][..all]
     }
 
     /// How near a word comes to one term by its letters.
-    pub(super) fn spelling(&self, seen: Seen, term: usize) -> f32 {
+    pub(super) fn spelling(&self, seen: PassageWord, term: usize) -> f32 {
         self.nearness(seen)[self.asked.terms.len() + term]
     }
 
@@ -138,7 +138,7 @@ impl<'a> Met<'a> {
         let to_focus = focus.zip(lexeme.vector.as_ref()).map_or(-1.0, |(a, b)| cosine(a, b));
         let places = places.cloned().unwrap_or_default();
         let fresh = !said && !lexeme.classes.stop;
-        self.words.push(MetWord { said, fresh, places, touches, to_focus, lexeme });
+        self.words.push(MatchedWord { said, fresh, places, touches, to_focus, lexeme });
     }
 }
 

@@ -6,9 +6,9 @@
 //! logarithm of their ratio is what its presence or absence says (the weights of Robertson and Spärck Jones 1976, with
 //! probabilities learned from the term instead of counted).
 
-use super::asked::Asked;
 use super::features::features;
 use super::model;
+use super::question::ParsedQuestion;
 
 features! {
     /// What is known of one term of a question. Ranges are in the fields' words.
@@ -53,7 +53,7 @@ pub(super) const WAYS: usize = 5;
 
 /// What is expected of one term, in each of the [`WAYS`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Expectation {
+pub(super) struct ExpectedTerm {
     /// How likely the right sentence holds it.
     likely: [f32; WAYS],
     /// What it says for a sentence that it is held, and that it is not: log-odds.
@@ -61,9 +61,9 @@ pub(super) struct Expectation {
 }
 
 /// What is known of a question's terms.
-pub(super) fn terms(asked: &Asked) -> Vec<TermFeatures> {
+pub(super) fn terms(asked: &ParsedQuestion) -> Vec<TermFeatures> {
     let flag = |is: bool| f32::from(u8::from(is));
-    let features = |(at, term): (usize, &super::asked::AskedTerm)| {
+    let features = |(at, term): (usize, &super::question::QuestionTerm)| {
         let word = &term.lexeme.lower;
         TermFeatures {
             weight: term.weight,
@@ -88,9 +88,9 @@ pub(super) fn terms(asked: &Asked) -> Vec<TermFeatures> {
 }
 
 /// What is expected of a question's terms.
-pub(super) fn expectations(asked: &Asked) -> Vec<Expectation> {
+pub(super) fn expectations(asked: &ParsedQuestion) -> Vec<ExpectedTerm> {
     let odds = |right: f32, wrong: f32| [((1.0 - right) / (1.0 - wrong)).ln(), (right / wrong).ln()];
-    let expectation = |chances: [(f32, f32); WAYS]| Expectation {
+    let expectation = |chances: [(f32, f32); WAYS]| ExpectedTerm {
         likely: chances.map(|(right, _)| right),
         says: chances.map(|(right, wrong)| odds(right, wrong)),
     };
@@ -100,7 +100,7 @@ pub(super) fn expectations(asked: &Asked) -> Vec<Expectation> {
 /// What it says for a sentence that these terms are held: the sum of log-odds, and the share of what is expected.
 ///
 /// `held` has a bit for each of the [`WAYS`].
-pub(super) fn met(expectations: &[Expectation], held: &[u8], way: usize) -> (f32, f32) {
+pub(super) fn met(expectations: &[ExpectedTerm], held: &[u8], way: usize) -> (f32, f32) {
     let (mut odds, mut met, mut all) = (0.0, 0.0, 0.0);
     for (expectation, held) in expectations.iter().zip(held) {
         let holds = held >> way & 1;
