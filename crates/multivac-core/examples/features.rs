@@ -1,16 +1,17 @@
-//! What `src/answer/fit.py` learns from: a data set of text and questions in, every candidate's features out.
+//! Computes what `src/answer/fit.py` learns from: reads a data set of texts and questions, writes every candidate's features.
 //!
-//! In, on the standard input: `{"data": [{"key", "text"}], "questions": [{"question", "answers": […], "gold": [key…]}]}`.
-//! Out, on the standard output: the names of the features in one line; the names of the features of terms in another; a
-//! count of values; so many 32-bit little-endian floats, a row for each candidate: the question's number, whether one of
-//! its answers stands in the candidate (0 or 1), whether it is out of a paragraph that answers it, the candidate's
-//! features, and how it holds each term (-1 beyond the last); then a row for each term of each question: its question's
-//! number and its features. A question without candidates has no row.
+//! Standard input: `{"data": [{"key", "text"}], "questions": [{"question", "answers": […], "gold": [key…]}]}`.
+//!
+//! Standard output: a line with the names of the features; a line with the names of the terms' features; a line with the
+//! number of values that follow for candidates; then 32-bit little-endian floats. Each candidate has a row: the question's
+//! number, whether one of its answers is in the candidate (0 or 1), whether it is from a paragraph that answers (0 or 1),
+//! the candidate's features, and in which ways it holds each term (-1 beyond the last). Then each term of each question has a
+//! row: the question's number and the term's features. A question without candidates has no row of the first kind.
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Read, Write};
 
-use multivac_core::answer::{Features, MAX_TERMS, TermFeatures, weigh};
+use multivac_core::answer::{Features, MAX_TERMS, TermFeatures, training_question};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::index::Index;
 use multivac_core::process::process;
@@ -21,7 +22,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 struct DataSet {
     data: Vec<Text>,
-    questions: Vec<Asked>,
+    questions: Vec<LabelledQuestion>,
 }
 
 #[derive(Deserialize)]
@@ -32,7 +33,7 @@ struct Text {
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct LabelledQuestion {
     question: String,
     #[serde(default)]
     answers: Vec<String>,
@@ -57,22 +58,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     index.apply(&changes)?;
     let snapshot = index.snapshot();
     let (mut rows, mut terms): (Vec<f32>, Vec<f32>) = (Vec::new(), Vec::new());
-    for (number, asked) in set.questions.iter().enumerate() {
-        let answers: Vec<(String, &str)> = asked.answers.iter().map(|a| (plain(a), a.as_str())).collect();
-        let weighed = weigh(&asked.question.parse()?, &snapshot)?;
-        for sentence in weighed.sentences {
-            let text = format!(" {} ", plain(&sentence.text));
+    for (number, labelled) in set.questions.iter().enumerate() {
+        let answers: Vec<(String, &str)> = labelled.answers.iter().map(|a| (plain(a), a.as_str())).collect();
+        let training = training_question(&labelled.question.parse()?, &snapshot)?;
+        for candidate in training.candidates {
+            let text = format!(" {} ", plain(&candidate.text));
             let right = answers.iter().any(|(plain, answer)| match plain.as_str() {
-                "" => sentence.text.to_lowercase().contains(&answer.trim().to_lowercase()),
+                "" => candidate.text.to_lowercase().contains(&answer.trim().to_lowercase()),
                 plain => text.contains(&format!(" {plain} ")),
             });
-            let gold = keys.get(&sentence.id).is_some_and(|key| asked.gold.iter().any(|gold| gold == key));
+            let gold = keys.get(&candidate.id).is_some_and(|key| labelled.gold.iter().any(|gold| gold == key));
             rows.extend([number as f32, f32::from(u8::from(right)), f32::from(u8::from(gold))]);
-            rows.extend(sentence.features.values());
-            let held = sentence.held.into_iter().map(f32::from).chain(std::iter::repeat(-1.0));
+            rows.extend(candidate.features.values());
+            let held = candidate.held.into_iter().map(f32::from).chain(std::iter::repeat(-1.0));
             rows.extend(held.take(MAX_TERMS));
         }
-        for term in weighed.terms {
+        for term in training.terms {
             terms.push(number as f32);
             terms.extend(term.values());
         }
@@ -88,7 +89,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// As SQuAD compares answers (Rajpurkar et al. 2016): lower case, without ASCII punctuation and articles, single spaces.
+/// Normalised as SQuAD compares answers (Rajpurkar et al. 2016): lower case, no ASCII punctuation, no articles, single
+/// spaces.
 fn plain(text: &str) -> String {
     let bare: String = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
     let words = bare.split_whitespace().filter(|word| !matches!(*word, "a" | "an" | "the"));

@@ -1,65 +1,66 @@
-//! What other data say to an answer: the same, which makes it likelier, or something else, which makes it less so.
+//! What other data say about an answer: the same, which makes it likelier, or something else, which makes it less likely.
 //!
-//! Only independent voices count. A sentence of the same words, or one that quotes the other in full, is the same voice.
+//! Only independent data count. A sentence of the same words, or one that quotes the other in full, is not independent.
 
 use std::collections::BTreeSet;
 
-use super::features::Features;
-use super::lexicon::lexeme;
-use super::question::{Kind, ParsedQuestion};
-use crate::index::words;
 use serde::Serialize;
 
-/// Part of the doubt that is left when another voice says the same.
-const DOUBT_LEFT: f64 = 0.7;
-/// Voices beyond these add nothing.
-const MOST_VOICES: usize = 5;
-/// The share of confidence that is lost where as many voices contradict as there are, in the limit.
-const LOST: f64 = 0.5;
+use super::lexicon::lexeme;
+use super::question::{Kind, ParsedQuestion};
+use super::table::Features;
+use crate::index::words;
 
-/// The share of the question that a sentence must hold for others to speak to it.
+/// The part of the doubt that is left when another datum says the same.
+const DOUBT_AFTER_CONFIRMATION: f64 = 0.7;
+/// Confirmations beyond these add nothing.
+const MAX_CONFIRMATIONS: usize = 5;
+/// The share of confidence that is lost when all other data contradict, in the limit of infinitely many.
+const CONTRADICTION_LOSS: f64 = 0.5;
+
+/// The share of the question that a sentence must hold to be compared with others.
 const ON_SUBJECT: f32 = 0.6;
 /// The share from which on another value is a contradiction.
 const SAME_SUBJECT: f32 = 0.75;
 
-/// How a piece of evidence stands to the answer.
+/// How a piece of evidence relates to the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stance {
     /// It says the same in other words.
     Agrees,
-    /// It says another number, date or name, or that it is not so.
+    /// It gives another number, date or name, or denies the answer.
     Contradicts,
 }
 
-/// What a sentence says to a question, as far as words tell.
+/// What a sentence says about a question, as far as words show it.
 pub(super) struct Statement {
     /// All its words' terms.
     words: Vec<String>,
-    /// What it says that the question does not, stop words aside.
-    fresh: BTreeSet<String>,
-    /// Of that, what is of the kind that the question asks for: numbers, dates or names.
+    /// Those that the question does not have, stop words aside.
+    added: BTreeSet<String>,
+    /// Of these, the ones of the kind that the question asks for: numbers, dates or names.
     values: BTreeSet<String>,
     /// The share of the question that it holds, by the same terms.
     exact: f32,
-    /// Whether it negates and the question does not, or the other way about.
+    /// Whether it negates and the question does not, or the reverse.
     negates: bool,
 }
 
 impl Statement {
-    pub(super) fn new(asked: &ParsedQuestion, text: &str, features: &Features) -> Self {
-        let (mut all, mut fresh, mut values) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    pub(super) fn new(question: &ParsedQuestion, text: &str, features: &Features) -> Self {
+        let (mut all, mut added, mut values) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for (_, word) in words(text) {
             let lexeme = lexeme(word);
             all.push(lexeme.term.clone());
             let classes = lexeme.classes;
-            if asked.words.contains(&lexeme.term) || (classes.stop && !classes.number) {
+            if question.words.contains(&lexeme.term) || (classes.stop && !classes.number) {
                 continue;
             }
-            fresh.insert(lexeme.term.clone());
+            added.insert(lexeme.term.clone());
             let figure = word.contains(|c: char| c.is_ascii_digit());
             let name = word.starts_with(char::is_uppercase) && !classes.stop && !figure && !classes.date;
-            let value = match asked.kind {
+            let value = match question.kind {
                 Kind::Date => classes.date,
                 Kind::Number => classes.number,
                 Kind::Person | Kind::Place => name,
@@ -71,11 +72,11 @@ impl Statement {
             }
         }
         let Features { exact, negates, .. } = *features;
-        Self { words: all, fresh, values, exact, negates: negates > 0.0 }
+        Self { words: all, added, values, exact, negates: negates > 0.0 }
     }
 
-    /// Whether one of the two says all that the other says, in the same words.
-    fn echoes(&self, other: &Self) -> bool {
+    /// Whether one of the two contains the other, in the same words.
+    fn repeats(&self, other: &Self) -> bool {
         let (short, long) = if self.words.len() <= other.words.len() {
             (&self.words, &other.words)
         } else {
@@ -84,58 +85,59 @@ impl Statement {
         short.is_empty() || long.windows(short.len()).any(|words| words == short.as_slice())
     }
 
-    /// How `other`, which [speaks to](speaks_to) this one, stands to it; `None` where it says something else, or is no
-    /// other voice.
+    /// How `other`, which is [on the same subject](same_subject), relates to this one; `None` where it says something
+    /// unrelated, or is not independent.
     fn stance(&self, other: &Self, kind: Kind) -> Option<Stance> {
-        if self.echoes(other) {
+        if self.repeats(other) {
             return None;
         }
         let shared = |a: &BTreeSet<String>, b: &BTreeSet<String>| {
             a.intersection(b).count() as f32 / a.len().min(b.len()).max(1) as f32
         };
-        let (fresh, values) = (shared(&self.fresh, &other.fresh), shared(&self.values, &other.values));
+        let (added, values) = (shared(&self.added, &other.added), shared(&self.values, &other.values));
         let valued = kind.has_values() && !self.values.is_empty() && !other.values.is_empty();
-        // It holds as much of the question, so it speaks of the very same.
+        // A sentence that holds as much of the question is about exactly the same.
         if other.exact >= 0.9 * self.exact && self.exact >= SAME_SUBJECT {
-            let denies = fresh >= 0.5 && self.negates != other.negates;
+            let denies = added >= 0.5 && self.negates != other.negates;
             if denies || (valued && values == 0.0) {
                 return Some(Stance::Contradicts);
             }
         }
-        // Sentences on one subject name the same names; figures are seldom the same by chance.
+        // Sentences on one subject have the same names anyway; figures are seldom the same by chance.
         let figures = valued && matches!(kind, Kind::Date | Kind::Number);
-        let agrees = if figures { values >= 0.5 } else { fresh >= 0.5 };
+        let agrees = if figures { values >= 0.5 } else { added >= 0.5 };
         (agrees && self.negates == other.negates).then_some(Stance::Agrees)
     }
 }
 
-/// Whether a sentence speaks of the same as the first: two that hold little of the question have nothing to say to each
-/// other about it.
-pub(super) fn speaks_to(first: &Features, other: &Features) -> bool {
+/// Whether a sentence is on the same subject as the first: two that hold little of the question neither confirm nor
+/// contradict each other.
+pub(super) fn same_subject(first: &Features, other: &Features) -> bool {
     first.exact >= ON_SUBJECT && other.exact >= ON_SUBJECT * first.exact && other.sense >= 0.7 * first.sense
 }
 
-/// How each of the others that speak to the first stands to it. Of several that are one voice, the first speaks.
+/// How each of the others relates to the first; `None` stands for one that is not on the same subject. Of several that repeat
+/// each other, only the first has a stance.
 pub(super) fn stances(first: &Statement, others: &[Option<Statement>], kind: Kind) -> Vec<Option<Stance>> {
-    let mut heard: Vec<&Statement> = Vec::new();
+    let mut counted: Vec<&Statement> = Vec::new();
     let mut stances = Vec::with_capacity(others.len());
     for other in others {
-        let spoken = other.as_ref().and_then(|other| {
+        let independent = other.as_ref().and_then(|other| {
             let stance = first.stance(other, kind)?;
-            (!heard.iter().any(|before| before.echoes(other))).then_some((other, stance))
+            (!counted.iter().any(|before| before.repeats(other))).then_some((other, stance))
         });
-        heard.extend(spoken.map(|(other, _)| other));
-        stances.push(spoken.map(|(_, stance)| stance));
+        counted.extend(independent.map(|(other, _)| other));
+        stances.push(independent.map(|(_, stance)| stance));
     }
     stances
 }
 
-/// The confidence of an answer that so many other voices confirm and contradict: each that confirms takes a part of the
-/// doubt away; those that contradict take away of the confidence by their share of all that speak.
+/// The confidence of an answer that so many independent data confirm and contradict: each that confirms removes a part of
+/// the doubt; those that contradict remove confidence by their share of all.
 pub(super) fn corroborated(confidence: f64, agree: usize, contradict: usize) -> f64 {
-    let doubt = (1.0 - confidence) * DOUBT_LEFT.powi(agree.min(MOST_VOICES) as i32);
+    let doubt = (1.0 - confidence) * DOUBT_AFTER_CONFIRMATION.powi(agree.min(MAX_CONFIRMATIONS) as i32);
     let share = contradict as f64 / (1 + agree + contradict) as f64;
-    (1.0 - doubt) * (1.0 - LOST * share)
+    (1.0 - doubt) * (1.0 - CONTRADICTION_LOSS * share)
 }
 
 #[cfg(test)]
@@ -143,12 +145,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn voices_that_agree_raise_confidence_and_those_that_contradict_lower_it() {
-        let told = |agree, contradict| corroborated(0.6, agree, contradict);
-        assert!((told(0, 0) - 0.6).abs() < 1e-12);
-        assert!(told(1, 0) > told(0, 0) && told(2, 0) > told(1, 0) && told(100, 0) < 1.0);
-        assert!(told(0, 1) < told(0, 0) && told(0, 2) < told(0, 1));
-        assert!(told(1, 1) > told(0, 1) && told(1, 1) < told(1, 0));
-        assert!((told(MOST_VOICES, 0) - told(MOST_VOICES + 1, 0)).abs() < 1e-12);
+    fn data_that_agree_raise_confidence_and_those_that_contradict_lower_it() {
+        let confidence = |agree, contradict| corroborated(0.6, agree, contradict);
+        assert!((confidence(0, 0) - 0.6).abs() < 1e-12);
+        assert!(confidence(1, 0) > confidence(0, 0) && confidence(2, 0) > confidence(1, 0) && confidence(100, 0) < 1.0);
+        assert!(confidence(0, 1) < confidence(0, 0) && confidence(0, 2) < confidence(0, 1));
+        assert!(confidence(1, 1) > confidence(0, 1) && confidence(1, 1) < confidence(1, 0));
+        assert!((confidence(MAX_CONFIRMATIONS, 0) - confidence(MAX_CONFIRMATIONS + 1, 0)).abs() < 1e-12);
     }
 }

@@ -1,25 +1,26 @@
 #!/usr/bin/env python3
-"""Fits model.txt, the table by which features become confidence.
+"""Fits model.txt, the table that turns features into confidence.
 
     python3 -m pip install numpy lightgbm
     python3 crates/multivac-core/src/answer/fit.py TRAIN.json.gz [DEV.json.gz]
 
 TRAIN is a data set of paragraphs and questions with the strings that answer them: `{"data": [{"text"}], "questions":
 [{"kind": "in" | "out" | "adversarial", "question", "answers", "gold"}]}`, of which "in" are answered by a paragraph,
-"out" are about something else, and "adversarial" only look answered. DEV, of the same form, is only looked at.
+"out" are about something else, and "adversarial" only look answered. DEV, of the same form, is only reported on.
 
-- Each of the sentences that are looked at closely for a question (candidates.rs) is a row, right if an answer stands in
-  it and it is out of a paragraph that answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the
-  answerable questions to put the right one first.
-- The "confidence" trees learn from all questions whether to trust that choice, by its features and by how it stands out. A
-  right choice is 1; a wrong one counts for something (ALMOST) where the question could be answered at all, since the
-  evidence was near.
-- The "right" and "wrong" forests tell from a question's term how likely the right sentence holds it, and how likely one
-  of the wrong ones does; see expectations.rs.
+- Each candidate of a question (candidates.rs) is a row; it is right if an answer is in it and it is from a paragraph that
+  answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the answerable questions
+  to rank the right one first.
+- The "confidence" trees learn from all questions whether that choice is right, from its features and from how it compares
+  with the other candidates. A right choice is 1; a wrong one counts ALMOST where the question could be answered at all,
+  since the evidence was near.
+- The "right" and "wrong" forests estimate from a question's term the probability that the right sentence holds it, and
+  that one of the wrong ones does; see expected.rs.
 - Whatever is measured or learned from choices uses choices of trees that had not seen the question (FOLDS parts, by
   paragraph).
-- The trust of such choices makes the curve: an isotonic regression (Barlow et al., 1972) of how many were right, over
-  the questions that are answered and those about something else. The thresholds come from the same.
+- The sums of the confidence trees for such choices make the curve: an isotonic regression (Barlow et al., 1972) of the
+  share that was right, over the questions that are answered and those about something else. The thresholds come from the
+  same.
 """
 
 import collections
@@ -43,24 +44,24 @@ PARAMETERS = {
 }
 RANK = PARAMETERS | {"objective": "lambdarank", "lambdarank_truncation_level": 10, "label_gain": [0, 1],
                      "num_leaves": 15, "learning_rate": 0.03}
-TRUST = PARAMETERS | {"objective": "cross_entropy", "num_leaves": 8, "min_data_in_leaf": 40, "learning_rate": 0.03,
+CONFIDENCE = PARAMETERS | {"objective": "cross_entropy", "num_leaves": 8, "min_data_in_leaf": 40, "learning_rate": 0.03,
                       "feature_fraction": 0.3}
 TERM = {"objective": "binary", "num_leaves": 10, "min_data_in_leaf": 100, "learning_rate": 0.08, "lambda_l2": 5.0,
         "feature_fraction": 0.7, "seed": 7, "deterministic": True, "force_row_wise": True, "num_threads": 2, "verbose": -1}
 TERM_TREES = 60
 RIVALS = 16
 RANK_TREES = 500
-TRUST_TREES = 300
-# The trust of so many forests that differ by chance alone is averaged: there are few questions to learn it from.
-TRUST_FORESTS = 3
-# The share of answers that shall be right, of all that are given; near it F1 is highest, too.
+CONFIDENCE_TREES = 300
+# The sums of so many forests, which differ by their seed alone, are averaged: there are few questions to learn from.
+CONFIDENCE_FORESTS = 3
+# The share of all answers given that is to be right; F1 is highest near it, too.
 PRECISION = 0.75
 # As model.rs computes them, after the features.
 CHOICE = ["sum", "over_own", "over_other", "over_mean", "other", "crowd"]
-NONE = -9.0
-# As expectations.rs and features.rs name them.
+NO_SUM = -9.0
+# As in question.rs, table.rs and features.rs.
 MAX_TERMS = 24
-WAYS = 5
+WAYS_TO_HOLD = 5
 EXPECTED = [("odds", "expected"), ("passage_odds", "passage_expected"), ("around_odds", "around_expected"),
             ("sense_odds", "sense_expected"), ("passage_sense_odds", "passage_sense_expected")]
 LEADS = ["odds", "passage_odds", "around_odds"]
@@ -82,13 +83,13 @@ class Set:
         rows, terms = values[:int(count)].reshape(-1, n + MAX_TERMS), values[int(count):].reshape(-1, 1 + len(self.term_names))
         self.question, self.right, self.gold = rows[:, 0].astype(int), rows[:, 1], rows[:, 2]
         self.features = rows[:, 3:n].copy()
-        # For each pair of candidate and term: which candidate, which term, and how it is held, a column for each way.
+        # For each pair of candidate and term: which candidate, which term, and in which ways it is held, a column each.
         self.pair_row, place = np.nonzero(rows[:, n:] >= 0)
         self.term, self.term_question = terms[:, 1:], terms[:, 0].astype(int)
         first = np.searchsorted(self.term_question, np.arange(len(self.questions)))
         self.pair_term = first[self.question[self.pair_row]] + place
         held = rows[:, n:][self.pair_row, place].astype(int)
-        self.held = np.stack([held >> way & 1 for way in range(WAYS)], 1)
+        self.held = np.stack([held >> way & 1 for way in range(WAYS_TO_HOLD)], 1)
         self.kind = np.array([q["kind"] for q in self.questions])
         self.right = np.where(self.kind[self.question] == "in", self.right, 0)
         # Questions on the same paragraph are kept together.
@@ -97,7 +98,7 @@ class Set:
         self.fold = np.array([order[key] % FOLDS for key in keys])
 
     def expect(self, forests, which):
-        """Fills in, for the questions `which`, what these forests make of the terms held; as expectations.rs does."""
+        """Fills in, for the questions `which`, what these forests expect of the terms held; as expected.rs does."""
         rows = which[self.question]
         pairs = rows[self.pair_row]
         row, term, held = self.pair_row[pairs], self.pair_term[pairs], self.held[pairs]
@@ -125,12 +126,12 @@ class Set:
                 lead[start:end] = values - np.where(own == own[top], other.max() if len(other) else NO_ODDS, values[top])
 
     def choices(self, sums):
-        """For each question the chosen candidate's features and how it stands out, and whether it is right."""
+        """For each question the chosen candidate's features and how it compares with the others, and whether it is right."""
         n = len(self.questions)
         order = np.lexsort((-sums, self.question))
         bounds = np.searchsorted(self.question[order], np.arange(n + 1))
         passage = self.features[:, self.names.index("passage_rank")]
-        rows, right = np.full((n, len(self.names) + len(CHOICE)), NONE), np.zeros(n)
+        rows, right = np.full((n, len(self.names) + len(CHOICE)), NO_SUM), np.zeros(n)
         for q in range(n):
             o = order[bounds[q]:bounds[q + 1]]
             if not len(o):
@@ -139,15 +140,15 @@ class Set:
             own, other = o[passage[o] == passage[first]], o[passage[o] != passage[first]]
             rows[q, :len(self.names)] = self.features[first]
             rows[q, len(self.names):] = [
-                s, s - sums[own[1]] if len(own) > 1 else -NONE, s - sums[other[0]] if len(other) else -NONE,
-                sums[o[:5]].mean() - s, sums[other[0]] if len(other) else NONE, np.log(np.exp(sums[o] - s).sum()),
+                s, s - sums[own[1]] if len(own) > 1 else -NO_SUM, s - sums[other[0]] if len(other) else -NO_SUM,
+                sums[o[:5]].mean() - s, sums[other[0]] if len(other) else NO_SUM, np.log(np.exp(sums[o] - s).sum()),
             ]
             right[q] = self.right[first]
         return rows, right
 
 
 def fit_terms(s, which):
-    """Forests that tell how likely the right sentence holds a term, and how likely a wrong one does, for each way."""
+    """Forests that estimate the probability that the right sentence holds a term, and a wrong one, for each way."""
     of_answerable = (which & (s.kind == "in"))[s.question]
     place = np.arange(len(s.question)) - np.searchsorted(s.question, s.question)
     right = (of_answerable & (s.right > 0) & (s.gold > 0))[s.pair_row]
@@ -155,7 +156,7 @@ def fit_terms(s, which):
     wrong = np.random.default_rng(7).choice(wrong, min(len(wrong), 60_000), replace=False)
     fit = lambda pairs, way: lightgbm.train(
         TERM, lightgbm.Dataset(s.term[s.pair_term[pairs]], s.held[pairs, way], feature_name=s.term_names), TERM_TREES)
-    return [(fit(right, way), fit(wrong, way)) for way in range(WAYS)]
+    return [(fit(right, way), fit(wrong, way)) for way in range(WAYS_TO_HOLD)]
 
 
 def fit_rank(s, rows):
@@ -165,12 +166,12 @@ def fit_rank(s, rows):
     return lightgbm.train(RANK, lightgbm.Dataset(s.features[rows], labels, group=groups, feature_name=s.names), RANK_TREES)
 
 
-def fit_trust(s, choices, right, which):
+def fit_confidence(s, choices, right, which):
     labels = np.where(right > 0, 1.0, np.where(s.kind == "in", ALMOST, 0.0))[which]
     weights = np.where(s.kind == "adversarial", ADVERSARIAL_WEIGHT, 1.0)[which]
     fit = lambda seed: lightgbm.train(
-        TRUST | {"seed": seed}, lightgbm.Dataset(choices[which], labels, weight=weights), TRUST_TREES)
-    return [fit(seed) for seed in range(TRUST_FORESTS)]
+        CONFIDENCE | {"seed": seed}, lightgbm.Dataset(choices[which], labels, weight=weights), CONFIDENCE_TREES)
+    return [fit(seed) for seed in range(CONFIDENCE_FORESTS)]
 
 
 def mean(forests, rows):
@@ -200,7 +201,7 @@ def isotonic(x, y):
 
 
 def curve(top, right):
-    """Sums to confidence: isotonic over groups of like sums, and never quite sure."""
+    """Sums to confidence: isotonic over groups of similar sums, and never 0 or 1."""
     order = np.argsort(top, kind="stable")
     groups = np.array_split(order, 60)
     blocks = isotonic([top[g].mean() for g in groups], [(right[g].sum() + 0.5) / (len(g) + 1) for g in groups])
@@ -212,17 +213,17 @@ def report(name, s, top, right, points, threshold):
     confidence = np.interp(top, *zip(*points))
     kind = s.kind
     main = kind != "adversarial"
-    told = confidence >= threshold
-    p = right[told & main].sum() / max(1, (told & main).sum())
-    r = right[told & main].sum() / (kind == "in").sum()
+    answered = confidence >= threshold
+    p = right[answered & main].sum() / max(1, (answered & main).sum())
+    r = right[answered & main].sum() / (kind == "in").sum()
     best, at = best_f1(confidence[main], right[main], (kind == "in").sum())
     bins = np.minimum((confidence * 10).astype(int), 9)
-    error = sum(abs((confidence - right)[(bins == b) & told & main].sum()) for b in range(10)) / (told & main).sum()
+    error = sum(abs((confidence - right)[(bins == b) & answered & main].sum()) for b in range(10)) / (answered & main).sum()
     print(f"{name}: precision {p:.3f} recall {r:.3f} F1 {2 * p * r / (p + r):.4f} (best {best:.4f} at {at:.2f}); "
           f"AUROC out {auroc(confidence[kind == 'in'], confidence[kind == 'out']):.4f} "
           f"adversarial {auroc(confidence[kind == 'in'], confidence[kind == 'adversarial']):.4f}; "
           f"calibration error {error:.4f}; best sentence right {right[kind == 'in'].mean():.4f}")
-    print("  said  questions  right")
+    print("  stated  questions  right")
     for b in range(10):
         here = (bins == b) & main
         if here.any():
@@ -232,8 +233,8 @@ def report(name, s, top, right, points, threshold):
 def best_f1(confidence, right, answerable):
     order = np.argsort(-confidence, kind="stable")
     hits = np.cumsum(right[order])
-    told = np.arange(1, len(order) + 1)
-    f1 = 2 * hits / (told + answerable)
+    answered = np.arange(1, len(order) + 1)
+    f1 = 2 * hits / (answered + answerable)
     last = np.append(confidence[order][1:] != confidence[order][:-1], True)
     at = np.argmax(np.where(last, f1, 0))
     return f1[at], confidence[order][at]
@@ -255,7 +256,7 @@ def precisions(confidence, right):
 def preorder(node, share=1):
     if "leaf_value" in node:
         return [f"{share * node['leaf_value']:.5g}"]
-    # LightGBM goes left at most the bound, as model.rs does; bounds are kept exactly enough for 32 bits.
+    # LightGBM goes left where the value is at most the bound, as forest.rs does. Nine digits are enough for 32 bits.
     return ([f"{node['split_feature']}<{node['threshold']:.9g}"]
             + preorder(node["left_child"], share) + preorder(node["right_child"], share))
 
@@ -275,7 +276,7 @@ def main(train, dev=None):
     top = np.zeros(len(s.questions))
     for fold in range(FOLDS):
         held = s.fold == fold
-        top[held] = mean(fit_trust(s, choices, right, ~held), choices[held])
+        top[held] = mean(fit_confidence(s, choices, right, ~held), choices[held])
     main = s.kind != "adversarial"
     points = curve(top[main], right[main])
     confidence = np.interp(top, *zip(*points))
@@ -284,8 +285,8 @@ def main(train, dev=None):
     report("held out", s, top, right, points, threshold)
     terms = fit_terms(s, np.ones(len(s.questions), bool))
     rank = fit_rank(s, np.ones(len(s.right), bool))
-    trust = fit_trust(s, choices, right, np.ones(len(s.questions), bool))
-    for name, model, names in (("rank", rank, s.names), ("confidence", trust[0], s.names + CHOICE)):
+    confidence_forests = fit_confidence(s, choices, right, np.ones(len(s.questions), bool))
+    for name, model, names in (("rank", rank, s.names), ("confidence", confidence_forests[0], s.names + CHOICE)):
         gain = sorted(zip(model.feature_importance("gain"), names), reverse=True)[:25]
         print(f"gain of {name}:", ", ".join(f"{n} {100 * g / sum(model.feature_importance('gain')):.1f}" for g, n in gain))
     lines = ["# Written by fit.py; see model.rs for what the lines mean.", "terms " + " ".join(s.term_names), "features " + " ".join(s.names)]
@@ -293,24 +294,24 @@ def main(train, dev=None):
         for name, forest in zip(("right", "wrong"), forests):
             for tree in forest.dump_model()["tree_info"]:
                 lines.append(f"{name} {way} " + " ".join(preorder(tree["tree_structure"])))
-    for name, forests in (("rank", [rank]), ("confidence", trust)):
+    for name, forests in (("rank", [rank]), ("confidence", confidence_forests)):
         for tree in (tree for forest in forests for tree in forest.dump_model()["tree_info"]):
             lines.append(f"{name} " + " ".join(preorder(tree["tree_structure"], 1 / len(forests))))
     lines.append("curve " + " ".join(f"{x}:{y}" for x, y in points))
     lines.append(f"threshold {threshold}")
     lines.append("precision " + " ".join(f"{p}:{t}" for p, t in table))
     (HERE / "model.txt").write_text("\n".join(lines) + "\n")
-    told = collections.Counter()
+    answered = collections.Counter()
     for p, t in table:
-        told[p] = (confidence[main & (s.kind == "in")] >= t).mean()
+        answered[p] = (confidence[main & (s.kind == "in")] >= t).mean()
     print("precision, from confidence, share of answerable questions answered:",
-          ", ".join(f"{p} {t} {told[p]:.2f}" for p, t in table if round(p * 100) % 5 == 0))
+          ", ".join(f"{p} {t} {answered[p]:.2f}" for p, t in table if round(p * 100) % 5 == 0))
     if dev:
         d = Set(dev)
         d.expect(terms, np.ones(len(d.questions), bool))
         d.lead()
         choices, right = d.choices(rank.predict(d.features, raw_score=True))
-        report("dev", d, mean(trust, choices), right, points, threshold)
+        report("dev", d, mean(confidence_forests, choices), right, points, threshold)
 
 
 if __name__ == "__main__":

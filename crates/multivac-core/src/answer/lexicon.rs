@@ -1,4 +1,4 @@
-//! What is known of a word by itself: its term, its meaning, and what kind of thing it can name.
+//! What is known of a word by itself: its term, its vector, and what kinds of words it belongs to.
 
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
@@ -6,11 +6,12 @@ use super::vectors::{Vector, vector};
 use crate::index::term;
 use crate::words::{self, WordList};
 
-/// Words remembered at most are twice as many, some 40 MiB: text repeats its words, and taking one apart is dear.
-const REMEMBERED: usize = 65_536;
+/// Words in one generation of the cache. There are two, some 40 MiB together: text repeats its words, and analysing one is
+/// expensive.
+const GENERATION_SIZE: usize = 65_536;
 
-/// The rarity of words that the vectors do not know.
-const UNKNOWN: f32 = 10.0;
+/// The rarity of words without a vector.
+const UNKNOWN_RARITY: f32 = 10.0;
 
 static CLASSES: LazyLock<foldhash::HashMap<&'static str, Classes>> = LazyLock::new(|| {
     let mut classes: foldhash::HashMap<&'static str, Classes> = foldhash::HashMap::default();
@@ -30,7 +31,7 @@ static CLASSES: LazyLock<foldhash::HashMap<&'static str, Classes>> = LazyLock::n
     classes
 });
 
-/// Kinds that a word belongs to.
+/// The kinds of words that a word belongs to; see `words/` for the lists.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Classes {
     pub(super) stop: bool,
@@ -46,42 +47,42 @@ pub(super) struct Classes {
 /// A word by itself.
 #[derive(Debug)]
 pub(super) struct Lexeme {
-    /// As the index knows it.
+    /// Its term in the index.
     pub(super) term: String,
-    /// In lower case.
+    /// In lower case, without a possessive ending.
     pub(super) lower: String,
-    /// What kind of word it is.
+    /// The kinds of words it belongs to.
     pub(super) classes: Classes,
-    /// Its meaning, where it is known.
+    /// Its vector, where it is known.
     pub(super) vector: Option<Vector>,
-    /// How rare it is in English at large, from 0.7 to some 10.
+    /// How rare it is in English at large, from 0.7 to about 10.
     pub(super) rarity: f32,
 }
 
-/// The words that were met, by all threads. When there are too many, those are forgotten that were not met since the last
-/// time: never all at once, which the next question would have to pay for.
+/// The words that all threads have looked up, in two generations. When the recent one is full it becomes the older one, and
+/// words that were not looked up since then are dropped: never all at once, which would make the next question slow.
 #[derive(Default)]
-struct Known {
-    lately: foldhash::HashMap<Box<str>, Arc<Lexeme>>,
-    before: foldhash::HashMap<Box<str>, Arc<Lexeme>>,
+struct Cache {
+    recent: foldhash::HashMap<Box<str>, Arc<Lexeme>>,
+    older: foldhash::HashMap<Box<str>, Arc<Lexeme>>,
 }
 
-static KNOWN: LazyLock<RwLock<Known>> = LazyLock::new(RwLock::default);
+static CACHE: LazyLock<RwLock<Cache>> = LazyLock::new(RwLock::default);
 
 /// What is known of a word.
 pub(super) fn lexeme(word: &str) -> Arc<Lexeme> {
-    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
-    if let Some(lexeme) = known.lately.get(word) {
+    let cache = CACHE.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(lexeme) = cache.recent.get(word) {
         return Arc::clone(lexeme);
     }
-    let lexeme = known.before.get(word).map(Arc::clone);
-    drop(known);
+    let lexeme = cache.older.get(word).map(Arc::clone);
+    drop(cache);
     let lexeme = lexeme.unwrap_or_else(|| Arc::new(Lexeme::new(word)));
-    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    if known.lately.len() >= REMEMBERED {
-        known.before = std::mem::take(&mut known.lately);
+    let mut cache = CACHE.write().unwrap_or_else(PoisonError::into_inner);
+    if cache.recent.len() >= GENERATION_SIZE {
+        cache.older = std::mem::take(&mut cache.recent);
     }
-    known.lately.insert(word.into(), Arc::clone(&lexeme));
+    cache.recent.insert(word.into(), Arc::clone(&lexeme));
     lexeme
 }
 
@@ -93,12 +94,12 @@ impl Lexeme {
         classes.number |= bare.contains(|c: char| c.is_ascii_digit());
         classes.date |= is_year(bare);
         classes.negates |= bare.ends_with("n't") || bare.ends_with("n’t");
-        let (vector, rarity) = vector(bare).map_or((None, UNKNOWN), |(vector, rarity)| (Some(vector), rarity));
+        let (vector, rarity) = vector(bare).map_or((None, UNKNOWN_RARITY), |(vector, rarity)| (Some(vector), rarity));
         Self { term: term(word), vector, rarity, classes, lower: bare.to_owned() }
     }
 }
 
-/// 1066, 1990s.
+/// Whether a word is a year or a decade from 1000 to 2199: "1066", "1990s".
 fn is_year(word: &str) -> bool {
     let digits = word.strip_suffix('s').unwrap_or(word);
     digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()) && matches!(digits.parse::<u32>(), Ok(1000..=2199))
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn possessives_and_capitals_make_no_other_word() {
+    fn possessives_and_capitals_do_not_change_a_word() {
         assert_eq!(lexeme("Einstein's").lower, "einstein");
         assert!(lexeme("The").classes.stop);
         assert!(lexeme("isn't").classes.negates);

@@ -1,4 +1,4 @@
-//! A passage as the question meets it: its words, each with how near it comes to every term of the question.
+//! The words of a passage, each compared with every term of the question.
 
 use std::sync::Arc;
 
@@ -7,154 +7,156 @@ use super::question::ParsedQuestion;
 use super::vectors::cosine;
 use crate::index::{Hit, Part};
 
-/// How near words come that begin alike ("entropic", "entropy"), and words that are a slip of one another.
+/// The similarity by spelling of words with the same beginning ("entropic", "entropy"), and of words that differ by a slip.
 const SAME_BEGINNING: f32 = 0.6;
 const MISSPELT: f32 = 0.8;
 
-/// Up to here two words' meanings are not clearly near.
+/// The cosine up to which the meanings of two words are not clearly alike.
 const UNCLEAR: f32 = 0.45;
 
-/// How near one word comes to one term of the question, each from 0 to 1.
+/// How similar one word is to one term of the question, each from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
-struct Nearness {
+struct Similarity {
     /// 1 where it is the same term.
     exact: f32,
     /// By its letters.
     spelling: f32,
     /// By its letters or its meaning.
     meaning: f32,
-    /// By its letters or its meaning, where that is clearly near: most pairs of words have a little in common.
+    /// By its letters or its meaning, where that is clearly alike: most pairs of words have a little in common.
     sense: f32,
 }
 
-/// How near words come to all terms: how exactly for each term, then by spelling, by meaning, and by sense.
-pub(super) const WAYS: usize = 4;
+/// How many similarities there are: exact, by spelling, by meaning and by sense.
+pub(super) const SIMILARITIES: usize = 4;
 
-/// Words that were met in this question's passages, so that each is compared once.
+/// The words found in the passages for one question, so that each is compared with its terms only once.
 pub(super) struct MatchCache<'a> {
-    pub(super) asked: &'a ParsedQuestion,
-    /// Where the question says each of its terms, counted in words.
+    pub(super) question: &'a ParsedQuestion,
+    /// At which of its words the question has each of its terms.
     places: foldhash::HashMap<&'a str, Vec<usize>>,
     numbers: foldhash::HashMap<&'a str, u32>,
     words: Vec<MatchedWord>,
-    nearness: Vec<f32>,
+    /// For each word, all terms by the first of the [`SIMILARITIES`], then by the next.
+    similarities: Vec<f32>,
 }
 
-/// A word, and what the question has to do with it.
+/// A word, and how it relates to the question.
 pub(super) struct MatchedWord {
     pub(super) lexeme: Arc<Lexeme>,
-    /// Whether the question says it.
-    pub(super) said: bool,
-    /// Whether it is no stop word, and the question does not say it.
-    pub(super) fresh: bool,
-    /// Where the question says it, counted in words.
+    /// Whether the question has it.
+    pub(super) in_question: bool,
+    /// Whether it is no stop word, and the question does not have it.
+    pub(super) added: bool,
+    /// At which of its words the question has it.
     pub(super) places: Vec<usize>,
-    /// Whether it comes near any term by its letters.
-    pub(super) touches: bool,
-    /// How near its meaning is to that of the question's focus, where both are known: -1 to 1.
-    pub(super) to_focus: f32,
+    /// Whether it is similar to any term by its letters.
+    pub(super) matches: bool,
+    /// The cosine of its vector and that of the question's focus, -1 to 1; -1 where one of them is not known.
+    pub(super) focus_similarity: f32,
 }
 
 /// One word of a passage.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PassageWord {
     /// Its number in [`MatchCache`].
-    pub(super) word: u32,
+    number: u32,
     /// Whether it begins with a capital letter.
     pub(super) capital: bool,
 }
 
-/// A passage that was read.
-pub(super) struct MatchedPassage {
+/// A passage whose words have been compared with the question.
+pub(super) struct MatchedPassage<'a> {
     pub(super) words: Vec<PassageWord>,
     /// Its sentences, or clauses of long ones.
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: &'a [Part],
 }
 
 impl<'a> MatchCache<'a> {
-    pub(super) fn new(asked: &'a ParsedQuestion) -> Self {
+    pub(super) fn new(question: &'a ParsedQuestion) -> Self {
         let mut places: foldhash::HashMap<&str, Vec<usize>> = foldhash::HashMap::default();
-        for (at, term) in asked.words.iter().enumerate() {
+        for (at, term) in question.words.iter().enumerate() {
             places.entry(term).or_default().push(at);
         }
-        Self { asked, places, numbers: foldhash::HashMap::default(), words: Vec::new(), nearness: Vec::new() }
+        Self { question, places, numbers: foldhash::HashMap::default(), words: Vec::new(), similarities: Vec::new() }
     }
 
-    /// Reads a passage.
-    pub(super) fn read(&mut self, hit: &'a Hit) -> MatchedPassage {
+    /// Compares the words of a passage with the question.
+    pub(super) fn match_passage(&mut self, hit: &'a Hit) -> MatchedPassage<'a> {
         let words = hit.outline.words.iter().filter_map(|word| {
             let text = hit.passage.get(word.bytes.clone())?;
-            Some(PassageWord { word: self.number(text), capital: word.capital })
+            Some(PassageWord { number: self.number(text), capital: word.capital })
         });
-        MatchedPassage { words: words.collect(), parts: hit.outline.parts.clone() }
+        MatchedPassage { words: words.collect(), parts: &hit.outline.parts }
     }
 
-    pub(super) fn word(&self, seen: PassageWord) -> &MatchedWord {
-        &self.words[seen.word as usize]
+    pub(super) fn word(&self, word: PassageWord) -> &MatchedWord {
+        &self.words[word.number as usize]
     }
 
-    /// How near a word comes to the question's terms, in all [`WAYS`].
-    pub(super) fn nearness(&self, seen: PassageWord) -> &[f32] {
-        let all = WAYS * self.asked.terms.len();
-        &self.nearness[seen.word as usize * all..][..all]
+    /// How similar a word is to the question's terms: all terms by the first of the [`SIMILARITIES`], then by the next.
+    pub(super) fn similarities(&self, word: PassageWord) -> &[f32] {
+        let all = SIMILARITIES * self.question.terms.len();
+        &self.similarities[word.number as usize * all..][..all]
     }
 
-    /// How near a word comes to one term by its letters.
-    pub(super) fn spelling(&self, seen: PassageWord, term: usize) -> f32 {
-        self.nearness(seen)[self.asked.terms.len() + term]
+    /// How similar a word is to one term by its letters.
+    pub(super) fn spelling(&self, word: PassageWord, term: usize) -> f32 {
+        self.similarities(word)[self.question.terms.len() + term]
     }
 
+    /// The number of a word, which is compared with the question the first time.
     fn number(&mut self, word: &'a str) -> u32 {
         let next = self.words.len() as u32;
         let number = *self.numbers.entry(word).or_insert(next);
         if number == next {
-            self.meet(lexeme(word));
+            self.add(lexeme(word));
         }
         number
     }
 
-    fn meet(&mut self, lexeme: Arc<Lexeme>) {
-        let (asked, start) = (self.asked, self.nearness.len());
-        let terms = asked.terms.len();
-        self.nearness.resize(start + WAYS * terms, 0.0);
+    fn add(&mut self, lexeme: Arc<Lexeme>) {
+        let (question, start) = (self.question, self.similarities.len());
+        let terms = question.terms.len();
+        self.similarities.resize(start + SIMILARITIES * terms, 0.0);
         let places = self.places.get(lexeme.term.as_str());
-        let said = places.is_some();
-        let mut touches = false;
-        for (at, term) in asked.terms.iter().enumerate() {
-            let nearness = if said && term.lexeme.term == lexeme.term {
-                Nearness { exact: 1.0, spelling: 1.0, meaning: 1.0, sense: 1.0 }
+        let in_question = places.is_some();
+        let mut matches = false;
+        for (at, term) in question.terms.iter().enumerate() {
+            let similarity = if in_question && term.lexeme.term == lexeme.term {
+                Similarity { exact: 1.0, spelling: 1.0, meaning: 1.0, sense: 1.0 }
             } else if lexeme.classes.stop {
-                Nearness::default()
+                Similarity::default()
             } else {
-                nearness(&term.lexeme, &lexeme)
+                similarity(&term.lexeme, &lexeme)
             };
-            touches |= nearness.spelling > 0.0;
-            let ways = [nearness.exact, nearness.spelling, nearness.meaning, nearness.sense];
-            for (way, value) in ways.into_iter().enumerate() {
-                self.nearness[start + way * terms + at] = value;
+            matches |= similarity.spelling > 0.0;
+            let Similarity { exact, spelling, meaning, sense } = similarity;
+            for (by, value) in [exact, spelling, meaning, sense].into_iter().enumerate() {
+                self.similarities[start + by * terms + at] = value;
             }
         }
-        let focus = asked.focus.and_then(|focus| asked.terms[focus].lexeme.vector.as_ref());
-        let to_focus = focus.zip(lexeme.vector.as_ref()).map_or(-1.0, |(a, b)| cosine(a, b));
+        let focus = question.focus.and_then(|focus| question.terms[focus].lexeme.vector.as_ref());
+        let focus_similarity = focus.zip(lexeme.vector.as_ref()).map_or(-1.0, |(a, b)| cosine(a, b));
         let places = places.cloned().unwrap_or_default();
-        let fresh = !said && !lexeme.classes.stop;
-        self.words.push(MatchedWord { said, fresh, places, touches, to_focus, lexeme });
+        let added = !in_question && !lexeme.classes.stop;
+        self.words.push(MatchedWord { in_question, added, places, matches, focus_similarity, lexeme });
     }
 }
 
-/// Of two words that are not of one term.
-fn nearness(asked: &Lexeme, met: &Lexeme) -> Nearness {
-    let spelling = alike(&asked.lower, &met.lower);
-    let meaning = match (&asked.vector, &met.vector) {
+/// The similarity of two words that have not the same term.
+fn similarity(a: &Lexeme, b: &Lexeme) -> Similarity {
+    let spelling = spelling(&a.lower, &b.lower);
+    let meaning = match (&a.vector, &b.vector) {
         (Some(a), Some(b)) => cosine(a, b).max(0.0),
         _ => 0.0,
     };
     let sense = (meaning - UNCLEAR).max(0.0) / (1.0 - UNCLEAR);
-    Nearness { exact: 0.0, spelling, meaning: spelling.max(meaning), sense: spelling.max(sense) }
+    Similarity { exact: 0.0, spelling, meaning: spelling.max(meaning), sense: spelling.max(sense) }
 }
 
-/// How alike two different words are written; numbers are never alike.
-fn alike(a: &str, b: &str) -> f32 {
+/// How similarly two different words are spelled; numbers are never similar.
+fn spelling(a: &str, b: &str) -> f32 {
     let letters = |word: &str| word.len() >= 4 && word.bytes().all(|b| b.is_ascii_alphabetic());
     if a.as_bytes().first() != b.as_bytes().first() || !letters(a) || !letters(b) {
         return 0.0;
@@ -168,8 +170,8 @@ fn alike(a: &str, b: &str) -> f32 {
     if prefix >= 4 && prefix * 5 >= longer * 3 { SAME_BEGINNING } else { 0.0 }
 }
 
-/// Whether the rests of two words, after their common beginning, differ by one letter: added, left out, another, or two
-/// swapped (Damerau 1964).
+/// Whether what follows the common beginning of two words differs by one letter: added, left out, another, or two swapped
+/// (Damerau 1964).
 fn one_slip(a: &[u8], b: &[u8]) -> bool {
     match (a, b) {
         ([_, a @ ..], [_, b @ ..]) if a == b => true,
@@ -184,17 +186,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_alike_by_their_beginning_or_by_a_slip() {
-        assert_eq!(alike("entropic", "entropy"), SAME_BEGINNING);
+    fn words_are_similar_by_their_beginning_or_with_a_slip() {
+        assert_eq!(spelling("entropic", "entropy"), SAME_BEGINNING);
         for (a, b) in [("einstein", "einstien"), ("einstein", "einsten"), ("lindsay", "lindsey"), ("riches", "richest")]
         {
-            assert_eq!((alike(a, b), alike(b, a)), (MISSPELT, MISSPELT), "{a} {b}");
+            assert_eq!((spelling(a, b), spelling(b, a)), (MISSPELT, MISSPELT), "{a} {b}");
         }
         for (a, b) in
             [("star", "start"), ("1905", "1906"), ("universe", "university"), ("cat", "cats"), ("moon", "noon")]
         {
-            assert!(alike(a, b) < MISSPELT, "{a} {b}");
+            assert!(spelling(a, b) < MISSPELT, "{a} {b}");
         }
-        assert_eq!(alike("moon", "noon"), 0.0);
+        assert_eq!(spelling("moon", "noon"), 0.0);
     }
 }

