@@ -1,4 +1,4 @@
-//! Text to terms: the one analysis that indexing, searching and the features of an answer share.
+//! From text to terms: the one analysis that indexing, searching and the features of candidates share.
 
 use std::cell::RefCell;
 
@@ -10,25 +10,25 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use crate::process::markup;
 
-/// Longer words, in bytes, are no words: encoded data and the like. They cannot be searched for. Words of Malayalam or
-/// Tamil may have forty letters of three bytes.
-const LONGEST: usize = 120;
+/// The longest word, in bytes; longer ones are encoded data and the like, and cannot be searched for. Words of Malayalam or
+/// Tamil can have forty letters of three bytes.
+const MAX_WORD_BYTES: usize = 120;
 
-/// Words stemmed before, a thread: text repeats its words, and stemming is the dearest step.
-const REMEMBERED: usize = 20_000;
+/// The stems that each thread caches: text repeats its words, and stemming is the most expensive step.
+const STEM_CACHE_SIZE: usize = 20_000;
 
 thread_local! {
     static STEMS: RefCell<foldhash::HashMap<String, String>> = RefCell::default();
 }
 
-/// The words of a text with the byte offset of each, by Unicode's rules (UAX 29), without those of HTML's tags. An
-/// ideograph is a word of its own.
+/// The words of a text with the byte offset of each, by Unicode's rules (UAX 29), without those within HTML tags. Each
+/// ideograph is a word by itself.
 pub fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let markup = if text.contains(['<', '&']) { markup(text) } else { Vec::new() };
     let mut tags = markup.into_iter().peekable();
     text.unicode_word_indices().filter(move |(at, word)| {
         while tags.next_if(|tag| tag.end <= *at).is_some() {}
-        word.len() <= LONGEST && tags.peek().is_none_or(|tag| *at < tag.start)
+        word.len() <= MAX_WORD_BYTES && tags.peek().is_none_or(|tag| *at < tag.start)
     })
 }
 
@@ -44,7 +44,7 @@ pub fn term(word: &str) -> String {
         if let Some(stem) = stems.get(word) {
             return stem.clone();
         }
-        if stems.len() >= REMEMBERED {
+        if stems.len() >= STEM_CACHE_SIZE {
             stems.clear();
         }
         let stem = stem(word);
@@ -64,7 +64,7 @@ fn stem(word: &str) -> String {
     Stemmer::new(Algorithm::English).stem(bare).into_owned()
 }
 
-/// The analysis as tantivy takes it.
+/// The analysis as tantivy's interface requires it.
 #[derive(Clone, Default)]
 pub(super) struct Terms {
     token: Token,
@@ -79,7 +79,7 @@ impl Tokenizer for Terms {
     }
 }
 
-/// See [`Terms`].
+/// The terms of one text, for [`Terms`].
 pub(super) struct TermStream<'a> {
     words: Box<dyn Iterator<Item = (usize, String)> + 'a>,
     token: &'a mut Token,
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn accents_and_possessives_make_no_other_word() {
+    fn accents_and_possessives_do_not_change_a_term() {
         assert_eq!(all("Beyoncé's Beyonce’s beyonce"), ["beyonc", "beyonc", "beyonc"]);
     }
 

@@ -1,25 +1,25 @@
-//! HTML that was pasted as text: what of it is seen by nobody. Its words are not searched for, and no answer begins or
-//! ends with it; what stands between its tags is word for word what was fed.
+//! Recognises HTML that was pasted as text. Words within tags are not searched for, and no answer begins or ends with a tag;
+//! what is between the tags stays word for word what was fed.
 //!
-//! No parser: `<`, a tag's name that HTML knows, and a `>` soon after. `a < b` and `Vec<u8>` are no tags.
+//! There is no parser: a tag is `<`, a tag name of HTML, and a `>` soon after. `a < b` and `Vec<u8>` are no tags.
 
 use std::ops::Range;
 
 use crate::words::{BLOCK_TAGS, INLINE_TAGS};
 
-/// A tag is shorter than this, in bytes; a longer one is taken for text, so that a look at a text stays one walk.
-const LONGEST_TAG: usize = 1_000;
+/// The longest tag, in bytes. A longer one counts as text, so that the time to scan a text stays proportional to its length.
+const MAX_TAG_BYTES: usize = 1_000;
 
-/// A piece of markup that begins a text.
+/// A tag at the beginning of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tag {
     /// Its length in bytes.
     pub(super) length: usize,
-    /// Whether text goes on after it.
+    /// Whether a sentence continues after it.
     pub(super) inline: bool,
 }
 
-/// The tag that a text begins with, where it begins with one.
+/// The tag at the beginning of a text; `None` where it does not begin with one.
 pub(super) fn tag(text: &str) -> Option<Tag> {
     let bytes = text.as_bytes();
     if bytes.first() != Some(&b'<') {
@@ -39,10 +39,10 @@ pub(super) fn tag(text: &str) -> Option<Tag> {
     Some(Tag { length: close(bytes)?, inline })
 }
 
-/// Where a tag closes: after its `>`, which quotes may hide, and before any other `<`.
+/// The length of a tag, up to its `>`; one within quotes does not close it. `None` where another `<` comes first.
 fn close(bytes: &[u8]) -> Option<usize> {
     let mut quote = None;
-    for (at, byte) in bytes.iter().enumerate().take(LONGEST_TAG).skip(1) {
+    for (at, byte) in bytes.iter().enumerate().take(MAX_TAG_BYTES).skip(1) {
         match (byte, quote) {
             (b'>', None) => return Some(at + 1),
             (b'<', None) => return None,
@@ -54,11 +54,11 @@ fn close(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// What of a text is neither seen nor said: scripts, styles and comments, each from its beginning to its end.
+/// The parts of a text that a browser does not show: scripts, styles and comments, each from its beginning to its end.
 pub(super) fn hidden(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
-    // Kinds that are never closed from here on are not looked for again.
+    // Where one of these is not closed in the rest of the text, it is not searched for again: this keeps the time linear.
     let mut open = [("<script", "</script>", true), ("<style", "</style>", true), ("<!--", "-->", true)];
     while let Some(begin) = text[at..].find('<').map(|i| at + i) {
         at = begin + 1;
@@ -87,7 +87,7 @@ fn find(text: &str, ascii: &str) -> Option<usize> {
     text.match_indices(&ascii[..1]).map(|(at, _)| at).find(|at| starts_with(&text[*at..], ascii))
 }
 
-/// The tags and the entities of a text, whose letters are no words.
+/// The tags and entities of a text, whose letters are no words.
 #[must_use]
 pub fn markup(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_told_from_other_signs() {
+    fn tags_are_distinguished_from_other_signs() {
         assert_eq!(tag("<b>x"), Some(Tag { length: 3, inline: true }));
         assert_eq!(tag("</P >x"), Some(Tag { length: 5, inline: false }));
         assert_eq!(tag("<a href=\"x>y\">z"), Some(Tag { length: 14, inline: true }));

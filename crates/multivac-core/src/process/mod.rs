@@ -1,4 +1,4 @@
-//! Link 3: a job's text to a stored datum. Pure: no I/O, and the same text always gives the same result.
+//! Link 3: from a job's text to a stored datum. Pure: no I/O, and the same text always gives the same result.
 
 mod markup;
 mod normalise;
@@ -14,7 +14,7 @@ use crate::datum::Timestamp;
 use crate::queue::Job;
 use crate::store::StoredDatum;
 
-/// Makes what the store keeps out of what the queue held.
+/// Turns a job of the queue into the datum that the store keeps.
 #[must_use]
 pub fn process(job: &Job, now: Timestamp) -> StoredDatum {
     let text = job.datum.as_str();

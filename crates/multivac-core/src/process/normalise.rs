@@ -1,13 +1,13 @@
-//! One spelling for each text, so that equal words are equal bytes.
+//! Brings texts into one form, so that equal words are equal bytes.
 
 use std::borrow::Cow;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-/// Stands where characters were that are no text: white space that ends sentences, so that no answer runs over it.
+/// Replaces characters that are no text. It is white space that ends a sentence, so that no answer extends across it.
 pub(super) const GAP: char = '\u{b}';
 
-/// Text in Unicode NFC, its lines ended by `\n`, and a gap in place of each control character.
+/// Text in Unicode NFC, with lines that end in `\n`, and a vertical tab in place of each control character.
 ///
 /// Words are never changed, so that a sentence taken from the result is word for word what was fed.
 #[must_use]
@@ -27,7 +27,7 @@ pub fn normalise(text: &str) -> String {
             '\u{85}' | '\u{2028}' => out.push('\n'),
             '\u{2029}' | '\u{c}' => out.push_str("\n\n"),
             '\n' | '\t' => out.push(c),
-            // The byte order mark says nothing at the beginning of a text.
+            // At the beginning of a text U+FEFF is a byte order mark, which is no part of it.
             '\u{feff}' if out.is_empty() => {}
             c if c.is_control() || c == '\u{feff}' => out.push(GAP),
             c => out.push(c),
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_part_words_and_vanish() {
+    fn control_characters_separate_words_and_are_replaced() {
         assert_eq!(normalise("\u{feff}a\0b\u{1b}c"), "a\u{b}b\u{b}c");
     }
 }

@@ -1,8 +1,8 @@
-//! Text to sentences, by byte range, and long sentences to clauses.
+//! From text to sentences, by byte range, and from long sentences to clauses.
 //!
-//! Rules rather than a model: an end mark, what may close after it, white space, and a beginning. A full stop after an
-//! abbreviation or an initial ends nothing. Line breaks end a sentence where the lines are a list, a heading or a table;
-//! so do HTML's tags that begin or end something, and the places where something was that is no text.
+//! Rules rather than a model: a sentence ends with an end mark, closing quotes or brackets, and white space before something
+//! that can begin a sentence. A full stop after an abbreviation or an initial ends none. Line breaks end a sentence where the
+//! lines are a list, a heading or a table; so do HTML's block tags, and places where control characters were.
 
 use std::ops::Range;
 
@@ -50,7 +50,7 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
                 }
                 end
             }
-            // These are followed by no space where they are used.
+            // Scripts with these end marks put no space after them.
             '。' | '！' | '？' | '｡' | '।' | '؟' | '۔' => {
                 let mut end = at + c.len_utf8();
                 while let Some((i, closing)) = chars.next_if(|(_, c)| matches!(c, '」' | '』' | '”' | '）' | '"'))
@@ -81,7 +81,7 @@ fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) 
         found.push(trimmed);
     } else if !piece.is_empty() {
         match found.last_mut() {
-            // Signs alone belong to what they follow, but the rule under a table's head does not.
+            // Signs alone belong to the sentence before them, but the line under a table's head does not.
             Some(last) if !text[range.start..trimmed.start].contains(['\n', GAP]) => last.end = trimmed.end,
             Some(_) => {}
             None => found.push(trimmed),
@@ -89,7 +89,7 @@ fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) 
     }
 }
 
-/// Without the white space and the tags around it.
+/// The range without the white space and the tags around it.
 fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     let mut piece = text[range.clone()].trim_start();
     while let Some(tag) = tag(piece) {
@@ -135,13 +135,13 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize) ->
         SENTENCE_STARTS.contains(beginner)
     };
     if TITLES.contains(lower.as_str()) || ABBREVIATIONS.contains(lower.as_str()) {
-        // "No." and "Fig." go before numbers; "no." may end a sentence.
+        // "No." is an abbreviation before a number; otherwise it is the word that ends a sentence.
         return lower == "no" && !first.is_numeric();
     }
     if ABBREVIATIONS_LAST.contains(lower.as_str()) {
         return starts_sentence();
     }
-    // An initial, as in "Isaac Y. Asimov"; "J.F." as well.
+    // An initial, as in "Isaac Y. Asimov", or several, as in "J.F.".
     let mut letters = word.split('.');
     if letters.all(|part| part.chars().count() <= 1) && word.chars().any(char::is_uppercase) {
         return word.chars().count() > 1 && starts_sentence();
@@ -153,7 +153,7 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize) ->
     true
 }
 
-/// Whether the line that ends at `at` is no wrapped prose: a heading, a list's item, a table's row.
+/// Whether the line that ends at `at` is a heading, a list item or a table row, rather than wrapped prose.
 fn line_ends_sentence(text: &str, start: usize, at: usize) -> bool {
     let next = text[at + 1..].split('\n').next().unwrap_or_default();
     if next.trim().is_empty() {
@@ -185,14 +185,14 @@ fn clauses(text: &str, sentence: Range<usize>) -> Vec<Range<usize>> {
     while !rest.is_empty() {
         let limit = text[rest.clone()].char_indices().nth(MAX_ANSWER_CHARS);
         let mut cut = limit.map_or(rest.end, |(limit, _)| rest.start + best_cut(&text[rest.start..rest.start + limit]));
-        // No tag is cut through.
+        // A cut within a tag moves to its beginning or end.
         if let Some(tag) = tags.get(tags.partition_point(|tag| tag.end <= cut)).filter(|tag| tag.start < cut) {
             cut = if tag.start > rest.start { tag.start } else { tag.end };
         }
         let part = trim(text, rest.start..cut);
-        // Signs alone say nothing, and behind a clause that is full they would make it too long.
-        let says = text[part.clone()].chars().any(char::is_alphanumeric);
-        if says || (parts.is_empty() && cut == rest.end && !part.is_empty()) {
+        // Signs alone are no clause; added to the one before they would make it too long.
+        let has_words = text[part.clone()].chars().any(char::is_alphanumeric);
+        if has_words || (parts.is_empty() && cut == rest.end && !part.is_empty()) {
             parts.push(part);
         }
         rest.start = cut + (text[cut..rest.end].len() - text[cut..rest.end].trim_start().len());
@@ -210,7 +210,8 @@ fn tags(text: &str, sentence: &Range<usize>) -> Vec<Range<usize>> {
 }
 
 /// Where to cut a piece that is too long for one clause: after a semicolon or a dash, else before a conjunction or a
-/// relative word, else after a comma, else between words; the latest such place, unless it leaves but a stub.
+/// relative pronoun, else after a comma, else between words. It is the last such place, unless the clause would be shorter
+/// than a quarter of the piece.
 fn best_cut(piece: &str) -> usize {
     let stub = piece.len() / 4;
     let after = |signs: &[&str]| {
@@ -230,188 +231,5 @@ fn best_cut(piece: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn split(text: &str) -> Vec<&str> {
-        sentences(text).into_iter().map(|range| &text[range]).collect()
-    }
-
-    #[test]
-    fn end_marks_end_sentences() {
-        assert_eq!(split("One. Two! Three? \"Four.\" Five"), ["One.", "Two!", "Three?", "\"Four.\"", "Five"]);
-    }
-
-    #[test]
-    fn abbreviations_initials_and_decimals_do_not() {
-        for text in [
-            "Dr. Asimov and Mrs. Jehoshaphat met.",
-            "It is 3.14 or so.",
-            "Isaac Y. Asimov wrote it.",
-            "See Fig. 3 and vol. 2, e.g. Chapter 1.",
-            "The U.S. Senate met at 3 p.m. Monday.",
-            "Acme Inc. Holdings grew.",
-            "J.F. Kennedy spoke.",
-        ] {
-            assert_eq!(split(text), [text]);
-        }
-    }
-
-    #[test]
-    fn some_abbreviations_may_end_one() {
-        assert_eq!(split("He left the U.S. The war ended."), ["He left the U.S.", "The war ended."]);
-        assert_eq!(split("Tea, milk, etc. He drank."), ["Tea, milk, etc.", "He drank."]);
-    }
-
-    #[test]
-    fn wrapped_lines_are_one_sentence_and_items_are_several() {
-        let wrapped = "This sentence was wrapped by some old mail program at\nsixty columns.";
-        assert_eq!(split(wrapped), [wrapped]);
-        assert_eq!(split("- first thing\n- second thing"), ["- first thing", "- second thing"]);
-        assert_eq!(split("Heading\nThe text begins."), ["Heading", "The text begins."]);
-        assert_eq!(split("a\t1\nb\t2"), ["a\t1", "b\t2"]);
-    }
-
-    #[test]
-    fn other_scripts_have_end_marks_of_their_own() {
-        assert_eq!(split("光あれ。そして光があった。"), ["光あれ。", "そして光があった。"]);
-    }
-
-    #[test]
-    fn long_sentences_become_clauses_at_their_seams() {
-        let long = format!(
-            "{}; {}.",
-            "a first clause of many words ".repeat(8).trim(),
-            "and a second of as many ".repeat(8).trim()
-        );
-        let clauses: Vec<_> = answerable(&long).into_iter().map(|range| &long[range]).collect();
-        assert_eq!(clauses.len(), 2);
-        assert!(clauses[0].ends_with(';'), "{clauses:?}");
-    }
-
-    /// Sentences, parted by `|`, whose full stops mislead.
-    const TRICKY: &[&str] = &[
-        "Dr. Smith met Prof. Jones at 5 p.m. on Monday.|They talked.",
-        "He works for Acme Corp. in New York.|She does not.",
-        "The U.S. economy grew by 2.5 percent.|So did the U.K. economy.",
-        "He left the U.S. in 1990.|He never came back.",
-        "It was founded by J. R. R. Tolkien and C. S. Lewis.|Both taught.",
-        "See Fig. 3 and Table 2.|The rest is in Sec. 4.2.1 of vol. 5.",
-        "St. Peter's is in Rome.|Mt. Everest is not.",
-        "Apples, pears, etc. are fruit.|Carrots are not.",
-        "We sell apples, pears, etc.|The shop opens at 8 a.m. daily.",
-        "Version 2.0.1 is out.|Version 3.0 follows in Dec. 2024.",
-        "The cat (Felis catus L.) is small.|It purrs.",
-        "He was born c. 1450 and d. 1519.|Little else is known.",
-        "Mr. and Mrs. Brown vs. Jones Jr. was a famous case.|The court ruled.",
-        "It costs $3.50.|That is too much.",
-        "\u{201c}Stop!\u{201d} he cried.|Nobody did.",
-        "She asked, \"Why?\"|He did not know.",
-        "Gen. Lee met Lt. Col. Mosby near Washington D.C. in spring.|It rained.",
-        "The temperature was 98.6 deg. F. at noon.|It fell later.",
-        "E. coli lives in the gut.|So does B. subtilis, e.g. in cows.",
-        "Approx. 20 people came, i.e. all of them.|Nobody left.",
-        "The firm, Smith & Sons Ltd., closed.|Its rival, Gray Inc., did not.",
-        "Visit www.example.com for more.|Or write to a.b@example.com today.",
-        "He got his Ph.D. in 1921.|The prize came a year later.",
-        "Is it No. 5 or No. 6?|No.|It is neither.",
-        "The book (pp. 12-15) says so.|See also ch. 3 et al. therein.",
-        "Wait... what?|Nothing.",
-        "Yes!|No?|Maybe.",
-        "Jan. 5 was cold.|Feb. was colder.",
-        "Sen. Kennedy and Rep. Jones spoke.|The Gov. did not.",
-        "He lived in the 19th c. and wrote op. 12 no. 3.|It is lost.",
-        "The war lasted until 1945.|In 1946 peace began.",
-        "At 3 a.m. Sunday the ship sank.|At 4 p.m. it was found.",
-        "It happened in Washington, D.C.|The crowd cheered.",
-        "Plan B is better than plan A.|Nobody knows why.",
-        "Vitamin C.|Its use is known.",
-        "The answer is 42.|7 others are wrong.",
-        "He weighed 80 kg. in 1999.|He was ill.",
-        "So said King Henry V.|His men agreed.",
-    ];
-
-    #[test]
-    fn full_stops_that_mislead_are_seen_through_four_times_of_five() {
-        let wrong: Vec<_> = TRICKY
-            .iter()
-            .filter(|tricky| split(&tricky.replace('|', " ")).join("|") != tricky.replace("| ", "|"))
-            .collect();
-        eprintln!("{} of {} are wrong: {wrong:#?}", wrong.len(), TRICKY.len());
-        assert!(wrong.len() * 5 <= TRICKY.len(), "{wrong:#?}");
-    }
-
-    #[test]
-    fn of_html_the_text_between_the_tags_is_given() {
-        let page = "<html><body><h1>Entropy</h1><p>The <b>entropy</b> of a star <a href=\"x. Y\">grows</a>. So it is.</p>\
-            <ul><li>one thing</li>\n<li>another</li></ul><td>1</td></body>";
-        assert_eq!(
-            split(page),
-            [
-                "Entropy",
-                "The <b>entropy</b> of a star <a href=\"x. Y\">grows</a>.",
-                "So it is.",
-                "one thing",
-                "another",
-                "1"
-            ]
-        );
-        assert_eq!(split("If a < b and b > c, then so."), ["If a < b and b > c, then so."]);
-    }
-
-    #[test]
-    fn a_clause_ends_before_a_tag_or_after_it() {
-        let long = format!("see {}", "<a href=\"/a b c d e f g h\">this page of many</a> and ".repeat(30));
-        for range in answerable(&long) {
-            let clause = &long[range];
-            assert_eq!(clause.matches('<').count(), clause.matches('>').count(), "{clause}");
-            assert!(!clause.starts_with('>') && clause.contains(' '), "{clause}");
-        }
-    }
-
-    #[test]
-    fn a_table_is_its_rows() {
-        let table = "| name | year |\n|------|------|\n| Multivac | 2061 |";
-        assert_eq!(split(table), ["| name | year |", "| Multivac | 2061 |"]);
-    }
-
-    #[test]
-    fn signs_make_no_answer_too_long() {
-        for text in ["a ".to_owned() + &"! ".repeat(900), "! ".repeat(900) + "a", "e\u{301}".repeat(900)] {
-            for range in answerable(&text) {
-                assert!(text[range.clone()].chars().count() <= MAX_ANSWER_CHARS, "{}", &text[range]);
-            }
-        }
-        // No letter is parted from its accents.
-        let accents = "e\u{301}\u{302}".repeat(400);
-        assert!(answerable(&accents).iter().all(|range| accents[range.clone()].starts_with('e')));
-    }
-
-    /// Prose, signs, and what tables, lists and HTML are made of.
-    const TEXT: &str = "(\\PC|[a-zA-Z .!?\n\t;,'\"]|<p>|</li>|<b>|\n- |\n1. |\\| |\u{b}|Dr\\. |\u{301}){0,400}";
-
-    proptest! {
-        #[test]
-        fn any_text_gives_ranges_in_order_that_hold_all_its_letters(text in TEXT) {
-            let marked = crate::process::markup(&text);
-            let letters = |range: Range<usize>| {
-                let seen = |at: usize| !marked.iter().any(|tag| tag.contains(&at));
-                text[range.clone()].char_indices().filter(|(i, c)| c.is_alphanumeric() && seen(range.start + i)).count()
-            };
-            for ranges in [sentences(&text), answerable(&text)] {
-                let (mut at, mut held) = (0, 0);
-                for range in ranges {
-                    prop_assert!(range.start >= at && range.end > range.start && text.get(range.clone()).is_some());
-                    held += letters(range.clone());
-                    at = range.end;
-                }
-                prop_assert_eq!(held, letters(0..text.len()));
-            }
-            for range in answerable(&text) {
-                prop_assert!(text[range].chars().count() <= MAX_ANSWER_CHARS);
-            }
-        }
-    }
-}
+#[path = "sentences_tests.rs"]
+mod tests;
