@@ -1,7 +1,9 @@
-//! Where a passage's words and its answerable parts lie: worked out once, when it is indexed, and kept beside its text, so
-//! that a question need not split each passage that it comes upon.
+//! Where the words and sentences of a passage are: computed once, when it is indexed, and stored beside its text, so that a
+//! question need not split each passage that it finds.
 
 use std::ops::Range;
+
+use integer_encoding::VarInt;
 
 use super::words;
 use crate::process::{answerable, sentences};
@@ -18,16 +20,16 @@ pub struct Outline {
 /// A word of a passage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    /// Where it lies.
+    /// Its bytes in the passage.
     pub bytes: Range<usize>,
     /// Whether it begins with a capital letter.
     pub capital: bool,
 }
 
-/// What can be an answer.
+/// A sentence, or a clause of a long one: what can be an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Where it lies.
+    /// Its bytes in the passage.
     pub bytes: Range<usize>,
     /// Which of the passage's words begin in it.
     pub words: Range<usize>,
@@ -35,7 +37,7 @@ pub struct Part {
     pub cut: bool,
 }
 
-/// Marks the length of a word that begins with a capital letter; words are shorter than this.
+/// The bit that marks the length of a word that begins with a capital letter; words are shorter than 128 bytes.
 const CAPITAL: u8 = 0x80;
 
 impl Outline {
@@ -54,7 +56,7 @@ impl Outline {
         Self { parts: parts.collect(), words }
     }
 
-    /// As it is stored: gaps and lengths, some two bytes a word.
+    /// The stored form: gaps and lengths as LEB128, about two bytes a word.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(8 + 4 * self.parts.len() + 2 * self.words.len());
@@ -75,7 +77,7 @@ impl Outline {
         out
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; what is no outline has no words from there on.
+    /// Reads what [`encode`](Self::encode) wrote. What follows the first malformed byte is ignored.
     #[must_use]
     pub fn decode(mut stored: &[u8]) -> Self {
         let stored = &mut stored;
@@ -83,8 +85,8 @@ impl Outline {
         let mut end = 0;
         for _ in 0..take(stored).unwrap_or(0) {
             let (Some(gap), Some(length)) = (take(stored), take(stored)) else { break };
-            let start = end + gap;
-            end = start + (length >> 1);
+            let Some((start, after)) = advance(end, gap, length >> 1) else { break };
+            end = after;
             parts.push(Part { bytes: start..end, words: 0..0, cut: length & 1 == 1 });
         }
         let mut words = Vec::with_capacity(stored.len() / 2);
@@ -92,8 +94,8 @@ impl Outline {
         while let Some(gap) = take(stored) {
             let Some((length, rest)) = stored.split_first() else { break };
             *stored = rest;
-            let start = end + gap;
-            end = start + usize::from(length & !CAPITAL);
+            let Some((start, after)) = advance(end, gap, usize::from(length & !CAPITAL)) else { break };
+            end = after;
             words.push(Word { bytes: start..end, capital: length & CAPITAL != 0 });
         }
         for part in &mut parts {
@@ -103,31 +105,28 @@ impl Outline {
     }
 }
 
+/// Where a range begins and ends that is `gap` after `end`; `None` where a malformed number is too large.
+fn advance(end: usize, gap: usize, length: usize) -> Option<(usize, usize)> {
+    let start = end.checked_add(gap)?;
+    Some((start, start.checked_add(length)?))
+}
+
+/// Which of the words begin in a range of bytes.
 fn within(words: &[Word], bytes: &Range<usize>) -> Range<usize> {
     let before = |end: usize| words.partition_point(|word| word.bytes.start < end);
     before(bytes.start)..before(bytes.end)
 }
 
-/// Seven bits a byte, the lowest first; all but the last byte have the highest bit.
-fn put(out: &mut Vec<u8>, mut number: usize) {
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
+fn put(out: &mut Vec<u8>, number: usize) {
+    let mut bytes = [0; 10];
+    let length = number.encode_var(&mut bytes);
+    out.extend_from_slice(&bytes[..length]);
 }
 
 fn take(from: &mut &[u8]) -> Option<usize> {
-    let (mut number, mut shift) = (0, 0);
-    loop {
-        let (byte, rest) = from.split_first()?;
-        *from = rest;
-        number |= usize::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-        shift += 7;
-    }
+    let (number, length) = usize::decode_var(from)?;
+    *from = &from[length..];
+    Some(number)
 }
 
 #[cfg(test)]
@@ -144,7 +143,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_outline_is_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn malformed_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let _ = Outline::decode(&bytes);
         }
     }
