@@ -1,4 +1,4 @@
-//! Data, questions, and the answer or abstention that each must get.
+//! Data, questions, and the answer or abstention that each question must get.
 #![allow(clippy::unwrap_used)]
 
 use multivac_core::answer::{Answer, Stance, answer, fitted_threshold};
@@ -31,7 +31,7 @@ fn ask(index: &Index, question: &str) -> Answer {
 }
 
 #[test]
-fn the_sentence_that_tells_is_given_out_of_others_that_speak_of_the_same() {
+fn the_sentence_that_answers_is_chosen_among_others_on_the_same_subject() {
     let (index, ids) = index(&[
         "The Rhine rises in the Alps. It is some 1,230 km long. Its largest city is Cologne.",
         "The Danube rises in the Black Forest. It flows through ten countries. Vienna lies on it.",
@@ -45,7 +45,7 @@ fn the_sentence_that_tells_is_given_out_of_others_that_speak_of_the_same() {
 }
 
 #[test]
-fn what_no_datum_speaks_of_is_named() {
+fn words_that_no_datum_contains_are_listed() {
     let (index, _) = index(&["Bread is baked from flour and water.", "The Rhine rises in the Alps."]);
     let reply = ask(&index, "Who invented the telephone?");
     assert_eq!(reply.answer, None);
@@ -78,7 +78,7 @@ fn bridge(others: &[&str]) -> Answer {
 }
 
 #[test]
-fn another_voice_that_says_the_same_raises_the_confidence() {
+fn an_independent_datum_that_says_the_same_raises_the_confidence() {
     let alone = bridge(&[]);
     let confirmed = bridge(&["Records of the city show that the old bridge over the Multi was built in 1874."]);
     assert!(confirmed.confidence > alone.confidence, "{} {}", confirmed.confidence, alone.confidence);
@@ -87,13 +87,13 @@ fn another_voice_that_says_the_same_raises_the_confidence() {
 }
 
 #[test]
-fn the_same_text_twenty_times_is_one_voice() {
+fn the_same_text_twenty_times_counts_once() {
     let (alone, repeated) = (bridge(&[]), bridge(&[BRIDGE; 20]));
     assert_eq!(repeated.confidence, alone.confidence);
     assert_eq!(repeated.text(), BRIDGE);
     let quoted =
         bridge(&["It stands written: the old bridge over the Multi was built in 1874 by a company from Linz."]);
-    assert!(quoted.evidence.iter().all(|evidence| evidence.stance.is_none()), "who quotes is no second voice");
+    assert!(quoted.evidence.iter().all(|evidence| evidence.stance.is_none()), "a quotation is not independent");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_datum_that_contradicts_lowers_the_confidence_and_is_shown() {
 }
 
 #[test]
-fn when_one_who_said_it_is_retracted_another_who_did_still_answers() {
+fn when_a_datum_is_retracted_another_with_the_same_text_still_answers() {
     let (index, ids) = index(&[BRIDGE, BRIDGE, "Fish live in the Multi."]);
     for id in &ids[..2] {
         let reply = ask(&index, BUILT);
@@ -139,7 +139,7 @@ fn text() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_is_fed_and_asked_an_answer_stands_in_the_data_word_for_word(
+    fn whatever_is_fed_and_asked_an_answer_is_in_the_data_word_for_word(
         texts in proptest::collection::vec(text(), 1..4),
         asked in text(),
     ) {
@@ -147,7 +147,7 @@ proptest! {
         let (index, _) = index(&refs);
         let asked: String = asked.chars().take(1_000).collect();
         prop_assume!(!asked.trim().is_empty());
-        // At no threshold: whatever comes nearest is looked at.
+        // With a threshold of 0, so that there is an answer whenever there is a candidate.
         let reply = answer(&asked.parse().unwrap(), &index.snapshot(), 0.0).unwrap();
         prop_assert!((0.0..=1.0).contains(&reply.confidence));
         let squash = |text: &str| text.nfc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -195,7 +195,7 @@ fn words_of_any_script_find_their_datum() {
 }
 
 #[test]
-fn of_a_page_of_html_a_sentence_that_is_seen_is_the_answer() {
+fn the_answer_from_a_page_of_html_is_a_sentence_that_a_browser_shows() {
     let page = "<!DOCTYPE html><html><head><title>Rivers</title><style>p { color: red }</style></head><body>\n\
         <script>var danube = 'rises';\n\nwhere();</script>\n<div class=\"rise\"><h1>Danube</h1>\n\
         <p>The Danube rises in the Black&nbsp;Forest. It flows through ten countries.</p><ul><li>Vienna lies on it</li></ul></div></body>";
@@ -204,9 +204,9 @@ fn of_a_page_of_html_a_sentence_that_is_seen_is_the_answer() {
     assert_eq!(reply.text(), "The Danube rises in the Black&nbsp;Forest.");
 }
 
-/// Were any of it to take time by the square of its length, this would take hours.
+/// If processing any of these took time by the square of the length, this test would take hours.
 #[test]
-fn text_of_one_kind_takes_no_longer_than_its_length() {
+fn the_time_for_a_text_is_proportional_to_its_length_whatever_it_repeats() {
     let kinds = [
         ".",
         "<",
