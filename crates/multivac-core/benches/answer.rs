@@ -1,14 +1,14 @@
-//! How the cost of a question grows with the data, from 1,000 to 1,000,000 sentences:
+//! Measures how the cost of a question grows with the data, from 1,000 to 1,000,000 sentences:
 //!
 //!     cargo bench -p multivac-core --bench answer [-- DIRECTORY [SENTENCES…]]
 //!
 //! The directory holds what `scripts/corpus.py` makes, `data.ndjson` and `questions.txt`; without one, they are made
-//! first, which takes a minute. Where the text is used up, its sentences are dealt anew, shuffled into other data.
+//! first, which takes a minute. Sizes beyond the text are filled with its sentences, shuffled into other data.
 //!
-//! No threads but the index's own, and no HTTP: `scripts/cost.sh` measures the running service. One row a size: data,
-//! seconds to index, and microseconds a question: the mean, the median, the 99th percentile and the longest of 2,000; then
-//! the standing answer's while the index stays the same.
-#![allow(clippy::print_stdout, clippy::unwrap_used)] // The rows are its output; a measurement ends where anything fails.
+//! It has no threads but the index's own, and no HTTP: `scripts/cost.sh` measures the running service. Each size has a row:
+//! data, seconds to index, and microseconds a question: the mean, the median, the 99th percentile and the longest of 2,000;
+//! last, microseconds for the standing answer while the index does not change.
+#![allow(clippy::print_stdout, clippy::unwrap_used)] // Rows are printed; the measurement ends when anything fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,8 +28,8 @@ use multivac_core::store::Change;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Data that become visible together, as while a store is loaded.
-const BATCH: usize = 20_000;
+/// Data that are indexed together, as while a store is loaded.
+const BATCH_SIZE: usize = 20_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -58,7 +58,7 @@ fn main() {
     }
 }
 
-/// Makes the text.
+/// Makes the text in a directory.
 fn make(directory: &Path) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/corpus.py");
     assert!(Command::new("python3").arg(script).arg("100000").arg(directory).status().unwrap().success());
@@ -70,13 +70,13 @@ fn measure(size: usize, data: &[String], questions: &[Question]) {
     let started = Instant::now();
     let (mut count, mut fed) = (0, 0);
     let mut changes = Vec::new();
-    for text in data.iter().cloned().chain(Dealt::new(data)) {
+    for text in data.iter().cloned().chain(Shuffled::new(data)) {
         count += sentences(&text).len();
         fed += 1;
         let datum = Datum::new(&text, usize::MAX).unwrap();
         let job = Job { id: DatumId::generate(), datum, received_at: Timestamp::now(), trace: None };
         changes.push(Change::Put(Box::new(process(&job, Timestamp::now()))));
-        if changes.len() == BATCH || count >= size {
+        if changes.len() == BATCH_SIZE || count >= size {
             index.apply(&changes).unwrap();
             changes.clear();
         }
@@ -91,7 +91,7 @@ fn measure(size: usize, data: &[String], questions: &[Question]) {
         answer(question, &snapshot, fitted_threshold()).unwrap();
         started.elapsed()
     };
-    // The first time round, files and words are met for the first time.
+    // The first round fills the caches of files and words.
     for question in questions {
         once(question);
     }
@@ -115,28 +115,24 @@ fn measure(size: usize, data: &[String], questions: &[Question]) {
     );
 }
 
-/// The sentences of the data, dealt anew without end: the words stay as frequent as they are.
-struct Dealt<'a> {
+/// An endless sequence of data out of three random sentences each, so that words stay as frequent as they are.
+struct Shuffled<'a> {
     sentences: Vec<&'a str>,
-    state: u64,
+    random: fastrand::Rng,
 }
 
-impl<'a> Dealt<'a> {
+impl<'a> Shuffled<'a> {
     fn new(data: &'a [String]) -> Self {
         let sentences = data.iter().flat_map(|text| sentences(text).into_iter().map(move |range| &text[range]));
-        Self { sentences: sentences.collect(), state: 1 }
+        Self { sentences: sentences.collect(), random: fastrand::Rng::with_seed(1) }
     }
 }
 
-impl Iterator for Dealt<'_> {
+impl Iterator for Shuffled<'_> {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
-        let mut pick = || {
-            // Knuth's linear congruence; its upper bits are random enough.
-            self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            self.sentences[(self.state >> 33) as usize % self.sentences.len()]
-        };
+        let mut pick = || self.sentences[self.random.usize(..self.sentences.len())];
         Some([pick(), pick(), pick()].join(" "))
     }
 }
