@@ -6,7 +6,6 @@ mod passages;
 mod sentences;
 
 pub use markup::markup;
-pub use normalise::normalise;
 pub use passages::passages;
 pub use sentences::{MAX_ANSWER_CHARS, answerable, sentences};
 

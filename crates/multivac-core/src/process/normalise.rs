@@ -10,8 +10,7 @@ pub(super) const GAP: char = '\u{b}';
 /// Text in Unicode NFC, with lines that end in `\n`, and a vertical tab in place of each control character.
 ///
 /// Words are never changed, so that a sentence taken from the result is word for word what was fed.
-#[must_use]
-pub fn normalise(text: &str) -> String {
+pub(super) fn normalise(text: &str) -> String {
     let composed: Cow<'_, str> = match is_nfc_quick(text.chars()) {
         IsNormalized::Yes => text.into(),
         _ => text.nfc().collect::<String>().into(),

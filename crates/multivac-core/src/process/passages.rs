@@ -1,8 +1,8 @@
 //! From text to passages: a passage is a paragraph, unless that is very long.
 
 use super::markup::hidden;
-use super::normalise::GAP;
-use super::{answerable, normalise, sentences};
+use super::normalise::{GAP, normalise};
+use super::sentences::{answerable, sentences};
 
 /// The longest passage, in bytes, before a paragraph is split between sentences: a passage should be about one thing.
 const MAX_PASSAGE_BYTES: usize = 2_000;
