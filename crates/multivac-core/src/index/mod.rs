@@ -26,7 +26,7 @@ use crate::store::{Change, StoredDatum};
 pub use outline::{Outline, Part, Word};
 use owners::{Owners, PlannedChanges};
 use schema::{Fields, Stored};
-pub use terms::{term, terms, words};
+pub use terms::{term, words};
 
 /// Memory for documents that are not committed yet, in bytes.
 const WRITER_MEMORY: usize = 64 << 20;

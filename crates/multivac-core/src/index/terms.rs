@@ -33,7 +33,7 @@ pub fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// The terms of a text with the byte offset of each word.
-pub fn terms(text: &str) -> impl Iterator<Item = (usize, String)> {
+fn terms(text: &str) -> impl Iterator<Item = (usize, String)> {
     words(text).map(|(at, word)| (at, term(word)))
 }
 
