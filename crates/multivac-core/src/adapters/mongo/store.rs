@@ -23,7 +23,8 @@ use serde::Deserialize;
 use super::{NO_REPLICA_SET, client, code, documents, is_duplicate, is_taken, store_error};
 use crate::datum::DatumId;
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, Record, Retraction, Scan, Store, StoreCounts, StoreError, StoredDatum,
+    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Record, Retraction, Scan, Store, StoreCounts,
+    StoreError, StoredDatum,
 };
 
 /// The collection of data, named as the original application named it.
@@ -31,9 +32,6 @@ const ENTROPY: &str = "entropy";
 
 /// The collection of replicas.
 const REPLICAS: &str = "replicas";
-
-/// A replica that has announced nothing for so many milliseconds is taken for dead.
-const ALIVE_MS: i64 = 5_000;
 
 /// After how long the server forgets a replica; its clean-up runs once a minute anyway.
 const FORGOTTEN: Duration = Duration::from_secs(60);
@@ -266,7 +264,8 @@ impl Store for MongoStore {
     }
 
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
-        let since = doc! { "$subtract": ["$$NOW", ALIVE_MS] };
+        let alive_ms = i64::try_from(REPLICA_ALIVE.as_millis()).expect("a few seconds");
+        let since = doc! { "$subtract": ["$$NOW", alive_ms] };
         let alive = self.replicas.find(doc! { "$expr": { "$gte": ["$seen_at", since] } });
         let alive: Vec<Replica> = alive.await.map_err(store_error)?.try_collect().await.map_err(store_error)?;
         Ok(alive.into_iter().filter(|r| Position(r.position.cast_unsigned()) < position).map(|r| r.name).collect())
