@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 use humantime::Duration as Time;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::observe::LogFormat;
 use crate::queue::QueueSettings;
@@ -42,7 +43,7 @@ pub struct BackendArgs {
     ///
     /// A password is better kept in the environment or in a file, where it stays out of the process list.
     #[arg(long, global = true, env = "REDIS_URL", hide_env_values = true, value_name = "URL")]
-    pub redis_url: Option<String>,
+    pub redis_url: Option<SecretString>,
 
     /// A file that holds the Redis URL.
     #[arg(long, global = true, env = "REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis_url")]
@@ -57,7 +58,7 @@ pub struct BackendArgs {
     /// `&tlsCAFile=/path/to/ca.pem` where the servers' certificates are of an authority of your own; `&authSource=admin` where
     /// the user is kept there.
     #[arg(long, global = true, env = "MONGO_URL", hide_env_values = true, value_name = "URL")]
-    pub mongo_url: Option<String>,
+    pub mongo_url: Option<SecretString>,
 
     /// A file that holds the MongoDB URL.
     #[arg(long, global = true, env = "MONGO_URL_FILE", value_name = "FILE", conflicts_with = "mongo_url")]
@@ -91,11 +92,11 @@ pub struct BackendArgs {
 /// Redis and MongoDB, both or neither.
 pub struct ServerUrls {
     /// Redis; several are a cluster.
-    pub redis: Vec<String>,
+    pub redis: Vec<SecretString>,
     /// Who signed the certificates of Redis (PEM); `None`: whom the system trusts.
     pub redis_ca: Option<Vec<u8>>,
     /// MongoDB.
-    pub mongo: String,
+    pub mongo: SecretString,
 }
 
 /// What is wrong with the settings.
@@ -147,11 +148,12 @@ impl BackendArgs {
             let expected = "--namespace: expected letters, digits, '-', '_', '.' or ':'";
             return Err(ConfigError::Invalid(expected.to_owned()));
         }
-        let redis = secret(self.redis_url.as_deref(), self.redis_url_file.as_deref(), "REDIS_URL_FILE")?;
-        let mongo = secret(self.mongo_url.as_deref(), self.mongo_url_file.as_deref(), "MONGO_URL_FILE")?;
+        let redis = secret(self.redis_url.as_ref(), self.redis_url_file.as_deref(), "REDIS_URL_FILE")?;
+        let mongo = secret(self.mongo_url.as_ref(), self.mongo_url_file.as_deref(), "MONGO_URL_FILE")?;
         match (redis, mongo) {
             (Some(redis), Some(mongo)) => {
-                let redis = redis.split(',').map(|url| url.trim().to_owned()).filter(|url| !url.is_empty()).collect();
+                let urls = redis.expose_secret().split(',').map(str::trim).filter(|url| !url.is_empty());
+                let redis = urls.map(SecretString::from).collect();
                 Ok(Some(ServerUrls { redis, redis_ca: self.redis_ca()?, mongo }))
             }
             (None, None) => Ok(None),
@@ -174,18 +176,19 @@ impl BackendArgs {
 
 /// A value, or what its file holds; empty is unset, as compose files and shells leave variables.
 fn secret(
-    value: Option<&str>,
+    value: Option<&SecretString>,
     file: Option<&std::path::Path>,
     variable: &'static str,
-) -> Result<Option<String>, ConfigError> {
+) -> Result<Option<SecretString>, ConfigError> {
     let value = match (value, file) {
-        (Some(value), _) => value.to_owned(),
+        (Some(value), _) => value.clone(),
         (None, Some(path)) if !path.as_os_str().is_empty() => std::fs::read_to_string(path)
+            .map(SecretString::from)
             .map_err(|source| ConfigError::Unreadable { variable, path: path.display().to_string(), source })?,
         (None, _) => return Ok(None),
     };
-    let value = value.trim();
-    Ok((!value.is_empty()).then(|| value.to_owned()))
+    let value = value.expose_secret().trim();
+    Ok((!value.is_empty()).then(|| SecretString::from(value)))
 }
 
 /// How a program speaks.

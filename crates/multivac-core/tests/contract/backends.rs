@@ -9,6 +9,7 @@ use deadpool_redis::redis::{self, Client, Cmd};
 use multivac_core::adapters::embedded::Embedded;
 use multivac_core::adapters::redis::{RedisQueue, RedisSettings};
 use multivac_core::queue::{QueueAdmin, QueueSettings};
+use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -65,6 +66,7 @@ pub(crate) fn redis(partitions: u16) -> Option<Redis> {
 
 /// Under a namespace of its own.
 pub(crate) fn redis_settings(urls: Vec<String>, partitions: u16) -> RedisSettings {
+    let urls = urls.into_iter().map(SecretString::from).collect();
     RedisSettings { urls, ca: None, namespace: format!("test-{}", Uuid::now_v7()), partitions }
 }
 
@@ -73,7 +75,7 @@ impl Redis {
     pub(crate) async fn meddle(&self, command: &Cmd) {
         let mut done = false;
         for url in &self.0.urls {
-            let mut node = Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+            let mut node = Client::open(url.expose_secret()).unwrap().get_multiplexed_async_connection().await.unwrap();
             done |= command.query_async::<()>(&mut node).await.is_ok();
         }
         assert!(done, "no node did it");
@@ -82,7 +84,7 @@ impl Redis {
     /// Deletes the keys whose names match, on every node.
     async fn delete(&self, pattern: &str) {
         for url in &self.0.urls {
-            let mut node = Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
+            let mut node = Client::open(url.expose_secret()).unwrap().get_multiplexed_async_connection().await.unwrap();
             let mut cursor = 0;
             loop {
                 let mut scan = redis::cmd("SCAN");

@@ -192,7 +192,7 @@ async fn the_largest_document_can_be_followed() {
 async fn a_wrong_password_is_misconfigured_and_not_shown() {
     let Some(url) = given("MULTIVAC_TEST_MONGO_URL") else { return };
     let url = with_database(&url, "multivac").replacen("://", "://nobody:hunter2@", 1);
-    let store = MongoStore::new(&url, passages).await.unwrap();
+    let store = MongoStore::new(&url.into(), passages).await.unwrap();
     let error = store.prepare().await.unwrap_err();
     assert!(matches!(error, StoreError::Misconfigured(_)), "{error:?}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));
@@ -208,7 +208,7 @@ async fn what_is_no_url_is_misconfigured_and_not_shown() {
         "mongodb://u:hunter2@h:x/",
         "mongodb://h/?w=hunter2&x",
     ] {
-        let Err(error) = MongoStore::new(url, passages).await else { panic!("{url} is taken") };
+        let Err(error) = MongoStore::new(&url.into(), passages).await else { panic!("{url} is taken") };
         assert!(matches!(error, StoreError::Misconfigured(_)), "{error:?}");
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     }
@@ -218,7 +218,7 @@ async fn what_is_no_url_is_misconfigured_and_not_shown() {
 async fn a_server_that_is_not_there_is_unavailable_soon() {
     // Free a moment ago: nobody listens, and a connection is refused.
     let port = free_port();
-    let store = MongoStore::new(&format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0"), passages).await.unwrap();
+    let store = MongoStore::new(&format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0").into(), passages).await.unwrap();
     let begun = Instant::now();
     let error = store.prepare().await.unwrap_err();
     assert!(error.is_transient(), "{error:?}");
@@ -237,7 +237,7 @@ async fn a_stand_alone_server_is_refused_with_what_to_do() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let store = MongoStore::new(&format!("mongodb://127.0.0.1:{port}/"), passages).await.unwrap();
+    let store = MongoStore::new(&format!("mongodb://127.0.0.1:{port}/").into(), passages).await.unwrap();
     let answer = async {
         loop {
             match store.prepare().await {

@@ -123,7 +123,7 @@ impl Server {
 async fn tls_and_a_password_come_with_the_url_and_unknown_errors_are_one_datums_own() {
     let Some(server) = Server::start().await else { return };
     let url = server.set("multivac:star%40light@", "mongod-ca");
-    let store = MongoStore::new(&url, passages).await.unwrap();
+    let store = MongoStore::new(&url.clone().into(), passages).await.unwrap();
     store.prepare().await.unwrap();
     let from = store.position().await.unwrap();
     let first = datum("over TLS");
@@ -143,7 +143,7 @@ async fn tls_and_a_password_come_with_the_url_and_unknown_errors_are_one_datums_
         (server.set("", "mongod-ca"), true),
         (format!("mongodb://multivac:star%40light@127.0.0.1:{}/?serverSelectionTimeoutMS=2000", server.port), false),
     ] {
-        let store = MongoStore::new(&url, passages).await.unwrap();
+        let store = MongoStore::new(&url.clone().into(), passages).await.unwrap();
         let error = store.prepare().await.unwrap_err();
         assert_eq!(matches!(error, StoreError::Misconfigured(_)), misconfigured, "{error:?}");
         assert!(!format!("{error} {error:?}").contains("light"), "{error:?}");

@@ -45,7 +45,7 @@ impl Mongo {
 pub(crate) async fn mongo_itself(case: impl AsyncFnOnce(&Mongo)) {
     let Some(url) = given("MULTIVAC_TEST_MONGO_URL") else { return };
     let name = format!("multivac_test_{}", Uuid::now_v7().simple());
-    let store = MongoStore::new(&with_database(&url, &name), passages).await.unwrap();
+    let store = MongoStore::new(&with_database(&url, &name).into(), passages).await.unwrap();
     let database = Client::with_uri_str(&url).await.unwrap().database(&name);
     store.prepare().await.unwrap();
     let mongo = Mongo { store, database };

@@ -27,6 +27,7 @@ use std::time::Duration;
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
 use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::store::StoreError;
 
@@ -51,8 +52,8 @@ const NO_REPLICA_SET: &str = "MongoDB runs as a stand-alone server, which tells 
     set of one, by starting mongod with --replSet rs0 and running rs.initiate() in mongosh once";
 
 /// Reads the URL; neither needs the servers nor waits for them.
-async fn client(url: &str) -> Result<(Client, String), StoreError> {
-    let mut options = ClientOptions::parse(url).await.map_err(|error| match *error.kind {
+async fn client(url: &SecretString) -> Result<(Client, String), StoreError> {
+    let mut options = ClientOptions::parse(url.expose_secret()).await.map_err(|error| match *error.kind {
         ErrorKind::DnsResolve { .. } => {
             StoreError::Unavailable { message: "the name in MongoDB's URL does not resolve".into(), source: None }
         }

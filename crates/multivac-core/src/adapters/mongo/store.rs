@@ -18,6 +18,7 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{FullDocumentType, Hint, IndexOptions};
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database, IndexModel};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{NO_REPLICA_SET, client, code, documents, is_duplicate, is_taken, store_error};
@@ -62,7 +63,7 @@ impl MongoStore {
     /// # Errors
     /// [`StoreError::Misconfigured`]: `url` is none. [`StoreError::Unavailable`]: it is a `mongodb+srv` URL, and DNS
     /// does not answer.
-    pub async fn new(url: &str, process: fn(&str) -> Vec<String>) -> Result<Self, StoreError> {
+    pub async fn new(url: &SecretString, process: fn(&str) -> Vec<String>) -> Result<Self, StoreError> {
         let (client, database) = client(url).await?;
         let database = client.database(&database);
         Ok(Self {

@@ -12,6 +12,7 @@ use deadpool_redis::redis::{
     RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
 };
 use deadpool_redis::{PoolConfig, Runtime, Timeouts};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::queue::QueueError;
 
@@ -49,11 +50,11 @@ impl managed::Manager for ClusterManager {
 impl Pool {
     /// Reads the URLs; connects to nothing. `ca` is what signed the servers' certificates (PEM), where the system does not
     /// know it.
-    pub(super) fn new(urls: &[String], ca: Option<&[u8]>) -> Result<Self, QueueError> {
+    pub(super) fn new(urls: &[SecretString], ca: Option<&[u8]>) -> Result<Self, QueueError> {
         let mut nodes = Vec::with_capacity(urls.len());
         for (i, url) in urls.iter().enumerate() {
             // Without the library's error, so that no part of the URL, and no password, can be in the message.
-            let node = url.as_str().into_connection_info().map_err(|_| {
+            let node = url.expose_secret().into_connection_info().map_err(|_| {
                 QueueError::Misconfigured(format!(
                     "Redis URL number {} cannot be read; expected redis://[user:password@]host[:port][/database], or \
                      rediss:// for TLS",
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_url_is_refused_without_its_password() {
-        let Err(QueueError::Misconfigured(message)) = Pool::new(&["rdis://user:geheim@host".to_owned()], None) else {
+        let Err(QueueError::Misconfigured(message)) = Pool::new(&["rdis://user:geheim@host".into()], None) else {
             panic!("this is no Redis URL");
         };
         assert!(message.contains("number 1") && !message.contains("geheim"), "{message}");
@@ -269,7 +270,7 @@ mod tests {
         for (url, ca, expected) in
             [("redis://localhost", "", "rediss://"), ("rediss://localhost", "no certificate", "PEM")]
         {
-            let Err(QueueError::Misconfigured(message)) = Pool::new(&[url.to_owned()], Some(ca.as_bytes())) else {
+            let Err(QueueError::Misconfigured(message)) = Pool::new(&[url.into()], Some(ca.as_bytes())) else {
                 panic!("{url}");
             };
             assert!(message.contains(expected), "{message}");

@@ -24,13 +24,15 @@ mod connection;
 mod keys;
 mod queue;
 
+use secrecy::SecretString;
+
 pub use queue::RedisQueue;
 
 /// Which Redis, and what of it.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// One URL, or several nodes of a Redis Cluster. May hold passwords.
-    pub urls: Vec<String>,
+    /// One URL, or those of several nodes of a Redis Cluster. They may hold passwords.
+    pub urls: Vec<SecretString>,
     /// What signed the servers' certificates (PEM); `None`: what the system trusts.
     pub ca: Option<Vec<u8>>,
     /// The prefix of every key.

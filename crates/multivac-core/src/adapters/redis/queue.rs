@@ -881,7 +881,7 @@ mod tests {
     fn a_namespace_with_braces_and_no_partitions_are_refused() {
         for (namespace, partitions) in [("a{b}", 1), ("", 1), ("multivac", 0)] {
             let redis = RedisSettings {
-                urls: vec!["redis://localhost".to_owned()],
+                urls: vec!["redis://localhost".into()],
                 ca: None,
                 namespace: namespace.to_owned(),
                 partitions,
