@@ -232,12 +232,12 @@ impl ConnectionLike for Connection {
 /// Whether the consumer group is gone: Redis came back empty, or someone deleted it.
 ///
 /// The words are looked for, since Redis 6.2 wraps what goes wrong in a script into an error of its own.
-pub(super) fn is_no_group(error: &RedisError) -> bool {
+pub(super) fn is_group_missing(error: &RedisError) -> bool {
     error.to_string().contains("NOGROUP")
 }
 
 /// Whether the script has to be sent first, as to a Redis that was started anew.
-pub(super) fn is_no_script(error: &RedisError) -> bool {
+pub(super) fn is_script_missing(error: &RedisError) -> bool {
     error.code() == Some("NOSCRIPT")
 }
 

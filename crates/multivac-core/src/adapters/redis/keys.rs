@@ -26,36 +26,43 @@ pub(super) const GROUP: &str = "workers";
 
 /// The keys of one partition.
 pub(super) struct Keys {
+    partition: u16,
     prefix: String,
     /// In the order in which the scripts expect them; see `lua/common.lua`.
-    of_scripts: [String; 5],
+    of_partition: [String; 5],
 }
 
 impl Keys {
     pub(super) fn new(namespace: &str, partition: u16) -> Self {
         let prefix = format!("{namespace}:{{{partition}}}");
-        let of_scripts = ["stream", "jobs", "ledger", "dead", "wakeup"].map(|name| format!("{prefix}:{name}"));
-        Self { prefix, of_scripts }
+        let of_partition = ["stream", "jobs", "ledger", "dead", "wakeup"].map(|name| format!("{prefix}:{name}"));
+        Self { partition, prefix, of_partition }
     }
 
-    pub(super) fn of_scripts(&self) -> &[String] {
-        &self.of_scripts
+    /// The partition's number.
+    pub(super) fn partition(&self) -> u16 {
+        self.partition
+    }
+
+    /// The first keys of every script.
+    pub(super) fn of_partition(&self) -> &[String] {
+        &self.of_partition
     }
 
     pub(super) fn stream(&self) -> &str {
-        &self.of_scripts[0]
+        &self.of_partition[0]
     }
 
     pub(super) fn jobs(&self) -> &str {
-        &self.of_scripts[1]
+        &self.of_partition[1]
     }
 
     pub(super) fn dead(&self) -> &str {
-        &self.of_scripts[3]
+        &self.of_partition[3]
     }
 
     pub(super) fn wakeup(&self) -> &str {
-        &self.of_scripts[4]
+        &self.of_partition[4]
     }
 
     pub(super) fn idempotency(&self, key: &IdempotencyKey) -> String {

@@ -21,8 +21,13 @@
 //! `docs/redis.md` is for who sets Redis up: its settings, a user's rights, TLS, a Cluster.
 
 mod connection;
+mod durability;
+mod entry;
 mod keys;
+mod partitions;
 mod queue;
+mod replies;
+mod scripts;
 
 use secrecy::SecretString;
 

@@ -1,0 +1,144 @@
+//! What the scripts in `lua/` reply, as types. The head of each script says what its codes mean.
+
+use super::entry::{Delivery, Fields, unreadable};
+use crate::datum::{DatumId, Timestamp};
+use crate::queue::{JobState, Partition, QueueError};
+
+/// What `accept.lua` did with one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AcceptReply {
+    /// It is on the stream.
+    Accepted,
+    /// The partition holds as much as it may.
+    Full,
+    /// Its idempotency key stands for this datum.
+    AcceptedBefore(DatumId),
+}
+
+impl AcceptReply {
+    pub(super) fn parse_all(replies: &[String]) -> Result<Vec<Self>, QueueError> {
+        let parse = |reply: &String| match reply.as_str() {
+            "+" => Ok(Self::Accepted),
+            "-" => Ok(Self::Full),
+            id => id.parse().map(Self::AcceptedBefore).map_err(|_| unreadable("an idempotency key's id")),
+        };
+        replies.iter().map(parse).collect()
+    }
+}
+
+/// What `rollback.lua` did with one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RollbackReply {
+    /// It is off the stream, or never was on it.
+    RolledBack,
+    /// A worker has stored it.
+    Finished,
+    /// It stays: a worker has leased it, it is dead, or another call has reported it as accepted.
+    Kept,
+    /// This Redis knows neither the job nor the call that accepted it, as after a failover.
+    Unknown,
+}
+
+impl RollbackReply {
+    pub(super) fn parse_all(replies: &[String]) -> Result<Vec<Self>, QueueError> {
+        let parse = |reply: &String| match reply.as_str() {
+            "-" => Ok(Self::RolledBack),
+            "+" => Ok(Self::Finished),
+            "?" => Ok(Self::Kept),
+            "0" => Ok(Self::Unknown),
+            _ => Err(unreadable("what is kept of an accepting call")),
+        };
+        replies.iter().map(parse).collect()
+    }
+}
+
+/// What `lease.lua` leased.
+pub(super) struct LeaseReply {
+    /// Whether more jobs may be waiting in the partition.
+    pub(super) more_waiting: bool,
+    /// How many jobs may still join the batch, which is less than was asked when one of it has few attempts left.
+    pub(super) remaining: usize,
+    /// The entries, each as delivered to us.
+    pub(super) entries: Vec<(Delivery, Fields)>,
+}
+
+impl LeaseReply {
+    pub(super) fn parse(
+        (more_waiting, remaining, entries): (bool, usize, Vec<(String, u32, Fields)>),
+    ) -> Result<Self, QueueError> {
+        let delivered =
+            |(entry, number, fields): (String, _, _)| Ok((Delivery { entry: entry.parse()?, number }, fields));
+        let entries = entries.into_iter().map(delivered).collect::<Result<_, QueueError>>()?;
+        Ok(Self { more_waiting, remaining, entries })
+    }
+}
+
+/// One partition's ledger, in one snapshot. `learned` may be negative; see [`total`](super::partitions::total).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PartitionLedger {
+    pub(super) accepted: i64,
+    pub(super) queued: i64,
+    pub(super) processing: i64,
+    pub(super) learned: i64,
+    pub(super) retracted: i64,
+    pub(super) dead: i64,
+}
+
+impl PartitionLedger {
+    /// From the counts in the order in which the scripts give them.
+    pub(super) fn from_counts([accepted, queued, processing, learned, retracted, dead]: [i64; 6]) -> Self {
+        Self { accepted, queued, processing, learned, retracted, dead }
+    }
+
+    pub(super) fn counts(&self) -> [i64; 6] {
+        [self.accepted, self.queued, self.processing, self.learned, self.retracted, self.dead]
+    }
+}
+
+/// Reads what `job_state.lua` returned.
+pub(super) fn job_state(state: &str) -> Result<JobState, QueueError> {
+    match state {
+        "queued" => Ok(JobState::Queued),
+        "processing" => Ok(JobState::Processing),
+        "dead" => Ok(JobState::Dead),
+        _ => Err(unreadable("the state of a job")),
+    }
+}
+
+/// Reads what `partition.lua` returned.
+pub(super) fn partition([queued, processing, dead, size_bytes, oldest, drained, drained_bytes]: [i64; 7]) -> Partition {
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    Partition {
+        queued: count(queued),
+        processing: count(processing),
+        dead: count(dead),
+        size_bytes: count(size_bytes),
+        oldest: (oldest >= 0).then(|| Timestamp::from_millis(oldest)),
+        drained: count(drained),
+        drained_bytes: count(drained_bytes),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_replies_are_read_and_others_are_refused() {
+        let id = DatumId::generate();
+        let replies = ["+".to_owned(), "-".to_owned(), id.to_string()];
+        let expected = [AcceptReply::Accepted, AcceptReply::Full, AcceptReply::AcceptedBefore(id)];
+        assert_eq!(AcceptReply::parse_all(&replies).unwrap(), expected);
+        assert!(matches!(AcceptReply::parse_all(&["x".to_owned()]), Err(QueueError::Misconfigured(_))));
+        for (code, expected) in [
+            ("-", RollbackReply::RolledBack),
+            ("+", RollbackReply::Finished),
+            ("?", RollbackReply::Kept),
+            ("0", RollbackReply::Unknown),
+        ] {
+            assert_eq!(RollbackReply::parse_all(&[code.to_owned()]).unwrap(), [expected]);
+        }
+        assert!(matches!(RollbackReply::parse_all(&[String::new()]), Err(QueueError::Misconfigured(_))));
+    }
+}

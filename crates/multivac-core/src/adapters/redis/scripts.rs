@@ -1,0 +1,346 @@
+//! The scripts in `lua/` as typed calls. Here alone arguments are written, in the order in which a script reads them;
+//! `replies.rs` reads what comes back.
+
+use std::time::Duration;
+
+use deadpool_redis::redis::{self, FromRedisValue, RedisResult, Script, ScriptInvocation};
+
+use super::connection::{Connection, Pool, is_group_missing};
+use super::entry::Delivery;
+use super::keys::{GROUP, Keys};
+use super::replies::{self, AcceptReply, LeaseReply, PartitionLedger, RollbackReply};
+use crate::datum::{DatumId, Timestamp};
+use crate::queue::{
+    BATCH_LIMITS, Failure, IDEMPOTENCY_KEY_LIFETIME, JobState, Lease, Outcome, Partition, QueueError, QueueSettings,
+    REPLAY_WINDOW, Submission,
+};
+
+/// How many jobs one script takes at most: Redis does nothing else meanwhile.
+pub(super) const SCRIPT_MAX_JOBS: usize = 1_000;
+
+/// The scripts, and the connections that they run on.
+pub(super) struct Scripts {
+    pool: Pool,
+    /// Our name in the consumer group.
+    consumer: String,
+    accept: Script,
+    lease: Script,
+    extend: Script,
+    complete: Script,
+    fail: Script,
+    release: Script,
+    job_state: Script,
+    retract: Script,
+    ledger: Script,
+    partition: Script,
+    rollback: Script,
+    reconcile: Script,
+    retry_dead: Script,
+    remove_idle_consumers: Script,
+    wakeup: Script,
+}
+
+/// What one accept script puts into one partition.
+pub(super) struct AcceptCall<'a> {
+    pub(super) keys: &'a Keys,
+    /// One at least, and no more than [`SCRIPT_MAX_JOBS`].
+    pub(super) submissions: Vec<&'a Submission>,
+    /// The partition's share of [`QueueSettings::max_queued`].
+    pub(super) max_queued: u64,
+    /// The partition's share of [`QueueSettings::max_queued_bytes`].
+    pub(super) max_queued_bytes: u64,
+}
+
+impl AcceptCall<'_> {
+    /// Where the reply is kept, so that the same call made twice gets the same reply.
+    fn reply_key(&self) -> String {
+        self.keys.accepted(self.submissions[0].job.id)
+    }
+}
+
+/// How much one lease script brings.
+pub(super) struct LeaseLimits {
+    pub(super) max_jobs: usize,
+    /// The job that crosses it still comes.
+    pub(super) max_bytes: usize,
+    /// How many jobs the batch holds already, from other partitions.
+    pub(super) in_batch: usize,
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("lua/common.lua"), include_str!(concat!("lua/", $file))))
+    };
+}
+
+impl Scripts {
+    pub(super) fn new(pool: Pool, consumer: String) -> Self {
+        Self {
+            pool,
+            consumer,
+            accept: script!("accept.lua"),
+            lease: script!("lease.lua"),
+            extend: script!("extend.lua"),
+            complete: script!("complete.lua"),
+            fail: script!("fail.lua"),
+            release: script!("release.lua"),
+            job_state: script!("job_state.lua"),
+            retract: script!("retract.lua"),
+            ledger: script!("ledger.lua"),
+            partition: script!("partition.lua"),
+            rollback: script!("rollback.lua"),
+            reconcile: script!("reconcile.lua"),
+            retry_dead: script!("retry_dead.lua"),
+            remove_idle_consumers: script!("remove_idle_consumers.lua"),
+            wakeup: script!("wakeup.lua"),
+        }
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Runs a script; makes the consumer group first where Redis has none. `what` it does goes into an error.
+    async fn run<T: FromRedisValue>(
+        &self,
+        what: &str,
+        keys: &Keys,
+        call: &ScriptInvocation<'_>,
+    ) -> Result<T, QueueError> {
+        let work = async |connection: &mut Connection| match call.invoke_async(connection).await {
+            Err(error) if is_group_missing(&error) => {
+                tracing::warn!(stream = keys.stream(), "the consumer group is missing in Redis; making it again");
+                create_group(connection, keys).await?;
+                call.invoke_async(connection).await
+            }
+            reply => reply,
+        };
+        self.pool.call(what, Duration::ZERO, work).await
+    }
+
+    /// Puts jobs on the stream. One reply for each, in their order.
+    pub(super) async fn accept(&self, call: &AcceptCall<'_>) -> Result<Vec<AcceptReply>, QueueError> {
+        let replies: Vec<String> = self.run("accept jobs", call.keys, &self.prepare_accept(call)).await?;
+        AcceptReply::parse_all(&replies)
+    }
+
+    /// The same, not run yet. Its reply is for [`AcceptReply::parse_all`].
+    pub(super) fn prepare_accept(&self, call: &AcceptCall<'_>) -> ScriptInvocation<'_> {
+        let mut script = self.accept.prepare_invoke();
+        script
+            .key(call.keys.of_partition())
+            .key(call.reply_key())
+            .arg(call.max_queued)
+            .arg(call.max_queued_bytes)
+            .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs())
+            .arg(REPLAY_WINDOW.as_secs());
+        let mut idempotency_keys = 0;
+        for Submission { job, idempotency_key } in &call.submissions {
+            script
+                .arg(job.id.to_string())
+                .arg(job.received_at.as_millis())
+                .arg(job.datum.as_str())
+                .arg(job.trace.as_deref().unwrap_or_default());
+            if let Some(key) = idempotency_key {
+                idempotency_keys += 1;
+                script.key(call.keys.idempotency(key)).arg(idempotency_keys);
+            } else {
+                script.arg(0);
+            }
+        }
+        script
+    }
+
+    /// Takes jobs of an accepting call, by their indexes in it, off the stream again. One reply for each.
+    pub(super) async fn rollback(
+        &self,
+        call: &AcceptCall<'_>,
+        indexes: &[usize],
+    ) -> Result<Vec<RollbackReply>, QueueError> {
+        let mut script = self.rollback.prepare_invoke();
+        script.key(call.keys.of_partition()).key(call.reply_key()).arg(GROUP);
+        let mut idempotency_keys = 0;
+        for &index in indexes {
+            let Submission { job, idempotency_key } = call.submissions[index];
+            // Lua counts from 1.
+            script.arg(job.id.to_string()).arg(index + 1);
+            if let Some(key) = idempotency_key {
+                idempotency_keys += 1;
+                script.key(call.keys.idempotency(key)).arg(idempotency_keys);
+            } else {
+                script.arg(0);
+            }
+        }
+        let replies: Vec<String> = self.run("roll back jobs", call.keys, &script).await?;
+        RollbackReply::parse_all(&replies)
+    }
+
+    /// Leases jobs to this consumer.
+    pub(super) async fn lease(
+        &self,
+        keys: &Keys,
+        settings: &QueueSettings,
+        limits: LeaseLimits,
+    ) -> Result<LeaseReply, QueueError> {
+        let mut script = self.lease.prepare_invoke();
+        script
+            .key(keys.of_partition())
+            .arg(GROUP)
+            .arg(&self.consumer)
+            .arg(limits.max_jobs)
+            .arg(limits.max_bytes)
+            .arg(millis(settings.lease))
+            .arg(settings.max_attempts)
+            .arg(limits.in_batch)
+            .arg(&BATCH_LIMITS);
+        LeaseReply::parse(self.run("lease jobs", keys, &script).await?)
+    }
+
+    /// Starts the time of leases anew.
+    pub(super) async fn extend(&self, keys: &Keys, leases: &[&Lease]) -> Result<(), QueueError> {
+        let mut script = self.extend.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP).arg(&self.consumer);
+        for lease in leases {
+            let delivery = Delivery::from_token(&lease.token)?;
+            script.arg(delivery.entry).arg(delivery.number);
+        }
+        self.run("extend leases", keys, &script).await
+    }
+
+    /// Takes finished jobs off the stream; no more than [`SCRIPT_MAX_JOBS`].
+    pub(super) async fn complete(&self, keys: &Keys, finished: &[&(Lease, Outcome)]) -> Result<(), QueueError> {
+        let mut script = self.complete.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP);
+        for (lease, outcome) in finished {
+            let outcome = match outcome {
+                Outcome::Learned => "learned",
+                Outcome::Retracted => "retracted",
+            };
+            script
+                .arg(Delivery::from_token(&lease.token)?.entry)
+                .arg(lease.job.id.to_string())
+                .arg(outcome)
+                .arg(lease.job.datum.as_str().len());
+        }
+        self.run("complete jobs", keys, &script).await
+    }
+
+    /// Ends an attempt: the job moves to the dead letters when it was the last, or comes again after `retry_after`.
+    pub(super) async fn fail(
+        &self,
+        keys: &Keys,
+        settings: &QueueSettings,
+        lease: &Lease,
+        error: &str,
+        retry_after: Duration,
+    ) -> Result<Failure, QueueError> {
+        let delivery = Delivery::from_token(&lease.token)?;
+        let mut script = self.fail.prepare_invoke();
+        script
+            .key(keys.of_partition())
+            .arg(GROUP)
+            .arg(&self.consumer)
+            .arg(delivery.entry)
+            .arg(delivery.number)
+            .arg(lease.job.id.to_string())
+            .arg(lease.attempt)
+            .arg(u8::from(lease.attempt >= settings.max_attempts))
+            .arg(error)
+            .arg(millis(settings.lease.saturating_sub(retry_after)))
+            .arg(Timestamp::now().as_millis());
+        let dead: bool = self.run("fail a job", keys, &script).await?;
+        Ok(if dead { Failure::Dead } else { Failure::Retried })
+    }
+
+    /// Puts leased jobs back as if they had not been leased.
+    pub(super) async fn release(&self, keys: &Keys, leases: &[&Lease]) -> Result<(), QueueError> {
+        let mut script = self.release.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP).arg(&self.consumer);
+        for lease in leases {
+            let delivery = Delivery::from_token(&lease.token)?;
+            script.arg(delivery.entry).arg(delivery.number).arg(lease.used());
+        }
+        self.run("release jobs", keys, &script).await
+    }
+
+    /// Where an unfinished job of this partition stands.
+    pub(super) async fn job_state(&self, keys: &Keys, id: DatumId) -> Result<Option<JobState>, QueueError> {
+        let mut script = self.job_state.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP).arg(id.to_string());
+        let state: Option<String> = self.run("find a job", keys, &script).await?;
+        state.as_deref().map(replies::job_state).transpose()
+    }
+
+    /// Enters a retraction into the ledger. Whether it is there now: `false` when this partition does not know the id
+    /// and `was_learned` is not set.
+    pub(super) async fn retract(&self, keys: &Keys, id: DatumId, was_learned: bool) -> Result<bool, QueueError> {
+        let mut script = self.retract.prepare_invoke();
+        script
+            .key(keys.of_partition())
+            .key(keys.retracted(id))
+            .arg(id.to_string())
+            .arg(u8::from(was_learned))
+            .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs());
+        self.run("retract a job", keys, &script).await
+    }
+
+    pub(super) async fn ledger(&self, keys: &Keys) -> Result<PartitionLedger, QueueError> {
+        let mut script = self.ledger.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP);
+        self.run("read the ledger", keys, &script).await.map(PartitionLedger::from_counts)
+    }
+
+    pub(super) async fn partition(&self, keys: &Keys) -> Result<Partition, QueueError> {
+        let mut script = self.partition.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP);
+        self.run("count its jobs", keys, &script).await.map(replies::partition)
+    }
+
+    /// Adds to what the ledger counts, unless it is another than `seen` by now. Whether it was done.
+    pub(super) async fn reconcile(
+        &self,
+        keys: &Keys,
+        more_learned: i64,
+        more_retracted: i64,
+        seen: &PartitionLedger,
+    ) -> Result<bool, QueueError> {
+        let mut script = self.reconcile.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP).arg(more_learned).arg(more_retracted).arg(&seen.counts());
+        self.run("reconcile the ledger", keys, &script).await
+    }
+
+    /// Puts a dead letter back on the stream; `false` when there is none with this id in the partition.
+    pub(super) async fn retry_dead(&self, keys: &Keys, id: DatumId) -> Result<bool, QueueError> {
+        let mut script = self.retry_dead.prepare_invoke();
+        script.key(keys.of_partition()).arg(id.to_string());
+        self.run("retry a dead letter", keys, &script).await
+    }
+
+    /// Removes consumers without leases that did nothing for `idle`.
+    pub(super) async fn remove_idle_consumers(&self, keys: &Keys, idle: Duration) -> Result<(), QueueError> {
+        let mut script = self.remove_idle_consumers.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP).arg(millis(idle));
+        self.run("remove old consumers", keys, &script).await
+    }
+
+    /// Wakes a consumer that waits on this partition's wakeup key.
+    pub(super) async fn wakeup(&self, keys: &Keys) -> Result<(), QueueError> {
+        let mut script = self.wakeup.prepare_invoke();
+        script.key(keys.of_partition());
+        self.run("wake a consumer", keys, &script).await
+    }
+}
+
+/// Creates the consumer group where there is none. It starts with the oldest entry, so that a lost group loses no job.
+pub(super) async fn create_group(connection: &mut Connection, keys: &Keys) -> RedisResult<()> {
+    let mut command = redis::cmd("XGROUP");
+    command.arg("CREATE").arg(keys.stream()).arg(GROUP).arg("0").arg("MKSTREAM");
+    match command.query_async(connection).await {
+        Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+        reply => reply,
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
