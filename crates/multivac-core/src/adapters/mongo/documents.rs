@@ -9,7 +9,7 @@ use crate::datum::{DatumId, Timestamp};
 use crate::store::{Record, StoredDatum};
 
 /// The largest document that is written. MongoDB takes 16 MiB, but a change event carries the document and must not
-/// be larger either: one that is would end the stream of every follower.
+/// be larger either: a larger one would end the stream of every follower.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 64 * 1024;
 
 /// The `_id` of a datum: ours is text, so that what the HTTP interface shows can be pasted into `mongosh`.
@@ -56,10 +56,10 @@ pub(super) fn write(datum: &StoredDatum) -> RawDocumentBuf {
     document
 }
 
-/// What a document says; `None` for one of a foreign shape.
+/// What is in a document; `None` for one of a foreign shape.
 ///
-/// An id and a text make a datum. All else that is missing or of another type is made up for, so that the documents
-/// of the original application, which have nothing else, are data like any other: `process` makes their passages.
+/// An id and a text make a datum. Whatever else is missing or of another type is replaced, so that the documents of the
+/// original application, which have nothing else, are data like any other: `process` makes their passages.
 pub(super) fn read(document: &RawDocument, process: fn(&str) -> Vec<String>) -> Option<Record> {
     let id = read_key(document.get("_id").ok()??)?;
     let received_at = read_time(document, "received_at").or(match id {
@@ -135,14 +135,13 @@ mod tests {
         }
 
         #[test]
-        fn no_document_is_too_odd(datum in datum(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9)) {
+        fn a_damaged_document_does_not_panic(datum in datum(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9)) {
             let mut bytes = write(&datum).into_bytes();
             for (index, byte) in flips {
                 let at = index.index(bytes.len());
                 bytes[at] = byte;
             }
             if let Ok(document) = RawDocument::from_bytes(&bytes) {
-                // What it says does not matter: that it says something does.
                 let _ = read(document, |text| vec![text.to_owned()]);
             }
         }

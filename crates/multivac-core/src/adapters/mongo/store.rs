@@ -21,7 +21,7 @@ use mongodb::{Collection, Database, IndexModel};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{NO_REPLICA_SET, client, code, documents, is_duplicate, is_taken, store_error};
+use super::{NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, store_error};
 use crate::datum::DatumId;
 use crate::store::{
     Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Record, Retraction, Scan, Store, StoreCounts,
@@ -34,18 +34,18 @@ const ENTROPY: &str = "entropy";
 /// The collection of replicas.
 const REPLICAS: &str = "replicas";
 
-/// After how long the server forgets a replica; its clean-up runs once a minute anyway.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+/// After how long the server deletes a replica that was not announced again. Its clean-up runs once a minute anyway.
+const REPLICA_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Documents asked for at a time. The server sends 16 MiB at most, so that bounds the memory.
+/// How many documents a batch of a scan has at most. The server sends 16 MiB at most, which bounds the memory.
 const SCAN_BATCH: u32 = 1_000;
 
-/// Changes asked for at a time, within the same 16 MiB.
+/// How many changes a batch has at most, within the same 16 MiB.
 const FOLLOW_BATCH: u32 = 10_000;
 
-/// How long the server waits for a change before it says that there is none. A follower learns only then that it has
-/// passed what others wrote to other collections meanwhile, and a retraction may wait for that.
-const FOLLOW_WAIT: Duration = Duration::from_millis(250);
+/// How long the server waits for a change before it replies that there is none. Only such a reply brings a follower's
+/// position past what was written to other collections meanwhile, and a retraction may wait for that.
+const FOLLOW_MAX_WAIT: Duration = Duration::from_millis(250);
 
 /// Keeps data in MongoDB; see the [module](super).
 pub struct MongoStore {
@@ -56,13 +56,13 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
-    /// A store at `url`. The server need not be there; [`prepare`](Store::prepare) asks it.
+    /// A store at `url`. Connects to nothing yet; [`prepare`](Store::prepare) does.
     ///
     /// `process` makes the passages of documents that have none: those of the original application.
     ///
     /// # Errors
-    /// [`StoreError::Misconfigured`]: `url` is none. [`StoreError::Unavailable`]: it is a `mongodb+srv` URL, and DNS
-    /// does not answer.
+    /// [`StoreError::Misconfigured`]: `url` is not a MongoDB URL. [`StoreError::Unavailable`]: it is a `mongodb+srv` URL,
+    /// and DNS does not answer.
     pub async fn new(url: &SecretString, process: fn(&str) -> Vec<String>) -> Result<Self, StoreError> {
         let (client, database) = client(url).await?;
         let database = client.database(&database);
@@ -74,17 +74,17 @@ impl MongoStore {
         })
     }
 
-    /// A read of what the majority has, of nothing, for the time that comes with it.
-    async fn read_nothing(&self, read_concern: Document) -> Result<ClusterTime, StoreError> {
+    /// The operation time that comes with the reply to a read that finds nothing.
+    async fn operation_time(&self, read_concern: Document) -> Result<ClusterTime, StoreError> {
         let read = doc! { "find": ENTROPY, "filter": { "_id": 0 }, "singleBatch": true, "readConcern": read_concern };
         let reply = self.database.run_command(read).await.map_err(store_error)?;
         reply.get_timestamp("operationTime").map_err(|_| StoreError::Misconfigured(NO_REPLICA_SET.into()))
     }
 
-    /// What lies under ids that were taken when they were to be inserted.
+    /// Whether a datum or a tombstone lies under each of these ids, which an insert found taken.
     ///
-    /// The failed insert has waited until the majority has what it ran into, so this sees it.
-    async fn taken(&self, ids: impl Iterator<Item = DatumId>) -> Result<HashMap<DatumId, Put>, StoreError> {
+    /// The failed insert has waited until the majority has what it found, so this read sees it.
+    async fn read_taken(&self, ids: impl Iterator<Item = DatumId>) -> Result<HashMap<DatumId, Put>, StoreError> {
         let keys: Vec<Bson> = ids.map(documents::key).collect();
         if keys.is_empty() {
             return Ok(HashMap::new());
@@ -99,8 +99,8 @@ impl MongoStore {
         found.try_filter_map(|document| ready(Ok(put(document)))).try_collect().await
     }
 
-    /// Replaces what lies under an id with its tombstone, unless one lies there; gives what lay there.
-    async fn entomb(&self, id: DatumId) -> Result<Option<RawDocumentBuf>, Error> {
+    /// Puts a tombstone in the place of what lies under an id, unless one is there. Returns what was there before.
+    async fn replace_with_tombstone(&self, id: DatumId) -> Result<Option<RawDocumentBuf>, Error> {
         let tombstone = doc! {
             "_id": "$_id",
             "received_at": "$received_at",
@@ -125,9 +125,9 @@ impl Store for MongoStore {
             IndexOptions::builder().partial_filter_expression(doc! { "retracted_at": { "$exists": true } });
         let tombstones = IndexModel::builder().keys(doc! { "retracted_at": 1 }).options(tombstones.build()).build();
         self.entropy.create_index(tombstones).await.map_err(store_error)?;
-        let gone = IndexOptions::builder().expire_after(FORGOTTEN).build();
-        let gone = IndexModel::builder().keys(doc! { "seen_at": 1 }).options(gone).build();
-        self.replicas.create_index(gone).await.map_err(store_error)?;
+        let expiry = IndexOptions::builder().expire_after(REPLICA_LIFETIME).build();
+        let expiry = IndexModel::builder().keys(doc! { "seen_at": 1 }).options(expiry).build();
+        self.replicas.create_index(expiry).await.map_err(store_error)?;
         Ok(())
     }
 
@@ -151,8 +151,8 @@ impl Store for MongoStore {
         let Err(error) = self.entropy.insert_many(&batch).ordered(false).await else { return Ok(puts) };
         let failure = match error.kind.as_ref() {
             ErrorKind::InsertMany(failure) => failure,
-            // The whole message is refused: one of its documents may be why, and each is asked about by itself.
-            ErrorKind::Command(refused) if !code::PASSES.contains(&refused.code) => {
+            // The whole message is refused. One of its documents may be the reason, so each is put by itself.
+            ErrorKind::Command(refused) if !code::SERVER_FAULTS.contains(&refused.code) => {
                 if let [place] = places[..] {
                     puts[place] = refused_by(refused.code);
                     return Ok(puts);
@@ -170,15 +170,15 @@ impl Store for MongoStore {
         let mut taken = Vec::new();
         for failed in failure.write_errors.iter().flatten() {
             let place = places[failed.index];
-            if is_taken(failed) {
+            if is_id_taken(failed) {
                 taken.push(place);
-            } else if code::PASSES.contains(&failed.code) {
+            } else if code::SERVER_FAULTS.contains(&failed.code) {
                 return Err(store_error(error));
             } else {
                 puts[place] = refused_by(failed.code);
             }
         }
-        let there = self.taken(taken.iter().map(|&place| data[place].id)).await?;
+        let there = self.read_taken(taken.iter().map(|&place| data[place].id)).await?;
         for place in taken {
             puts[place] = there.get(&data[place].id).cloned().ok_or_else(|| StoreError::Unavailable {
                 message: "a document was deleted while it was put again".into(),
@@ -194,9 +194,9 @@ impl Store for MongoStore {
     }
 
     async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {
-        let before = match self.entomb(id).await {
-            // Another put or retracted it at the same moment; now it is there to be replaced.
-            Err(error) if is_duplicate(&error) => self.entomb(id).await,
+        let before = match self.replace_with_tombstone(id).await {
+            // Another call put or retracted it at the same moment; now it is there to be replaced.
+            Err(error) if is_duplicate(&error) => self.replace_with_tombstone(id).await,
             other => other,
         };
         Ok(match before.map_err(store_error)?.and_then(|document| self.reader.read(&document)) {
@@ -207,10 +207,10 @@ impl Store for MongoStore {
     }
 
     async fn position(&self) -> Result<Position, StoreError> {
-        let committed = self.read_nothing(doc! { "level": "majority" }).await?;
-        // The commit point may be ahead of what majority reads see, by writes still under way beside it. A scan that
-        // began in between would miss those, and following from here on as well; this waits until reads see them.
-        self.read_nothing(doc! { "level": "majority", "afterClusterTime": committed }).await?;
+        let committed = self.operation_time(doc! { "level": "majority" }).await?;
+        // The commit point may be ahead of what majority reads see, by writes that are still under way. A scan that began
+        // in between would miss those, and so would following from here on. This waits until reads see them.
+        self.operation_time(doc! { "level": "majority", "afterClusterTime": committed }).await?;
         Ok(position(committed))
     }
 
@@ -229,20 +229,20 @@ impl Store for MongoStore {
             .watch()
             .start_at_operation_time(cluster_time(from))
             .full_document(FullDocumentType::UpdateLookup)
-            .max_await_time(FOLLOW_WAIT)
+            .max_await_time(FOLLOW_MAX_WAIT)
             .batch_size(FOLLOW_BATCH)
             .await
             .map_err(store_error)?;
         Ok(Box::new(MongoChanges {
-            next: advance(stream.with_type()),
-            asked: true,
+            step: advance(stream.with_type()),
+            begun_before: true,
             position: from,
             reader: self.reader.clone(),
         }))
     }
 
     /// Counts every document, by the index on `_id` so that none is read. The server's own figure would cost nothing
-    /// but is wrong after a crash. Documents of a foreign shape are counted as live: to know them is to read all.
+    /// but is wrong after a crash. Documents of a foreign shape are counted as live, since finding them would mean reading all.
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
         let all =
             self.entropy.count_documents(doc! {}).hint(Hint::Keys(doc! { "_id": 1 })).await.map_err(store_error)?;
@@ -254,7 +254,8 @@ impl Store for MongoStore {
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
         let replica = doc! { "_id": replica };
         match position {
-            // The bits of a position are kept, so the number turns negative in 2038; it is never compared there.
+            // MongoDB has no unsigned integers. The bits are kept, so from 2038 on the number is negative in the database,
+            // where it is never compared.
             Some(Position(position)) => {
                 let seen = doc! { "$set": { "position": position.cast_signed(), "seen_at": "$$NOW" } };
                 self.replicas.update_one(replica, vec![seen]).upsert(true).await.map(drop)
@@ -273,7 +274,7 @@ impl Store for MongoStore {
     }
 }
 
-/// The server's own words are left out: they may quote the document.
+/// The server's text is left out, since it may quote the document.
 fn refused_by(code: i32) -> Put {
     Put::Refused(format!("MongoDB refuses the document (error {code})"))
 }
@@ -286,7 +287,7 @@ struct Replica {
     position: i64,
 }
 
-/// Reads documents, and says once that some cannot be read.
+/// Reads documents, and warns once when some cannot be read.
 #[derive(Clone)]
 struct Reader {
     process: fn(&str) -> Vec<String>,
@@ -300,7 +301,7 @@ impl Reader {
             tracing::warn!(
                 collection = ENTROPY,
                 document.id = ?document.get("_id").ok().flatten(),
-                "a document is no datum and is passed over, as will be others like it"
+                "a document is not a datum and is skipped; further ones are skipped without a warning"
             );
         }
         record
@@ -318,7 +319,7 @@ impl Reader {
     }
 }
 
-/// What the change stream says of one change; the fields that we use.
+/// An event of the change stream; the fields that are used.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
@@ -328,7 +329,7 @@ struct Event {
     full_document: Option<RawDocumentBuf>,
 }
 
-/// A step of a change stream: the stream again, and its next event, if it had one.
+/// One step of a change stream: gives the stream back, and its next event if there is one.
 type Advance = BoxFuture<'static, (ChangeStream<Event>, Result<Option<Event>, Error>)>;
 
 fn advance(mut stream: ChangeStream<Event>) -> Advance {
@@ -344,9 +345,10 @@ fn advance(mut stream: ChangeStream<Event>) -> Advance {
 /// The step under way is kept here, so that dropping the future of [`Changes::next`] stops nothing in the middle: the
 /// driver's futures must be run to their end, or the stream may skip events.
 struct MongoChanges {
-    next: Advance,
-    /// Whether the server was asked already; if so, that it had nothing new says nothing of now.
-    asked: bool,
+    step: Advance,
+    /// Whether the step under way was begun before the present call of [`Changes::next`]. If so, that it finds nothing new
+    /// does not mean that nothing was written before the call.
+    begun_before: bool,
     position: Position,
     reader: Reader,
 }
@@ -357,17 +359,17 @@ impl MongoChanges {
         &mut self,
         (stream, event): (ChangeStream<Event>, Result<Option<Event>, Error>),
     ) -> Result<Option<Option<Change>>, StoreError> {
-        // Only a stream without news is asked how far it has come: that copies the token.
+        // Only a stream without a new event says how far it has come, since reading its token copies it.
         let quiet = matches!(event, Ok(None)).then(|| (stream.is_alive(), stream.resume_token()));
-        self.next = advance(stream);
-        self.asked = false;
+        self.step = advance(stream);
+        self.begun_before = false;
         match (event.map_err(store_error)?, quiet) {
             (Some(event), _) => {
                 self.position = position(event.cluster_time);
                 Ok(Some(self.read(event)?))
             }
             (None, Some((true, token))) => {
-                self.position = self.position.max(token.as_ref().and_then(passed).unwrap_or_default());
+                self.position = self.position.max(token.as_ref().and_then(position_of_token).unwrap_or_default());
                 Ok(None)
             }
             (None, _) => {
@@ -376,7 +378,7 @@ impl MongoChanges {
         }
     }
 
-    /// What a follower needs of an event; nothing of a document that is no datum.
+    /// The change that an event makes; `None` for a document that is not a datum.
     fn read(&self, event: Event) -> Result<Option<Change>, StoreError> {
         match event.operation_type {
             OperationType::Insert | OperationType::Update | OperationType::Replace | OperationType::Delete => {}
@@ -398,16 +400,16 @@ impl Changes for MongoChanges {
     async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError> {
         let mut changes = Vec::new();
         while changes.len() < max {
-            let asked_now = !std::mem::replace(&mut self.asked, true);
+            let begun_now = !std::mem::replace(&mut self.begun_before, true);
             let step = if changes.is_empty() {
-                (&mut self.next).await
+                (&mut self.step).await
             } else {
-                let Some(step) = (&mut self.next).now_or_never() else { break };
+                let Some(step) = (&mut self.step).now_or_never() else { break };
                 step
             };
             match self.take(step)? {
                 Some(change) => changes.extend(change),
-                None if asked_now || !changes.is_empty() => break,
+                None if begun_now || !changes.is_empty() => break,
                 None => {}
             }
         }
@@ -415,12 +417,12 @@ impl Changes for MongoChanges {
     }
 }
 
-/// How far a change stream without news has come: the time in its resume token.
+/// How far a change stream without new events has come: the time in its resume token.
 ///
-/// A token is opaque in name, but since MongoDB 4.0 it begins with the cluster time, in hexadecimal behind the tag
-/// `82` (see `resume_token.h` of the server); the driver gives it in no other way. One that begins otherwise leaves
-/// the follower at its last change, which is never too far.
-fn passed(token: &ResumeToken) -> Option<Position> {
+/// A token is documented as opaque, but since MongoDB 4.0 it begins with the cluster time, in hexadecimal behind the tag
+/// `82` (see `resume_token.h` of the server), and the driver shows that time in no other way. A token that begins
+/// otherwise leaves the follower at its last change, which is never too far.
+fn position_of_token(token: &ResumeToken) -> Option<Position> {
     let token = serialize_to_document(token).ok()?;
     let time = token.get_str("_data").ok()?.strip_prefix("82")?.get(..16)?;
     u64::from_str_radix(time, 16).ok().map(Position)
