@@ -1,4 +1,4 @@
-//! Connecting: pools, times, and what Redis's errors mean to the port.
+//! Connecting: pools, timeouts, and what Redis's errors mean to the port.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,12 +16,21 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::queue::QueueError;
 
-/// No call takes longer than this, whatever became of Redis; one that blocks, than this and what it blocks.
+/// How long a call takes at most, whatever became of Redis. One that blocks in Redis may take as much longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Leaves time within a call to find that an old connection is dead, and to make a new one.
+
+/// How long connecting takes at most. With [`RECYCLE_TIMEOUT`] it leaves time within a call to find that an old connection
+/// is dead and to make a new one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a pooled connection may take to show that it still works.
 const RECYCLE_TIMEOUT: Duration = Duration::from_millis(500);
-/// More calls at once wait for their turn; Redis runs one at a time anyway.
+
+/// How long a Cluster's client waits at most before it tries a slot that moves once more. It is [`CALL_TIMEOUT`] that
+/// bounds all tries together.
+const CLUSTER_MAX_RETRY_WAIT_MS: u64 = 200;
+
+/// How many connections there are at most. Further calls wait for one; Redis runs one command at a time anyway.
 const MAX_CONNECTIONS: usize = 64;
 
 /// Connections to Redis, made when they are needed.
@@ -30,7 +39,7 @@ pub(super) enum Pool {
     Cluster(managed::Pool<ClusterManager>),
 }
 
-/// Connects to a Cluster with our times and our certificates, which deadpool's own manager does not know.
+/// Connects to a Cluster with our timeouts and certificates, which deadpool's own manager cannot set.
 pub(super) struct ClusterManager(ClusterClient);
 
 impl managed::Manager for ClusterManager {
@@ -41,15 +50,16 @@ impl managed::Manager for ClusterManager {
         self.0.get_async_connection().await
     }
 
-    /// Asks nothing: one node that is down would speak against all others. What a call fails on is closed by the call.
+    /// Checks nothing: a single node that is down would make the connection to all others look dead. A call that fails
+    /// closes its connection.
     async fn recycle(&self, _: &mut ClusterConnection, _: &Metrics) -> RecycleResult<RedisError> {
         Ok(())
     }
 }
 
 impl Pool {
-    /// Reads the URLs; connects to nothing. `ca` is what signed the servers' certificates (PEM), where the system does not
-    /// know it.
+    /// Reads the URLs; connects to nothing. `ca` holds the authorities that sign the servers' certificates (PEM), where the
+    /// system does not trust them.
     pub(super) fn new(urls: &[SecretString], ca: Option<&[u8]>) -> Result<Self, QueueError> {
         let mut nodes = Vec::with_capacity(urls.len());
         for (i, url) in urls.iter().enumerate() {
@@ -71,7 +81,7 @@ impl Pool {
                     "a CA file is given for Redis, but not every URL begins with rediss://".to_owned(),
                 ));
             }
-            // Without this, a file of something else would mean that nobody is trusted, and nobody would say why.
+            // A file without certificates would mean that no server is trusted, and no error would say why.
             Some(pem) if !String::from_utf8_lossy(pem).contains("-----BEGIN CERTIFICATE-----") => {
                 return Err(unreadable_ca());
             }
@@ -81,58 +91,62 @@ impl Pool {
             timeouts: Timeouts { wait: None, create: None, recycle: Some(RECYCLE_TIMEOUT) },
             ..PoolConfig::new(MAX_CONNECTIONS)
         };
-        let built = "a pool with timeouts is given a runtime";
+        let has_runtime = "a pool with timeouts is given a runtime";
         match <[_; 1]>::try_from(nodes) {
             Ok([node]) => {
-                let times = AsyncConnectionConfig::new()
+                let timeouts = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(CONNECT_TIMEOUT))
                     .set_response_timeout(Some(CALL_TIMEOUT));
-                let node = trusting(node, certificates)?;
-                let manager = deadpool_redis::Manager::new_with_config(node, times).map_err(unusable)?;
+                let node = with_certificates(node, certificates)?;
+                let manager = deadpool_redis::Manager::new_with_config(node, timeouts).map_err(unusable)?;
                 let pool = deadpool_redis::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
-                Ok(Self::Single(pool.expect(built)))
+                Ok(Self::Single(pool.expect(has_runtime)))
             }
             Err(nodes) if nodes.is_empty() => Err(QueueError::Misconfigured("no Redis URL is given".to_owned())),
             Err(nodes) => {
-                // The client tries again by itself while a slot moves; how long, the call's own time says.
                 let mut client = ClusterClientBuilder::new(nodes)
                     .connection_timeout(CONNECT_TIMEOUT)
                     .response_timeout(CALL_TIMEOUT)
-                    .max_retry_wait(200);
+                    .max_retry_wait(CLUSTER_MAX_RETRY_WAIT_MS);
                 if let Some(certificates) = certificates {
                     client = client.certs(certificates);
                 }
                 let manager = ClusterManager(client.build().map_err(unusable)?);
                 let pool = managed::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
-                Ok(Self::Cluster(pool.expect(built)))
+                Ok(Self::Cluster(pool.expect(has_runtime)))
             }
         }
     }
 
-    /// Does `work` on a connection; `what` it is goes into the error.
+    /// Does `work` on a connection, within [`CALL_TIMEOUT`] and the time that it `blocks` in Redis. `what` it does goes into
+    /// the error.
     ///
-    /// A connection on which it failed, ran out of time or was dropped half-way is closed, not used again: an answer could
-    /// still be due on it, or its Redis may have become a replica.
+    /// A connection on which it failed, ran out of time or was dropped half-way is closed and not used again: a reply could
+    /// still be on its way, or its Redis may have become a replica.
+    ///
+    /// # Errors
+    /// [`QueueError::OutcomeUnknown`] when there was a connection and no reply of Redis's own came back.
     pub(super) async fn call<T>(
         &self,
         what: &str,
         blocks: Duration,
         work: impl AsyncFnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, QueueError> {
-        let asked = AtomicBool::new(false);
+        let connected = AtomicBool::new(false);
         let call = async {
             let mut connection = self.get().await?;
-            asked.store(true, Ordering::Relaxed);
-            let answer = work(&mut connection).await?;
-            connection.fit = true;
-            Ok::<T, RedisError>(answer)
+            connected.store(true, Ordering::Relaxed);
+            let reply = work(&mut connection).await?;
+            connection.reusable = true;
+            Ok::<T, RedisError>(reply)
         };
-        let (error, answered) = match tokio::time::timeout(CALL_TIMEOUT + blocks, call).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            // An error with a code is Redis's own word. In a Cluster it may be about the last of several tries.
+        let (error, replied) = match tokio::time::timeout(CALL_TIMEOUT + blocks, call).await {
+            Ok(Ok(reply)) => return Ok(reply),
+            // An error with a code is Redis's own reply. In a Cluster it may be the reply to the last of several tries, of
+            // which an earlier one may have done the work.
             Ok(Err(error)) => {
-                let answered = error.code().is_some() && matches!(self, Self::Single(_));
-                (to_queue_error(what, error), answered)
+                let replied = error.code().is_some() && matches!(self, Self::Single(_));
+                (to_queue_error(what, error), replied)
             }
             Err(_) => {
                 let message = format!("Redis did not {what} within {} s", (CALL_TIMEOUT + blocks).as_secs());
@@ -140,7 +154,7 @@ impl Pool {
             }
         };
         Err(match error {
-            QueueError::Unavailable { message, source } if asked.load(Ordering::Relaxed) && !answered => {
+            QueueError::Unavailable { message, source } if connected.load(Ordering::Relaxed) && !replied => {
                 QueueError::OutcomeUnknown { message, source }
             }
             error => error,
@@ -158,7 +172,7 @@ impl Pool {
             Self::Single(pool) => Pooled::Single(pool.get().await.map_err(cause)?),
             Self::Cluster(pool) => Pooled::Cluster(pool.get().await.map_err(cause)?),
         };
-        Ok(Connection { pooled: Some(pooled), fit: false })
+        Ok(Connection { pooled: Some(pooled), reusable: false })
     }
 }
 
@@ -167,8 +181,11 @@ enum Pooled {
     Cluster(managed::Object<ClusterManager>),
 }
 
-/// A node that is reached with these certificates.
-fn trusting(node: ConnectionInfo, certificates: Option<TlsCertificates>) -> Result<ConnectionInfo, QueueError> {
+/// The node, connected to with these certificates.
+fn with_certificates(
+    node: ConnectionInfo,
+    certificates: Option<TlsCertificates>,
+) -> Result<ConnectionInfo, QueueError> {
     let Some(certificates) = certificates else { return Ok(node) };
     let client = Client::build_with_tls(node, certificates).map_err(|_| unreadable_ca())?;
     Ok(client.get_connection_info().clone())
@@ -178,17 +195,17 @@ fn unreadable_ca() -> QueueError {
     QueueError::Misconfigured("the CA file for Redis holds no certificate in PEM that can be read".to_owned())
 }
 
-/// A connection that goes back to its pool only when it is fit for it.
+/// A connection that goes back to its pool only when a call on it has succeeded.
 pub(super) struct Connection {
     pooled: Option<Pooled>,
-    fit: bool,
+    reusable: bool,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         match self.pooled.take() {
-            Some(Pooled::Single(connection)) if !self.fit => drop(deadpool_redis::Connection::take(connection)),
-            Some(Pooled::Cluster(connection)) if !self.fit => drop(managed::Object::take(connection)),
+            Some(Pooled::Single(connection)) if !self.reusable => drop(deadpool_redis::Connection::take(connection)),
+            Some(Pooled::Cluster(connection)) if !self.reusable => drop(managed::Object::take(connection)),
             _ => {}
         }
     }
@@ -196,14 +213,14 @@ impl Drop for Connection {
 
 impl Connection {
     fn as_dyn(&self) -> &dyn ConnectionLike {
-        match self.pooled.as_ref().expect("it is there until it is dropped") {
+        match self.pooled.as_ref().expect("it is taken only when it is dropped") {
             Pooled::Single(connection) => connection,
             Pooled::Cluster(connection) => &**connection,
         }
     }
 
     fn as_dyn_mut(&mut self) -> &mut (dyn ConnectionLike + Send) {
-        match self.pooled.as_mut().expect("it is there until it is dropped") {
+        match self.pooled.as_mut().expect("it is taken only when it is dropped") {
             Pooled::Single(connection) => connection,
             Pooled::Cluster(connection) => &mut **connection,
         }
@@ -229,14 +246,14 @@ impl ConnectionLike for Connection {
     }
 }
 
-/// Whether the consumer group is gone: Redis came back empty, or someone deleted it.
+/// Whether the consumer group is missing: Redis came back empty, or someone deleted it.
 ///
-/// The words are looked for, since Redis 6.2 wraps what goes wrong in a script into an error of its own.
+/// It is looked for in the error's text, since Redis 6.2 wraps an error inside a script into one with another code.
 pub(super) fn is_group_missing(error: &RedisError) -> bool {
     error.to_string().contains("NOGROUP")
 }
 
-/// Whether the script has to be sent first, as to a Redis that was started anew.
+/// Whether Redis does not know the script yet, as after it was restarted.
 pub(super) fn is_script_missing(error: &RedisError) -> bool {
     error.code() == Some("NOSCRIPT")
 }
@@ -248,7 +265,7 @@ fn to_queue_error(what: &str, error: RedisError) -> QueueError {
             "Redis does not let us {what}: the user or the password is wrong, or the user lacks a permission"
         ));
     }
-    // The library's words stay in the source; of them, only Redis's error code or the kind goes into the message.
+    // Only Redis's code, or the library's category, goes into the message; the library's text stays in the source.
     let kind = error.code().unwrap_or_else(|| error.category()).to_owned();
     QueueError::Unavailable { message: format!("Redis did not {what} ({kind})"), source: Some(Box::new(error)) }
 }

@@ -2,14 +2,14 @@
 //!
 //! | key | type | what | lifetime |
 //! | --- | --- | --- | --- |
-//! | `{ns}:{p}:stream` | stream | the unfinished jobs; its one group is `workers` | while there is work; the empty key stays |
+//! | `{ns}:{p}:stream` | stream | the unfinished jobs; its one group is `workers` | an entry, as long as its job is unfinished; the empty key stays |
 //! | `{ns}:{p}:jobs` | hash | an unfinished job's id: `q` (on the stream), `r` (the same, and retracted) or `d` (dead), then its entry there | a field, as long as the job is unfinished |
-//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes` of the unfinished; `drained` and `drained_bytes`, what has left the stream | for good |
+//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes`, the text of unfinished jobs; `drained` and `drained_bytes`, the jobs that have left the stream and their text | for good |
 //! | `{ns}:{p}:dead` | stream | the dead letters | until retried or retracted |
-//! | `{ns}:{p}:wakeup` | list | at most one element, which wakes one consumer that waits | until the next consumer waits |
-//! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for | 24 hours |
-//! | `{ns}:{p}:accepted:<id>` | string | what was answered to a call whose first job this is, should the call come again | 30 seconds |
-//! | `{ns}:{p}:retracted:<id>` | string | that a retraction is in the ledger, should the call come again | 24 hours |
+//! | `{ns}:{p}:wakeup` | list | at most one element, the wakeup of one consumer that waits | until the next consumer waits |
+//! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for; a space after it when another call has reported the id as accepted | 24 hours |
+//! | `{ns}:{p}:accepted:<id>` | string | the reply to the accepting call whose first job this is, should the call come again | 30 seconds |
+//! | `{ns}:{p}:retracted:<id>` | string | set when a retraction is in the ledger, should the call come again | 24 hours |
 //!
 //! `{ns}` is the namespace. The partition's number `p` stands in literal braces, so that in a Redis Cluster all keys of
 //! a partition lie in one slot, and a script can change them together.
@@ -21,7 +21,7 @@
 use crate::datum::DatumId;
 use crate::queue::IdempotencyKey;
 
-/// The one consumer group.
+/// The name of the one consumer group.
 pub(super) const GROUP: &str = "workers";
 
 /// The keys of one partition.

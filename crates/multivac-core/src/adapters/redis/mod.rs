@@ -3,22 +3,25 @@
 //! A [`RedisQueue`] keeps its jobs in Redis streams (Redis 6.2 or newer, Valkey; a single node or a Redis Cluster; TLS with
 //! `rediss://`, an ACL user or a password in the URL). How each promise of the [port](crate::queue) is kept:
 //!
-//! - **Durable**: by Redis, if it writes an append-only file and does not evict; [`prepare`](crate::queue::Queue::prepare)
-//!   warns where it does not. Where more is asked, WAITAOF behind each accepting script waits for the disk; what does not
-//!   reach it in time is taken off again (`lua/rollback.lua`).
+//! - **Durable**: by Redis, if it writes an append-only file and does not evict keys;
+//!   [`prepare`](crate::queue::QueueAdmin::prepare) warns of settings under which it would lose jobs. Where more is asked,
+//!   WAITAOF behind each accepting script waits for the disk, and a job that does not reach it in time is rolled back
+//!   (`durability.rs`).
 //! - **At least once**: a stream with one consumer group. An entry stays with its consumer until it is acknowledged, and is
-//!   claimed by another when its lease has run out. The name of a consumer is new for each [`RedisQueue`].
-//! - **Counted once**: each change is one script (`lua/`), which Redis runs alone. What counts is who acknowledges an entry
-//!   first.
+//!   claimed by another when its lease has run out. The name of a consumer is new for each
+//!   [`RedisQueue`].
+//! - **Counted once**: each change is one script (`lua/`), which Redis runs with nothing else in between. The script that
+//!   acknowledges an entry first changes the ledger.
 //!
 //! A finished job is deleted from the stream, so memory is bounded by what is unfinished. A waiting consumer blocks on a
-//! list, the wakeup key, and not on the stream: a blocked read that is cut off can take a job with it, a lost wakeup costs a second
-//! at most. When Redis comes back empty, or another node takes over, the group is made again where a command finds none.
+//! list, the wakeup key, and not on the stream: a blocked read of the stream whose connection breaks can lease a job to
+//! nobody, while a lost wakeup costs a second at most. When Redis comes back empty, or another node takes over, the group is
+//! made again by the first call that finds none.
 //!
-//! With more than one partition each has its own set of keys (`keys.rs`), and a job stays in its partition. That spreads the work
-//! over the nodes of a Cluster; the order of jobs is kept within a partition only.
+//! With more than one partition each has its own set of keys (`keys.rs`), and a job stays in its partition. That spreads the
+//! work over the nodes of a Cluster; the order of jobs is kept within a partition only.
 //!
-//! `docs/redis.md` is for who sets Redis up: its settings, a user's rights, TLS, a Cluster.
+//! `docs/redis.md` says how to set Redis up: its settings, an ACL user's rights, TLS, a Cluster.
 
 mod connection;
 mod durability;
@@ -33,12 +36,12 @@ use secrecy::SecretString;
 
 pub use queue::RedisQueue;
 
-/// Which Redis, and what of it.
+/// Where Redis is, and which of its keys are ours.
 #[derive(Clone)]
 pub struct RedisSettings {
     /// One URL, or those of several nodes of a Redis Cluster. They may hold passwords.
     pub urls: Vec<SecretString>,
-    /// What signed the servers' certificates (PEM); `None`: what the system trusts.
+    /// The authorities that sign the servers' certificates (PEM); `None`: those that the system trusts.
     pub ca: Option<Vec<u8>>,
     /// The prefix of every key.
     pub namespace: String,

@@ -1,20 +1,21 @@
--- Puts jobs on the stream, in their order; a job or an idempotency key that is there already adds nothing.
+-- Puts jobs on the stream, in their order. A job that is there already, and one whose idempotency key is, adds nothing.
 --
--- KEYS after the partition's: where the answer is remembered; the idempotency keys.
--- ARGV: unfinished jobs at most, bytes of their text at most, the keys' lifetime in seconds, how long to remember the
--- answer in seconds; then of each job: id, received at, text, trace or '', and the place of its idempotency key among
+-- KEYS after the partition's: where the reply is kept; the idempotency keys.
+-- ARGV: unfinished jobs at most, bytes of their text at most, the idempotency keys' lifetime in seconds, how long to keep
+-- the reply in seconds; then of each job: id, received at, text, trace or '', and the place of its idempotency key among
 -- them, or 0.
 -- Returns for each job '+' (accepted), '-' (full), or the id that its idempotency key stands for.
 local limit, limit_bytes, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local held, accepted, results = redis.call('XLEN', stream), 0, {}
+local queued, accepted, results = redis.call('XLEN', stream), 0, {}
 -- An empty stream holds no bytes, whatever was counted: someone may have deleted entries by hand.
-local bytes = held > 0 and tonumber(redis.call('HGET', ledger, 'bytes') or 0) or 0
+local bytes = queued > 0 and tonumber(redis.call('HGET', ledger, 'bytes') or 0) or 0
 
--- The call is made again because its first answer was lost; its jobs may be finished, and forgotten, by now.
-local before = redis.call('GET', KEYS[6])
-if before then
-  for result in before:gmatch('%S+') do results[#results + 1] = result end
-  -- A write, if a small one: whoever waits for it to be durable waits for what was written before as well.
+-- The same call again, whose first reply was lost. Its jobs may be finished by now, so only the kept reply tells of them.
+local kept = redis.call('GET', KEYS[6])
+if kept then
+  for result in kept:gmatch('%S+') do results[#results + 1] = result end
+  -- A WAITAOF behind this script waits up to the last write of its own connection. This small write makes it wait for
+  -- the jobs of the first call too.
   redis.call('EXPIRE', KEYS[6], ARGV[4])
   return results
 end
@@ -27,12 +28,13 @@ for i = 5, #ARGV, 5 do
   local result = '+'
   if first then
     result = first:match('%S+')
-    -- A write, as above; and a mark that somebody was told of the id, so that it is not rolled_back.
+    -- Written for WAITAOF, as above. The space says that another call has reported this id as accepted, so that
+    -- rollback.lua keeps the job.
     redis.call('SET', idempotency_key, result .. ' ', 'EX', lifetime)
   elseif redis.call('HEXISTS', jobs, id) == 1 then
-    -- It is on the stream since a call of another shape. A write, as above.
+    -- It is on the stream since a call with other jobs. Written for WAITAOF, as above.
     redis.call('HSET', jobs, id, redis.call('HGET', jobs, id))
-  elseif held >= limit or bytes + #data > limit_bytes then
+  elseif queued >= limit or bytes + #data > limit_bytes then
     result = '-'
   else
     local fields = { 'id', id, 'at', at, 'attempts', '0', 'data', data }
@@ -41,7 +43,7 @@ for i = 5, #ARGV, 5 do
     end
     redis.call('HSET', jobs, id, 'q' .. redis.call('XADD', stream, '*', unpack(fields)))
     if idempotency_key then redis.call('SET', idempotency_key, id, 'EX', lifetime) end
-    held, bytes, accepted = held + 1, bytes + #data, accepted + 1
+    queued, bytes, accepted = queued + 1, bytes + #data, accepted + 1
   end
   results[#results + 1] = result
 end

@@ -2,8 +2,8 @@
 --
 -- ARGV: group, consumer; then of each lease: entry, delivery.
 for i = 3, #ARGV, 2 do
-  if holds(ARGV[1], ARGV[2], ARGV[i], ARGV[i + 1]) then
-    -- JUSTID: this is no further delivery.
+  if holds_lease(ARGV[1], ARGV[2], ARGV[i], ARGV[i + 1]) then
+    -- JUSTID, so that this does not count as a delivery.
     redis.call('XCLAIM', stream, ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
   end
 end

@@ -1,4 +1,5 @@
--- Gives up an attempt: buries the job after its last, or else lets its lease run out in good time.
+-- Ends an attempt that failed: moves the job to the dead letters after its last, and otherwise lets its lease run out when
+-- the next attempt is due.
 --
 -- ARGV: group, consumer, entry, delivery, id, attempt, 1 if it was the last, error,
 -- how long (ms) the entry counts as idle already, now in ms.
@@ -6,29 +7,30 @@
 local group, consumer, entry, delivery, id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local attempt, last, error, idle, now = ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9], ARGV[10]
 
--- Moves the entry to the dead letters. A job that was retracted is done with instead: nobody wants its text.
+-- A job that was retracted is finished instead: its text is not to be kept.
 local function dead_letter(fields)
-  forget(group, entry)
-  drained(1, #fields[DATA])
-  if noted(id) == 'r' then
+  remove_entry(group, entry)
+  count_drained(1, #fields[DATA])
+  if find_job(id) == 'r' then
     redis.call('HDEL', jobs, id)
     redis.call('HINCRBY', ledger, 'retracted', 1)
     return
   end
   fields[ATTEMPTS] = attempt
   for _, more in ipairs({ 'error', error, 'died_at', now }) do fields[#fields + 1] = more end
-  local letter = redis.call('XADD', dead, '*', unpack(fields))
-  redis.call('HSET', jobs, id, 'd' .. letter)
+  local dead_entry = redis.call('XADD', dead, '*', unpack(fields))
+  redis.call('HSET', jobs, id, 'd' .. dead_entry)
 end
 
-if not holds(group, consumer, entry, delivery) then
-  -- Another has it by now, or this very call was made before.
-  return noted(id) == 'd' and 1 or 0
+if not holds_lease(group, consumer, entry, delivery) then
+  -- Another consumer has it by now, or this very call was made before.
+  return find_job(id) == 'd' and 1 or 0
 end
 if last then
   dead_letter(fields_of(stream, entry))
   return 1
 end
--- To nobody: whoever extends the leases of the batch that it came with is not to put it off.
+-- The entry passes to a consumer that no process uses, so that extending the other leases of its batch leaves it alone.
+-- Its name is stored in Redis and stays as it is, so that an old and a new version of the program share that consumer.
 redis.call('XCLAIM', stream, group, 'nobody', 0, entry, 'IDLE', idle, 'JUSTID')
 return 0

@@ -1,7 +1,7 @@
 -- Where an unfinished job stands.
 --
 -- ARGV: group, id. Returns 'queued', 'processing', 'dead', or nothing.
-local mark, entry = noted(ARGV[2])
+local mark, entry = find_job(ARGV[2])
 if not mark then return false end
 if mark == 'd' then return 'dead' end
 local pending = redis.call('XPENDING', stream, ARGV[1], entry, entry, 1)

@@ -1,18 +1,19 @@
--- Leases jobs to a consumer: first those whose lease ran out, or whose next attempt is due, then new ones.
+-- Leases jobs to a consumer: first those whose lease ran out or whose next attempt is due, then new ones.
 --
--- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, jobs that it has already,
--- how many jobs may come together with one that has one attempt left, with two, with three.
--- Returns whether more may be waiting, how many more may go with these, and of each job: its entry, which delivery of it
--- this is, its fields.
+-- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, how many jobs its batch holds
+-- already; then the batch limits: how many jobs may come together with one that has one attempt left, with two, and so on.
+-- Returns whether more jobs may be waiting (1 or 0), how many more may join the batch, and of each job leased: its entry,
+-- which delivery of it this is, its fields.
 local group, consumer, max, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local lease, max_attempts, held = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
+local lease, max_attempts, in_batch = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
 local leases, bytes = {}, 0
 
--- With a job that has so many attempts left, so many go at most: what ends its worker every time takes fewer and fewer
--- with it, and to the dead letters it goes alone.
-local batch_limits = { tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10]) }
+-- A job that ends its worker every time takes the rest of its batch with it, so the batch shrinks as its attempts do, and
+-- it dies alone.
+local batch_limits = {}
+for i = 8, #ARGV do batch_limits[#batch_limits + 1] = tonumber(ARGV[i]) end
 
-local function lend(entry, delivery, fields)
+local function add_lease(entry, delivery, fields)
   leases[#leases + 1] = { entry, delivery, fields }
   bytes = bytes + #(fields[DATA] or '')
 end
@@ -22,13 +23,15 @@ for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-
   local entry, deliveries = pending[1], pending[4]
   local fields = fields_of(stream, entry)
   if not fields or #fields < DATA then
-    forget(group, entry) -- someone deleted it by hand, or it is no job, and nobody can deal with it
+    -- Someone deleted it by hand, or it is no job at all and no worker could finish it.
+    remove_entry(group, entry)
   else
-    local most = batch_limits[max_attempts - (tonumber(fields[ATTEMPTS]) or 0) - deliveries] or math.huge
-    if held + #leases < most then
+    local attempts_left = max_attempts - (tonumber(fields[ATTEMPTS]) or 0) - deliveries
+    local batch_limit = batch_limits[attempts_left] or math.huge
+    if in_batch + #leases < batch_limit then
       redis.call('XCLAIM', stream, group, consumer, 0, entry)
-      lend(entry, deliveries + 1, fields)
-      max = math.min(max, most - held)
+      add_lease(entry, deliveries + 1, fields)
+      max = math.min(max, batch_limit - in_batch)
     end
   end
 end
@@ -40,7 +43,7 @@ while more and #leases < max and bytes < max_bytes do
   local step = math.min(4, max - #leases)
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', step, 'STREAMS', stream, '>')
   local entries = read and read[1][2] or {}
-  for _, entry in ipairs(entries) do lend(entry[1], 1, entry[2]) end
+  for _, entry in ipairs(entries) do add_lease(entry[1], 1, entry[2]) end
   more = #entries == step
 end
 if more then wake() end

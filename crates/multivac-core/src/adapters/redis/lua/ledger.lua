@@ -1,4 +1,4 @@
--- A partition's part of the ledger, in one snapshot.
+-- The partition's ledger, in one snapshot.
 --
--- ARGV: group.
-return count(ARGV[1])
+-- ARGV: group. Returns accepted, queued, processing, learned, retracted, dead.
+return counts_of(ARGV[1])

@@ -1,8 +1,8 @@
 -- Adds to what the ledger counts, unless it changed since it was read.
 --
 -- ARGV: group, more learned, more retracted; then what was read, as ledger.lua returned it.
--- Returns 1 when it was done.
-for i, number in ipairs(count(ARGV[1])) do
+-- Returns 1 when it was done, and 0 when the ledger has changed.
+for i, number in ipairs(counts_of(ARGV[1])) do
   if number ~= tonumber(ARGV[3 + i]) then return 0 end
 end
 redis.call('HINCRBY', ledger, 'learned', ARGV[2])

@@ -1,7 +1,8 @@
--- Removes consumers that are gone for good: every process start brings a new one. One that still has leases stays, and
--- so do its leases until others take them over; one that is alive after all is made again when it leases next.
+-- Removes consumers whose process has ended: every start of a process brings a new one. A consumer that still has leases
+-- stays until others have taken them over, since removing it would lose them. One that is alive after all is made again
+-- when it leases next.
 --
--- ARGV: group, silence in ms after which a consumer is gone.
+-- ARGV: group, how long (ms) a consumer has been idle when its process must have ended.
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do
   local is = {}
   for i = 1, #consumer, 2 do is[consumer[i]] = consumer[i + 1] end

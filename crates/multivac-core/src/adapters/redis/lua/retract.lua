@@ -1,12 +1,12 @@
--- Enters a retraction into the ledger, once for an id.
+-- Enters a retraction into the ledger, once for each id.
 --
--- KEYS after the partition's: where it is noted that this was done.
--- ARGV: id, 1 if a learned datum was retracted and no other partition knows the id, how long to remember it in seconds.
--- Returns 1 when the retraction is dealt with.
+-- KEYS after the partition's: the key that is set when this was done.
+-- ARGV: id, 1 if a learned datum was retracted and no other partition knows the id, the lifetime of that key in seconds.
+-- Returns 1 when the retraction is in the ledger, or will be when the job is completed; 0 when the id is unknown here.
 local id, was_learned, lifetime, done = ARGV[1], ARGV[2] == '1', ARGV[3], KEYS[6]
 if redis.call('EXISTS', done) == 1 then return 1 end
 
-local mark, entry = noted(id)
+local mark, entry = find_job(id)
 if mark == 'd' then
   redis.call('XDEL', dead, entry)
   redis.call('HDEL', jobs, id)

@@ -1,22 +1,25 @@
--- Takes jobs off the stream again that were accepted a moment ago and did not become durable, unless someone has them.
+-- Takes jobs off the stream that were accepted a moment ago and did not become durable, where nobody has leased them.
 --
--- It deletes entries that nobody has leased, which nothing else does: until the group has read past them, its lag in
--- XINFO is unknown.
+-- It deletes entries that were never delivered, which nothing else does: until the group has read past them, XINFO
+-- cannot tell its lag.
 --
--- KEYS after the partition's: where the answer to the call that accepted them is remembered; the idempotency keys.
+-- KEYS after the partition's: where the reply to the call that accepted them is kept; the idempotency keys.
 -- ARGV: group; then of each job: id, its position in that call, and the place of its idempotency key among them, or 0.
--- Returns for each job '-' (it never was there), '+' (it is finished), '?' (a worker has it, or it is dead, or another
--- call was told of it), or '0' (nothing is known of it here, such as after a failover).
-local results, answers = {}, {}
-for answer in (redis.call('GET', KEYS[6]) or ''):gmatch('%S+') do answers[#answers + 1] = answer end
+-- Returns for each job
+--   '-' (rolled back): it is off the stream, or was never on it;
+--   '+' (finished): a worker has stored it;
+--   '?' (kept): a worker has leased it, it is dead, or another call has reported it as accepted;
+--   '0' (unknown): neither the job nor the call is known here, as after a failover.
+local results, kept_reply = {}, {}
+for result in (redis.call('GET', KEYS[6]) or ''):gmatch('%S+') do kept_reply[#kept_reply + 1] = result end
 
 for i = 2, #ARGV, 3 do
   local id, position, place = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local mark, entry = noted(id)
+  local mark, entry = find_job(id)
   local result = '?'
   if not mark then
-    -- Withdrawn by this very call, made before, or finished.
-    result = answers[position] or '0'
+    -- It is finished (the kept reply still says '+'), or this very call was made before and wrote '-' there.
+    result = kept_reply[position] or '0'
   elseif mark == 'q' and not redis.call('XPENDING', stream, ARGV[1], entry, entry, 1)[1]
     and (place == 0 or redis.call('GET', KEYS[6 + place]) == id) then
     local fields = fields_of(stream, entry)
@@ -25,11 +28,11 @@ for i = 2, #ARGV, 3 do
     redis.call('HINCRBY', ledger, 'accepted', -1)
     redis.call('HINCRBY', ledger, 'bytes', -#fields[DATA])
     if place > 0 then redis.call('DEL', KEYS[6 + place]) end
-    -- Should the accepting call come again, it is refused.
-    if answers[position] then answers[position] = '-' end
+    -- Should the accepting call come again, the job is refused.
+    if kept_reply[position] then kept_reply[position] = '-' end
     result = '-'
   end
   results[#results + 1] = result
 end
-if #answers > 0 then redis.call('SET', KEYS[6], table.concat(answers, ' '), 'KEEPTTL') end
+if #kept_reply > 0 then redis.call('SET', KEYS[6], table.concat(kept_reply, ' '), 'KEEPTTL') end
 return results

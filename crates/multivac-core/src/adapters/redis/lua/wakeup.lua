@@ -1,2 +1,2 @@
--- Wakes one consumer.
+-- Wakes a consumer that waits on this partition's wakeup key.
 wake()
