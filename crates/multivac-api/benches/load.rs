@@ -7,37 +7,24 @@
 //! then the latencies in milliseconds (median, 99th percentile, longest) and how many replies were not 200.
 //! The status is 1 when any was not, or when what was waited for did not come.
 //!
-//! The client shares the machine with what it measures, so it is lean: one thread, and HTTP/1.1 written by hand
-//! on tokio's sockets. It knows just the framing that a server may choose: `Content-Length` and chunks.
+//! The client shares the machine with what it measures, so it is lean: one thread, and HTTP/1.1 written by hand.
 #![allow(clippy::print_stdout)] // The rows are its output.
 
-use std::{
-    fmt::Write as _,
-    io,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant, SystemTime},
-};
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Parser, Subcommand};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    task::JoinSet,
-    time::{sleep, timeout},
-};
-
-/// How long a server may take to become ready, and one reply to come.
-const PATIENCE: Duration = Duration::from_secs(60);
+use multivac_testkit::TEST_TIMEOUT;
+use multivac_testkit::http::{Connection, Reply, ask, feed, feed_form, get, read_reply};
+use multivac_testkit::text::{new_word, question, sentence};
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 #[derive(Parser)]
 struct Args {
@@ -100,7 +87,7 @@ async fn run(args: Args) -> io::Result<Measured> {
     let seed = args.seed;
     match args.mode {
         Mode::Feed { count } => {
-            let request = move |i| form(&sentence(seed, i));
+            let request = move |i| feed_form(&sentence(seed, i));
             every("feed /multivac/data: accepted", &args, count, None, request).await
         }
         Mode::Bulk { count } => bulk(&args.target, seed, count).await,
@@ -115,13 +102,14 @@ async fn run(args: Args) -> io::Result<Measured> {
         }
         Mode::FeedFrom { ref file, count, rate } => {
             let lines = lines(file)?;
-            every("feed a file's data", &args, count, Some(rate), move |i| json(&lines[i % lines.len()])).await
+            every("feed a file's data", &args, count, Some(rate), move |i| {
+                feed("application/json", &lines[i % lines.len()])
+            })
+            .await
         }
         Mode::Latency { rounds } => latency(&args, rounds).await,
     }
 }
-
-// --- what is measured ---------------------------------------------------------------------------------------
 
 /// What one mode found, and the row of the table that says it.
 struct Measured {
@@ -157,7 +145,7 @@ async fn every(
     args: &Args,
     count: usize,
     rate: Option<u32>,
-    request: impl Fn(usize) -> Vec<u8> + Copy + Send + 'static,
+    request: impl Fn(usize) -> String + Copy + Send + 'static,
 ) -> io::Result<Measured> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = JoinSet::new();
@@ -177,7 +165,7 @@ async fn every(
                     tokio::time::sleep_until((started + Duration::from_secs(1) * i as u32 / rate).into()).await;
                 }
                 let sent = Instant::now();
-                let reply = connection.send(&request).await?;
+                let reply = connection.exchange(&request).await?;
                 latencies.push(sent.elapsed());
                 if reply.status != 200 {
                     if not_200 == 0 {
@@ -220,7 +208,7 @@ async fn bulk(target: &str, seed: u64, count: usize) -> io::Result<Measured> {
         writer.write_all(b"0\r\n\r\n").await
     };
     // Reading at the same time: a server may begin its reply before the last line, or refuse in the middle.
-    let read = async { timeout(PATIENCE, reply(&mut reader)).await.map_err(io::Error::from)? };
+    let read = async { timeout(TEST_TIMEOUT, read_reply(&mut reader)).await.map_err(io::Error::from)? };
     let (written, reply) = tokio::join!(write, read);
     let took = started.elapsed();
     let reply = reply?;
@@ -241,7 +229,7 @@ async fn learned(args: &Args, count: usize) -> io::Result<Measured> {
     let started = Instant::now();
     let mut first = None;
     loop {
-        let reply = connection.send(&get("/multivac/stats")).await?;
+        let reply = connection.exchange(get("/multivac/stats")).await?;
         if reply.status != 200 {
             return Err(unexpected("stats", &reply));
         }
@@ -282,15 +270,15 @@ async fn latency(args: &Args, rounds: usize) -> io::Result<Measured> {
     let started = Instant::now();
     for round in 0..rounds {
         let word = new_word(run, round);
-        let datum = form(&format!("The beacon {word} stands on the northern cliff above the harbour."));
+        let datum = feed_form(&format!("The beacon {word} stands on the northern cliff above the harbour."));
         let question = ask(&format!("Where does the beacon {word} stand?"));
         let sent = Instant::now();
-        let reply = connection.send(&datum).await?;
+        let reply = connection.exchange(&datum).await?;
         if reply.status != 200 {
             return Err(unexpected("latency", &reply));
         }
         loop {
-            let reply = connection.send(&question).await?;
+            let reply = connection.exchange(&question).await?;
             if reply.status != 200 {
                 return Err(unexpected("latency", &reply));
             }
@@ -316,7 +304,7 @@ async fn ready(target: &str) -> io::Result<()> {
     let asking = async {
         loop {
             if let Ok(mut connection) = Connection::open(target).await
-                && let Ok(reply) = connection.send(&get("/readyz")).await
+                && let Ok(reply) = connection.exchange(get("/readyz")).await
                 && reply.status == 200
             {
                 return;
@@ -324,297 +312,9 @@ async fn ready(target: &str) -> io::Result<()> {
             sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(PATIENCE, asking).await.map_err(|_| io::Error::other(format!("{target} does not become ready")))
+    timeout(TEST_TIMEOUT, asking).await.map_err(|_| io::Error::other(format!("{target} does not become ready")))
 }
 
 fn unexpected(mode: &str, reply: &Reply) -> io::Error {
     io::Error::other(format!("{mode}: {} {}", reply.status, String::from_utf8_lossy(&reply.body)))
-}
-
-// --- HTTP ---------------------------------------------------------------------------------------------------
-
-fn get(target: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: multivac\r\n\r\n").into_bytes()
-}
-
-fn ask(question: &str) -> Vec<u8> {
-    let question = utf8_percent_encode(question, NON_ALPHANUMERIC);
-    format!("GET /multivac?question={question} HTTP/1.1\r\nHost: multivac\r\nAccept: application/json\r\n\r\n")
-        .into_bytes()
-}
-
-fn form(datum: &str) -> Vec<u8> {
-    let body = format!("data={}", utf8_percent_encode(datum, NON_ALPHANUMERIC));
-    format!(
-        "POST /multivac/data HTTP/1.1\r\nHost: multivac\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-fn json(datum: &str) -> Vec<u8> {
-    format!(
-        "POST /multivac/data HTTP/1.1\r\nHost: multivac\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{datum}",
-        datum.len()
-    )
-    .into_bytes()
-}
-
-/// A connection that is kept alive.
-struct Connection {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
-}
-
-impl Connection {
-    async fn open(target: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(target).await?;
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
-        Ok(Self { reader: BufReader::new(reader), writer })
-    }
-
-    async fn send(&mut self, request: &[u8]) -> io::Result<Reply> {
-        self.writer.write_all(request).await?;
-        timeout(PATIENCE, reply(&mut self.reader)).await?
-    }
-}
-
-struct Reply {
-    status: u16,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn json(&self) -> io::Result<Value> {
-        Ok(serde_json::from_slice(&self.body)?)
-    }
-}
-
-/// Reads one reply: the head, then a body as long as the head says, or in chunks (RFC 9112, 6 and 7.1).
-async fn reply(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Reply> {
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the reply is not HTTP/1.1");
-    let status = line(reader).await?;
-    let status = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or_else(malformed)?;
-    let status = status.parse().map_err(|_| malformed())?;
-    let (mut length, mut chunked) = (0, false);
-    loop {
-        let header = line(reader).await?;
-        if header.is_empty() {
-            break;
-        }
-        let (name, value) = header.split_once(':').ok_or_else(malformed)?;
-        if name.eq_ignore_ascii_case("content-length") {
-            length = value.trim().parse().map_err(|_| malformed())?;
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            chunked = value.trim().eq_ignore_ascii_case("chunked");
-        }
-    }
-    let mut body = Vec::new();
-    if chunked {
-        loop {
-            let size = line(reader).await?;
-            let size = usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16);
-            let size = size.map_err(|_| malformed())?;
-            append(reader, &mut body, size).await?;
-            line(reader).await?; // What ends a chunk; after the last one, the empty trailer.
-            if size == 0 {
-                break;
-            }
-        }
-    } else {
-        append(reader, &mut body, length).await?;
-    }
-    Ok(Reply { status, body })
-}
-
-/// The next line, without its end.
-async fn line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<String> {
-    let mut line = String::new();
-    if reader.read_line(&mut line).await? == 0 {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection"));
-    }
-    line.truncate(line.trim_end().len());
-    Ok(line)
-}
-
-async fn append(reader: &mut BufReader<OwnedReadHalf>, body: &mut Vec<u8>, size: usize) -> io::Result<()> {
-    let start = body.len();
-    body.resize(start + size, 0);
-    reader.read_exact(&mut body[start..]).await?;
-    Ok(())
-}
-
-// --- text ---------------------------------------------------------------------------------------------------
-
-const ADJECTIVES: [&str; 24] = [
-    "ancient",
-    "bright",
-    "careful",
-    "distant",
-    "early",
-    "faint",
-    "gentle",
-    "hidden",
-    "idle",
-    "jagged",
-    "keen",
-    "lonely",
-    "massive",
-    "narrow",
-    "orderly",
-    "patient",
-    "quiet",
-    "rapid",
-    "silent",
-    "thermal",
-    "uneven",
-    "vivid",
-    "wandering",
-    "young",
-];
-const NOUNS: [&str; 32] = [
-    "astronomer",
-    "bridge",
-    "comet",
-    "desert",
-    "engine",
-    "entropy",
-    "forest",
-    "galaxy",
-    "harbour",
-    "island",
-    "journal",
-    "kettle",
-    "lantern",
-    "machine",
-    "nebula",
-    "orchard",
-    "planet",
-    "question",
-    "river",
-    "sailor",
-    "telescope",
-    "universe",
-    "valley",
-    "window",
-    "winter",
-    "yard",
-    "archive",
-    "baker",
-    "captain",
-    "doctor",
-    "engineer",
-    "farmer",
-];
-const VERBS: [&str; 20] = [
-    "admired",
-    "built",
-    "carried",
-    "described",
-    "examined",
-    "followed",
-    "guarded",
-    "heated",
-    "imagined",
-    "joined",
-    "kept",
-    "lifted",
-    "measured",
-    "noticed",
-    "observed",
-    "painted",
-    "questioned",
-    "repaired",
-    "studied",
-    "traced",
-];
-const PLACES: [&str; 16] = [
-    "at the edge of the city",
-    "before the long winter",
-    "behind the old mill",
-    "beside the frozen lake",
-    "during the eclipse",
-    "for a hundred years",
-    "in the northern province",
-    "near the southern gate",
-    "on a clear morning",
-    "over the wide plain",
-    "since the last flood",
-    "through the narrow pass",
-    "under a pale moon",
-    "until the rain came",
-    "with great patience",
-    "without any warning",
-];
-
-/// Pseudo-random numbers that the same seed makes again: SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    /// The `i`th sequence of a seed.
-    fn new(seed: u64, i: usize) -> Self {
-        let mut mixed = Self(seed.wrapping_shl(32) ^ i as u64);
-        Self(mixed.next())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn of<'a>(&mut self, words: &[&'a str]) -> &'a str {
-        words[(self.next() % words.len() as u64) as usize]
-    }
-}
-
-/// The `i`th sentence: 60 to 120 characters.
-fn sentence(seed: u64, i: usize) -> String {
-    let mut random = Random::new(seed, i);
-    loop {
-        let r = &mut random;
-        let (subject, object) = (r.of(&NOUNS), r.of(&NOUNS));
-        let (how, which, verb) = (r.of(&ADJECTIVES), r.of(&ADJECTIVES), r.of(&VERBS));
-        let text = match r.next() % 3 {
-            0 => format!("The {how} {subject} {verb} the {which} {object} {}.", r.of(&PLACES)),
-            1 => format!(
-                "In {} the {how} {subject} {verb} every {which} {object} {}.",
-                1000 + r.next() % 1000,
-                r.of(&PLACES)
-            ),
-            _ => format!(
-                "{} the {subject} and the {how} {} {verb} a {which} {object}, {}.",
-                r.of(&["Later", "Once", "Often", "Yesterday"]),
-                r.of(&NOUNS),
-                r.of(&PLACES)
-            ),
-        };
-        if (60..=120).contains(&text.len()) {
-            return text;
-        }
-    }
-}
-
-/// The `i`th question, of the words that the sentences are made of.
-fn question(seed: u64, i: usize) -> String {
-    // Another seed than the sentences', so that the `i`th question is not about the `i`th sentence.
-    let mut random = Random::new(!seed, i);
-    let r = &mut random;
-    let (noun, how, verb) = (r.of(&NOUNS), r.of(&ADJECTIVES), r.of(&VERBS));
-    match r.next() % 3 {
-        0 => format!("Who {verb} the {how} {noun} {}?", r.of(&PLACES)),
-        1 => format!("When was the {how} {noun} {verb} by the {}?", r.of(&NOUNS)),
-        _ => format!("What {verb} the {noun}?"),
-    }
-}
-
-/// A word that is in no dictionary; there are 430 million of them, so that no two rounds meet.
-fn new_word(run: u64, round: usize) -> String {
-    const SYLLABLES: [&str; 12] = ["ba", "de", "fi", "go", "ku", "la", "mo", "ni", "po", "ru", "ta", "vo"];
-    let mut random = Random::new(run, round);
-    (0..8).map(|_| random.of(&SYLLABLES)).collect()
 }

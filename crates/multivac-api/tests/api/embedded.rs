@@ -1,18 +1,21 @@
 //! The embedded system when it is killed, started twice, and left without room on its disk.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use fastrand::Rng;
 use futures_util::future::join_all;
+use multivac_testkit::environment;
+use multivac_testkit::process::Process;
 use reqwest::Client;
 use serde_json::Value;
 
-use crate::program::{Program, Running, Seeded, inside, program};
+use crate::program::{Program, program, wrapped_program};
 
 /// Feeds one datum; its id, if it was accepted.
 async fn feed(client: &Client, base: &str, text: &str) -> Option<String> {
@@ -26,7 +29,7 @@ async fn feed(client: &Client, base: &str, text: &str) -> Option<String> {
 }
 
 /// Feeds on some connections until told to end; the ids that were accepted. Counts them as they come.
-async fn load(base: &str, round: u64, count: &AtomicU64, end: &AtomicBool) -> Vec<String> {
+async fn load(base: &str, round: u64, count: &AtomicUsize, end: &AtomicBool) -> Vec<String> {
     let client = Client::new();
     let connections = (0..8).map(|connection| {
         let client = client.clone();
@@ -40,7 +43,7 @@ async fn load(base: &str, round: u64, count: &AtomicU64, end: &AtomicBool) -> Ve
                         ids.push(id);
                         count.fetch_add(1, Ordering::Relaxed);
                     }
-                    // It is dead, or about to be: no use in asking as fast as can be.
+                    // It is dead, or about to be: asking faster would not help.
                     None => tokio::time::sleep(Duration::from_millis(1)).await,
                 }
                 n += 1;
@@ -52,33 +55,32 @@ async fn load(base: &str, round: u64, count: &AtomicU64, end: &AtomicBool) -> Ve
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_moment_it_is_killed_at_all_that_it_accepted_is_there() {
+async fn killed_at_any_moment_it_keeps_all_that_it_accepted() {
     const SEED: u64 = 4;
     const ROUNDS: u64 = 5;
     let directory = tempfile::tempdir().unwrap();
     let flags = ["--data-dir", directory.path().to_str().unwrap()];
-    let mut random = Seeded(SEED);
+    let mut rng = Rng::with_seed(SEED);
     let mut accepted = Vec::new();
     for round in 0..ROUNDS {
         // Killed while it starts and recovers what the round before has left, before it may listen.
-        let mut starting = Running(program(&[&["--listen", "127.0.0.1:0"], &flags[..]].concat()).spawn().unwrap());
-        tokio::time::sleep(Duration::from_millis(random.below(60))).await;
-        starting.0.kill().unwrap();
-        starting.0.wait().unwrap();
+        let mut starting = Process::start(&mut program(&[&["--listen", "127.0.0.1:0"], &flags[..]].concat()));
+        tokio::time::sleep(Duration::from_millis(rng.u64(..60))).await;
+        starting.kill();
 
-        let victim = Program::start(&flags);
-        let (count, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let program = Program::start(&flags);
+        let (count, end) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let loading = tokio::spawn({
-            let (base, count, end) = (victim.base.clone(), Arc::clone(&count), Arc::clone(&end));
+            let (base, count, end) = (program.base.clone(), Arc::clone(&count), Arc::clone(&end));
             async move { load(&base, round, &count, &end).await }
         });
         // The moment is a number of data rather than of milliseconds, and then a little more.
-        let until = 20 + random.below(400);
+        let until = 20 + rng.usize(..400);
         while count.load(Ordering::Relaxed) < until {
             tokio::task::yield_now().await;
         }
-        tokio::time::sleep(Duration::from_micros(random.below(3_000))).await;
-        victim.kill();
+        tokio::time::sleep(Duration::from_micros(rng.u64(..3_000))).await;
+        program.kill();
         end.store(true, Ordering::Relaxed);
         accepted.extend(loading.await.unwrap());
     }
@@ -90,10 +92,10 @@ async fn whatever_moment_it_is_killed_at_all_that_it_accepted_is_there() {
             stats["queued"] == 0 && stats["processing"] == 0 && stats["accepted"].is_u64()
         })
         .await;
-    let unheard = stats["accepted"].as_u64().unwrap() - accepted.len() as u64;
+    let unconfirmed = stats["accepted"].as_u64().unwrap() - accepted.len() as u64;
     assert_eq!(stats["accepted"], stats["learned"], "{stats}");
     // Eight connections, so at most eight data a round whose 200 was lost on the way.
-    assert!(unheard <= 8 * ROUNDS, "{unheard} data that nobody was told of");
+    assert!(unconfirmed <= 8 * ROUNDS, "{unconfirmed} data whose 200 was lost");
     assert_eq!(accepted.iter().collect::<std::collections::HashSet<_>>().len(), accepted.len(), "each id once");
     for ids in accepted.chunks(64) {
         let (program, client) = (&program, &client);
@@ -102,20 +104,20 @@ async fn whatever_moment_it_is_killed_at_all_that_it_accepted_is_there() {
         }))
         .await;
     }
-    eprintln!("seed {SEED}: {} accepted in {ROUNDS} rounds, {unheard} more whose 200 was lost", accepted.len());
+    eprintln!("seed {SEED}: {} accepted in {ROUNDS} rounds, {unconfirmed} more whose 200 was lost", accepted.len());
 }
 
 #[tokio::test]
-async fn a_second_process_on_the_same_directory_is_refused_and_told_who_has_it() {
+async fn a_second_process_on_the_same_directory_is_refused_with_the_number_of_the_first() {
     let directory = tempfile::tempdir().unwrap();
     let flags = ["--listen", "127.0.0.1:0", "--data-dir", directory.path().to_str().unwrap()];
     let first = Program::start(&flags[2..]);
     let second = program(&flags).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
-    let said = String::from_utf8(second.stderr).unwrap();
-    let expected = format!("{} is in use by process {}; stop that one", directory.path().display(), first.pid());
-    assert!(said.contains(&expected), "{said}");
-    // The first is not disturbed, and what ends, even killed, leaves the directory to the next.
+    let message = String::from_utf8(second.stderr).unwrap();
+    let expected = format!("{} is in use by process {}; stop that one", directory.path().display(), first.process.id());
+    assert!(message.contains(&expected), "{message}");
+    // The first goes on undisturbed. When a process ends, even by SIGKILL, the next can use the directory.
     assert!(feed(&Client::new(), &first.base, "still here").await.is_some());
     first.kill();
     Program::start(&flags[2..]);
@@ -130,7 +132,7 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None`, aloud, where it may not be made; never in CI.
+    /// Where it may not be mounted, the test is skipped.
     fn new(size: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mount = format!("mount -t tmpfs -o size={size} none \"$0\" && echo mounted && exec cat >/dev/null");
@@ -148,8 +150,7 @@ impl SmallDisk {
         if said.trim() == "mounted" {
             return Some(disk);
         }
-        assert!(std::env::var_os("CI").is_none(), "in CI the test runs as root");
-        let _ = std::io::stderr().write_all(b"SKIPPED: no file system can be mounted here; run the tests as root\n");
+        environment::skip("no file system can be mounted here; run the tests as root");
         None
     }
 
@@ -171,16 +172,22 @@ impl SmallDisk {
         while filler.write_all(&[0; 64]).is_ok() {}
     }
 
-    /// Gives it back.
+    /// Frees it again.
     fn make_room(&self) {
         fs::remove_file(self.file("filler")).unwrap();
     }
 
-    /// Starts the program inside.
-    fn start(&self, flags: &[&str], temporary: &Path) -> Program {
+    /// The program inside, with a directory for temporary files.
+    fn program(&self, flags: &[&str], temporary: &Path) -> Command {
         let namespace = format!("--mount=/proc/{}/ns/mnt", self.holder.id());
-        let line = [&["--listen", "127.0.0.1:0", "--log-format", "text"], flags].concat();
-        Program::spawn(inside(&["nsenter", &namespace, "--"], &line).env("TMPDIR", temporary))
+        let flags = [&["--listen", "127.0.0.1:0", "--log-format", "text"], flags].concat();
+        let mut command = wrapped_program(&["nsenter", &namespace, "--"], &flags);
+        command.env("TMPDIR", temporary);
+        command
+    }
+
+    fn start(&self, flags: &[&str], temporary: &Path) -> Program {
+        Program::spawn(&mut self.program(flags, temporary))
     }
 }
 
@@ -201,7 +208,7 @@ async fn a_full_disk_refuses_what_is_fed_keeps_what_it_has_and_recovers() {
     let mut accepted = Vec::new();
     accepted.push(feed(&client, &program.base, "Before the disk was full, stars were bright.").await.unwrap());
     disk.fill();
-    // What the log still has room for is accepted, and that is true as well.
+    // What the write-ahead log still has room for is accepted, and kept.
     let text = "The disk is full of words like these. ".repeat(2_000);
     let refused = loop {
         let reply =
@@ -221,11 +228,11 @@ async fn a_full_disk_refuses_what_is_fed_keeps_what_it_has_and_recovers() {
             accepted.push(id);
         }
     }
-    // Questions are answered meanwhile, and the log has told of it, but not again and again.
+    // Questions are answered meanwhile, and the log says so once rather than for each datum.
     let answer = client.get(format!("{}/multivac", program.base)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    let told = program.said().matches("disk of the data directory is full; nothing was written; what is fed").count();
-    assert_eq!(told, 1, "{}", program.said());
+    let logged = program.logs().matches("disk of the data directory is full; nothing was written; what is fed").count();
+    assert_eq!(logged, 1, "{}", program.logs());
 
     disk.make_room();
     let again = loop {
@@ -237,22 +244,18 @@ async fn a_full_disk_refuses_what_is_fed_keeps_what_it_has_and_recovers() {
     accepted.push(again);
     let all = accepted.len();
     program.until(&client, "/multivac/stats", |stats| stats["learned"] == all && stats["accepted"] == all).await;
-    assert!(program.said().contains("can be written again"), "{}", program.said());
+    assert!(program.logs().contains("can be written again"), "{}", program.logs());
 
-    // And a start on a full disk says what is wrong, or works.
+    // A start on a full disk either works or says what is wrong.
     disk.fill();
     program.kill();
-    let namespace = format!("--mount=/proc/{}/ns/mnt", disk.holder.id());
-    let line = [&["--listen", "127.0.0.1:0", "--log-format", "text"], &flags[..]].concat();
-    let mut starting = Running(inside(&["nsenter", &namespace, "--"], &line).spawn().unwrap());
-    let mut said = String::new();
-    let mut stdout = BufReader::new(starting.0.stdout.take().unwrap());
-    stdout.read_line(&mut said).unwrap();
-    if said.is_empty() {
-        starting.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert!(starting.0.wait().unwrap().code() == Some(1) && said.contains("full"), "{said}");
+    let mut starting = Process::start(&mut disk.program(&flags, elsewhere.path()));
+    if starting.first_line().is_empty() {
+        let exit = starting.wait();
+        assert!(exit.code == Some(1) && exit.stderr.contains("full"), "{exit:?}");
+    } else {
+        starting.kill();
     }
-    drop(starting);
     disk.make_room();
     let program = disk.start(&flags, elsewhere.path());
     program.until(&client, "/multivac/stats", |stats| stats["learned"] == all && stats["accepted"] == all).await;
@@ -278,7 +281,7 @@ async fn an_index_without_room_keeps_answering_and_fills_up_later() {
     // Accepted, stored, and not to be answered with yet.
     program.until(&client, "/readyz", |ready| ready["missing"].to_string().contains("index")).await;
     assert_eq!(ask().await, "Penguins eat krill and small fish.");
-    // It goes on trying, and does not say so each time.
+    // It goes on trying, and logs that once.
     let tries = || async {
         let metrics = client.get(format!("{}/metrics", program.base)).send().await.unwrap().text().await.unwrap();
         let line = metrics.lines().find_map(|line| line.strip_prefix("multivac_index_follow_errors "));
@@ -287,8 +290,8 @@ async fn an_index_without_room_keeps_answering_and_fills_up_later() {
     while tries().await < 3.0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let told = program.said().matches("the index cannot be written").count();
-    assert_eq!(told, 1, "{}", program.said());
+    let logged = program.logs().matches("the index cannot be written").count();
+    assert_eq!(logged, 1, "{}", program.logs());
     disk.make_room();
     program.until(&client, "/multivac/stats", |stats| stats["learned"] == 51 && stats["accepted"] == 51).await;
     assert_eq!(ask().await, "Penguins eat krill and small fish.");

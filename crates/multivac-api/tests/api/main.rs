@@ -1,11 +1,10 @@
-//! The contract, asked of the real application over HTTP: a file a part of it, a test a row.
+//! The HTTP contract, tried on the real application: a file for each part of it, a test for each row.
 #![allow(clippy::unwrap_used)]
 
 mod ask;
 mod backpressure;
 mod bad_input;
 mod bulk;
-mod chaos_proxy;
 mod embedded;
 mod feed;
 mod hostile;
@@ -17,4 +16,3 @@ mod replicas;
 mod shutdown;
 mod start;
 mod test_app;
-mod wire;

@@ -3,21 +3,20 @@
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc, oid::ObjectId};
+use multivac_testkit::backends::SharedServers;
+use multivac_testkit::proxy::{Mode, Proxy};
 
-use crate::chaos_proxy::{ChaosProxy, Mode};
-use crate::test_app::{Servers, TestApp};
+use crate::test_app::TestApp;
 
 #[actix_web::test]
 async fn cut_off_from_mongodb_it_answers_takes_data_and_catches_up() {
-    let Some(mut servers) = Servers::find() else { return };
-    let at = servers.mongo.split_once("://").unwrap().1.split('/').next().unwrap().to_owned();
-    let proxy = ChaosProxy::start(at).await;
+    let Some(servers) = SharedServers::find() else { return };
+    let mongo = servers.mongo_url.split_once("://").unwrap().1.split('/').next().unwrap().to_owned();
+    let proxy = Proxy::start(mongo).await;
     let database = servers.database().await;
-    // Directly: by the name of the set, the driver would go past the proxy.
+    // A direct connection: with the name of the set, the driver would learn the real address and go past the proxy.
     let url = format!("mongodb://{}/{}?directConnection=true", proxy.address, servers.name);
-    let place = servers.flags.iter().position(|flag| flag == "--mongo-url").unwrap() + 1;
-    servers.flags[place] = url;
-    let flags: Vec<&str> = servers.flags.iter().map(String::as_str).collect();
+    let flags = ["--redis-url", &servers.redis_url, "--mongo-url", &url, "--namespace", &servers.name];
     let entropy = database.collection::<Document>("entropy");
     let learn = async |text: &str| {
         entropy.insert_one(doc! { "_id": ObjectId::new(), "data": text }).await.unwrap();
@@ -28,12 +27,12 @@ async fn cut_off_from_mongodb_it_answers_takes_data_and_catches_up() {
 
     for (mode, text, question) in [
         (Mode::Cut, "Owls hunt mice at night.", "What+do+owls+hunt"),
-        (Mode::Silent, "Beavers build dams of wood.", "What+do+beavers+build"),
+        (Mode::Stall, "Beavers build dams of wood.", "What+do+beavers+build"),
     ] {
         proxy.set(mode);
         learn(text).await;
         let cut = Instant::now();
-        // In service for questions, and for feeding, which needs Redis alone.
+        // It stays in service: it answers questions, and feeding needs Redis alone.
         let ready = app.until("/readyz", |ready| ready["missing"].to_string().contains("store")).await;
         assert_eq!(ready["ready"], true, "{ready}");
         assert!(cut.elapsed() < Duration::from_secs(20), "it took {:?} to see it", cut.elapsed());
@@ -53,5 +52,5 @@ async fn cut_off_from_mongodb_it_answers_takes_data_and_catches_up() {
         app.until("/readyz", |ready| ready["missing"].as_array().is_some_and(Vec::is_empty)).await;
     }
     app.stop().await;
-    database.drop().await.unwrap();
+    servers.clean_up().await;
 }

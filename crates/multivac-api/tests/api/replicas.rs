@@ -8,14 +8,15 @@ use mongodb::bson::{Document, doc, oid::ObjectId};
 use multivac_api::config::Config;
 use multivac_core::adapters::Backends;
 use multivac_core::consumer::Consumer;
+use multivac_testkit::backends::SharedServers;
 use reqwest::Method;
 use tokio_util::sync::CancellationToken;
 
-use crate::test_app::{Servers, TestApp};
+use crate::test_app::TestApp;
 
 /// What multivac-worker runs.
-async fn consumer(servers: &Servers) -> (Consumer, CancellationToken) {
-    let line = std::iter::once("multivac-api").chain(servers.flags.iter().map(String::as_str));
+async fn consumer(servers: &SharedServers) -> (Consumer, CancellationToken) {
+    let line = std::iter::once("multivac-api".to_owned()).chain(servers.flags());
     let args = Config::parse_from(line).backends;
     let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, args.queue_settings()).await.unwrap();
     let consumer = Consumer {
@@ -31,10 +32,11 @@ async fn consumer(servers: &Servers) -> (Consumer, CancellationToken) {
 
 #[actix_web::test]
 async fn what_is_fed_to_one_replica_is_answered_by_another_until_it_is_retracted() {
-    let Some(servers) = Servers::find() else { return };
-    let flags: Vec<&str> = servers.flags.iter().map(String::as_str).collect();
+    let Some(servers) = SharedServers::find() else { return };
+    let flags = servers.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let entropy = servers.database().await.collection::<Document>("entropy");
-    // The original application's.
+    // As the original application wrote it.
     let original = ObjectId::new();
     entropy.insert_one(doc! { "_id": original, "data": "Penguins eat krill and small fish." }).await.unwrap();
     let one = TestApp::start(&flags).await;
@@ -65,14 +67,14 @@ async fn what_is_fed_to_one_replica_is_answered_by_another_until_it_is_retracted
     consuming.await.unwrap().unwrap();
     one.stop().await;
     two.stop().await;
-    servers.database().await.drop().await.unwrap();
+    servers.clean_up().await;
 }
 
 #[actix_web::test]
 async fn a_full_queue_refuses_and_says_when_to_come_back() {
-    let Some(mut servers) = Servers::find() else { return };
-    servers.flags.extend(["--max-queued".to_owned(), "2".to_owned()]);
-    let flags: Vec<&str> = servers.flags.iter().map(String::as_str).collect();
+    let Some(servers) = SharedServers::find() else { return };
+    let flags = servers.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--max-queued", "2"]).collect();
     let app = TestApp::start(&flags).await;
     app.feed("one").await;
     app.feed("two").await;
@@ -87,5 +89,5 @@ async fn a_full_queue_refuses_and_says_when_to_come_back() {
     stop.cancel();
     consuming.await.unwrap().unwrap();
     app.stop().await;
-    servers.database().await.drop().await.unwrap();
+    servers.clean_up().await;
 }

@@ -1,21 +1,16 @@
 //! Starts the real application on a port of the system's choice, with backends of its own.
 
-use std::env;
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use actix_web::rt::task::JoinHandle;
 use clap::Parser;
 use multivac_api::app::{Application, StartError};
 use multivac_api::config::Config;
+use multivac_testkit::TEST_TIMEOUT;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
-
-/// How long anything may take that takes milliseconds on a quiet machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running application, and a client for it.
 pub(crate) struct TestApp {
@@ -48,7 +43,7 @@ impl TestApp {
 
     /// Stops it, and gives the data directory back.
     pub(crate) async fn stop(self) -> TempDir {
-        // Its idle connections, or they would be waited for.
+        // With its idle connections, for which the application would wait.
         drop(self.client);
         self.stop.cancel();
         self.running.await.unwrap().unwrap();
@@ -78,56 +73,23 @@ impl TestApp {
         reply.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
-    /// Feeds, and waits until it can be answered with.
+    /// Feeds a text, and waits until answers can be made of it.
     pub(crate) async fn teach(&self, text: &str) -> String {
         let id = self.feed(text).await;
         self.until(&format!("/multivac/data/{id}"), |datum| datum["status"] == "processed").await;
         id
     }
 
-    /// Looks again until it is so; shows what it was otherwise.
-    pub(crate) async fn until(&self, path: &str, so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+    /// Asks until the reply fulfils `condition`; fails with the last reply.
+    pub(crate) async fn until(&self, path: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let seen = self.json(path).await;
-            if so(&seen) {
+            if condition(&seen) {
                 return seen;
             }
             assert!(Instant::now() < deadline, "{path} stays {seen}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-}
-
-/// The flags for Redis and MongoDB with a namespace and a database of their own, where both are there.
-pub(crate) struct Servers {
-    pub(crate) flags: Vec<String>,
-    pub(crate) mongo: String,
-    pub(crate) name: String,
-}
-
-impl Servers {
-    /// `None`, aloud, where they are not; never in CI.
-    pub(crate) fn find() -> Option<Self> {
-        let (redis, mongo) = (env::var("MULTIVAC_TEST_REDIS_URL"), env::var("MULTIVAC_TEST_MONGO_URL"));
-        let (Ok(redis), Ok(mongo)) = (redis, mongo) else {
-            assert!(
-                env::var_os("CI").is_none(),
-                "MULTIVAC_TEST_REDIS_URL and MULTIVAC_TEST_MONGO_URL must be set in CI"
-            );
-            // Past the test harness, which keeps what a passing test prints to itself.
-            let _ = std::io::stderr().write_all(b"SKIPPED: no MULTIVAC_TEST_REDIS_URL or no MULTIVAC_TEST_MONGO_URL\n");
-            return None;
-        };
-        let name = format!("multivac_test_{}", Uuid::now_v7().simple());
-        let (head, options) = mongo.split_once('?').unwrap_or((&mongo, ""));
-        let mongo = format!("{}/{name}?{options}", head.trim_end_matches('/'));
-        let flags = ["--redis-url", &redis, "--mongo-url", &mongo, "--namespace", &name].map(str::to_owned).to_vec();
-        Some(Self { flags, mongo, name })
-    }
-
-    /// The application's own database.
-    pub(crate) async fn database(&self) -> mongodb::Database {
-        mongodb::Client::with_uri_str(&self.mongo).await.unwrap().database(&self.name)
     }
 }

@@ -1,17 +1,17 @@
-//! Makes each backend, empty and for one test alone, and takes it away again.
+//! Makes each queue, empty and for one test alone, and deletes it again.
 
-use std::env;
-use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use deadpool_redis::redis::{self, Client, Cmd};
+use deadpool_redis::redis::{Client, Cmd};
 use multivac_core::adapters::embedded::Embedded;
 use multivac_core::adapters::redis::{RedisQueue, RedisSettings};
 use multivac_core::queue::{QueueAdmin, QueueSettings};
+use multivac_testkit::backends::unique_name;
+use multivac_testkit::environment;
+use multivac_testkit::redis::delete_keys;
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
-use uuid::Uuid;
 
 /// A backend that a test has for itself.
 #[async_trait]
@@ -42,63 +42,31 @@ where
     }
 }
 
-/// The value of a variable that names a server; without it, its tests are skipped, but never in CI.
-pub(crate) fn server(variable: &str) -> Option<String> {
-    let url = env::var(variable).ok();
-    if url.is_none() {
-        assert!(env::var_os("CI").is_none(), "{variable} is not set: in CI no backend may be left out");
-        // Not eprintln!, which the test harness would keep to itself.
-        let mut aloud = std::io::stderr();
-        writeln!(aloud, "SKIPPED: {variable} is not set").unwrap();
-    }
-    url
-}
-
 /// Redis, under a namespace of its own.
 #[derive(Clone)]
 pub(crate) struct Redis(pub(crate) RedisSettings);
 
 /// Redis at `MULTIVAC_TEST_REDIS_URL` (with commas: all the masters of a Redis Cluster).
 pub(crate) fn redis(partitions: u16) -> Option<Redis> {
-    let urls = server("MULTIVAC_TEST_REDIS_URL")?.split(',').map(str::to_owned).collect();
+    let urls = environment::variable("MULTIVAC_TEST_REDIS_URL")?.split(',').map(str::to_owned).collect();
     Some(Redis(redis_settings(urls, partitions)))
 }
 
 /// Under a namespace of its own.
 pub(crate) fn redis_settings(urls: Vec<String>, partitions: u16) -> RedisSettings {
     let urls = urls.into_iter().map(SecretString::from).collect();
-    RedisSettings { urls, ca: None, namespace: format!("test-{}", Uuid::now_v7()), partitions }
+    RedisSettings { urls, ca: None, namespace: unique_name(), partitions }
 }
 
 impl Redis {
-    /// Does something behind the adapter's back, on whichever node has the keys.
-    pub(crate) async fn meddle(&self, command: &Cmd) {
+    /// Sends a command past the adapter, to whichever node has the keys.
+    pub(crate) async fn command(&self, command: &Cmd) {
         let mut done = false;
         for url in &self.0.urls {
             let mut node = Client::open(url.expose_secret()).unwrap().get_multiplexed_async_connection().await.unwrap();
             done |= command.query_async::<()>(&mut node).await.is_ok();
         }
-        assert!(done, "no node did it");
-    }
-
-    /// Deletes the keys whose names match, on every node.
-    async fn delete(&self, pattern: &str) {
-        for url in &self.0.urls {
-            let mut node = Client::open(url.expose_secret()).unwrap().get_multiplexed_async_connection().await.unwrap();
-            let mut cursor = 0;
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(format!("{}:{pattern}", self.0.namespace)).arg("COUNT").arg(1_000);
-                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut node).await.unwrap();
-                for key in keys {
-                    redis::cmd("DEL").arg(key).query_async::<()>(&mut node).await.unwrap();
-                }
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
+        assert!(done, "no node has the keys");
     }
 }
 
@@ -115,7 +83,8 @@ impl Backend for Redis {
     }
 
     async fn clean_up(&self) {
-        self.delete("*").await;
+        let urls: Vec<String> = self.0.urls.iter().map(|url| url.expose_secret().to_owned()).collect();
+        delete_keys(&urls, &self.0.namespace).await;
     }
 }
 

@@ -1,7 +1,5 @@
-//! What MongoDB's store owes beyond the port: its documents, and what it says of a server that will not do.
+//! What MongoDB's store owes beyond the port: its documents, and its errors for servers that cannot be used.
 
-use std::net::TcpListener;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::oid::ObjectId;
@@ -9,13 +7,18 @@ use mongodb::bson::{Bson, DateTime, doc};
 use multivac_core::adapters::mongo::MongoStore;
 use multivac_core::datum::DatumId;
 use multivac_core::store::{Change, Put, Record, Retraction, Store, StoreError, StoredDatum};
+use multivac_testkit::backends::with_database;
+use multivac_testkit::mongo::{self, Mongod};
+use multivac_testkit::port::free_port;
+use multivac_testkit::sample::stored_datum as datum;
+use multivac_testkit::{TEST_TIMEOUT, environment};
 
-use crate::store::{catch_up, datum, put_one, scan};
-use crate::store_backends::{given, mongo_itself, passages, with_database};
+use crate::store::{catch_up, put_one, scan};
+use crate::store_backends::{mongo_and_its_database, passages};
 
 #[tokio::test]
 async fn a_document_is_as_the_data_model_says() {
-    mongo_itself(async |mongo| {
+    mongo_and_its_database(async |mongo| {
         let datum = datum("a text");
         put_one(&mongo.store, &datum).await;
         let id = datum.id.to_string();
@@ -40,7 +43,7 @@ async fn a_document_is_as_the_data_model_says() {
 
 #[tokio::test]
 async fn a_document_of_the_original_application_is_a_datum() {
-    mongo_itself(async |mongo| {
+    mongo_and_its_database(async |mongo| {
         let (bare, odd) = (ObjectId::new(), ObjectId::new());
         let documents = [
             doc! { "_id": bare, "data": "learned long ago" },
@@ -78,7 +81,7 @@ async fn a_document_of_the_original_application_is_a_datum() {
 
 #[tokio::test]
 async fn documents_of_a_foreign_shape_are_passed_over() {
-    mongo_itself(async |mongo| {
+    mongo_and_its_database(async |mongo| {
         let from = mongo.store.position().await.unwrap();
         let foreign = [
             doc! { "_id": 1, "data": "an id of a foreign type" },
@@ -106,7 +109,7 @@ async fn documents_of_a_foreign_shape_are_passed_over() {
 
 #[tokio::test]
 async fn what_an_operator_changes_or_deletes_is_followed() {
-    mongo_itself(async |mongo| {
+    mongo_and_its_database(async |mongo| {
         let (changed, deleted) = (datum("before"), datum("deleted"));
         mongo.store.put(&[changed.clone(), deleted.clone()]).await.unwrap();
         let from = mongo.store.position().await.unwrap();
@@ -127,7 +130,7 @@ async fn what_an_operator_changes_or_deletes_is_followed() {
 
 #[tokio::test]
 async fn a_dropped_collection_or_a_position_of_long_ago_is_lost() {
-    mongo_itself(async |mongo| {
+    mongo_and_its_database(async |mongo| {
         let from = mongo.store.position().await.unwrap();
         let mut changes = mongo.store.follow(from).await.unwrap();
         mongo.entropy().drop().await.unwrap();
@@ -157,7 +160,7 @@ async fn lost(changes: &mut dyn multivac_core::store::Changes) -> StoreError {
 
 #[tokio::test]
 async fn a_document_that_mongodb_refuses_leaves_the_others_alone() {
-    mongo_itself(async |mongo| {
+    mongo_and_its_database(async |mongo| {
         let unwelcome = doc! { "data": { "$not": { "$regex": "unwelcome" } } };
         mongo.database.run_command(doc! { "collMod": "entropy", "validator": unwelcome }).await.unwrap();
         let large = "x".repeat(16 * 1024 * 1024);
@@ -174,7 +177,7 @@ async fn a_document_that_mongodb_refuses_leaves_the_others_alone() {
 
 #[tokio::test]
 async fn the_largest_document_can_be_followed() {
-    mongo_itself(async |mongo| {
+    mongo_and_its_database(async |mongo| {
         let largest = datum(&"x".repeat(16 * 1024 * 1024 - 64 * 1024 - 400));
         let from = mongo.store.position().await.unwrap();
         assert_eq!(put_one(&mongo.store, &largest).await, Put::Stored);
@@ -190,7 +193,7 @@ async fn the_largest_document_can_be_followed() {
 
 #[tokio::test]
 async fn a_wrong_password_is_misconfigured_and_not_shown() {
-    let Some(url) = given("MULTIVAC_TEST_MONGO_URL") else { return };
+    let Some(url) = environment::variable("MULTIVAC_TEST_MONGO_URL") else { return };
     let url = with_database(&url, "multivac").replacen("://", "://nobody:hunter2@", 1);
     let store = MongoStore::new(&url.into(), passages).await.unwrap();
     let error = store.prepare().await.unwrap_err();
@@ -216,7 +219,7 @@ async fn what_is_no_url_is_misconfigured_and_not_shown() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable_soon() {
-    // Free a moment ago: nobody listens, and a connection is refused.
+    // Nobody listens there, so a connection is refused.
     let port = free_port();
     let store = MongoStore::new(&format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0").into(), passages).await.unwrap();
     let begun = Instant::now();
@@ -228,16 +231,9 @@ async fn a_server_that_is_not_there_is_unavailable_soon() {
 
 #[tokio::test]
 async fn a_stand_alone_server_is_refused_with_what_to_do() {
-    let Some(mongod) = given("MULTIVAC_TEST_MONGOD") else { return };
-    let data = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let mut server = Command::new(mongod)
-        .args(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--nounixsocket", "--dbpath"])
-        .arg(data.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let store = MongoStore::new(&format!("mongodb://127.0.0.1:{port}/").into(), passages).await.unwrap();
+    let Some(mongod) = mongo::installed() else { return };
+    let server = Mongod::start(&mongod, &[]);
+    let store = MongoStore::new(&format!("mongodb://{}/", server.host()).into(), passages).await.unwrap();
     let answer = async {
         loop {
             match store.prepare().await {
@@ -246,13 +242,7 @@ async fn a_stand_alone_server_is_refused_with_what_to_do() {
             }
         }
     };
-    let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let answer = tokio::time::timeout(TEST_TIMEOUT, answer).await;
     let error = answer.expect("an answer within a minute").unwrap_err();
     assert!(matches!(&error, StoreError::Misconfigured(what) if what.contains("--replSet")), "{error:?}");
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::cmd;
+use fastrand::Rng;
 use multivac_core::accept::{AcceptRequest, Acceptor};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::queue::{
@@ -13,9 +13,9 @@ use multivac_core::queue::{
     QueueSettings, Submission,
 };
 use multivac_core::runtime::supervise::Supervisor;
+use multivac_testkit::proxy::Proxy;
+use multivac_testkit::sample::{job, submission, submission_of};
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::backends::{self, Backend};
@@ -36,7 +36,7 @@ macro_rules! contract {
             a_released_job_comes_at_once_and_its_attempt_does_not_count,
             an_extended_lease_does_not_run_out,
             extending_takes_nothing_from_the_next_holder,
-            a_failed_job_comes_again_and_dies_on_its_last_attempt,
+            a_failed_job_comes_again_and_is_a_dead_letter_after_its_last_attempt,
             a_job_that_is_always_abandoned_is_exhausted,
             the_fewer_attempts_are_left_the_fewer_jobs_come_together,
             dead_letters_are_listed_in_pages_and_retried,
@@ -46,7 +46,7 @@ macro_rules! contract {
             accepting_again_adds_nothing,
             a_full_queue_refuses_and_adds_nothing,
             a_queue_full_of_text_refuses_and_adds_nothing,
-            what_is_held_and_what_has_left_is_told,
+            what_is_held_and_what_has_left_is_reported,
             a_job_is_found_where_it_stands,
             reconciling_brings_the_ledger_up_to_the_store_and_never_down,
             the_ledger_follows_a_random_walk,
@@ -68,16 +68,16 @@ contract!(redis: crate::backends::redis(1));
 contract!(redis_in_3_partitions: crate::backends::redis(3));
 contract!(embedded: crate::backends::embedded());
 
-/// Redis came back empty, or without its group: nobody restarts anything, and work goes on.
+/// Redis came back empty, or without its group: nothing is restarted, and work resumes.
 #[tokio::test]
 async fn redis_may_lose_its_group_and_its_stream() {
     let Some(redis) = backends::redis(1) else { return };
-    let behind = redis.clone();
+    let raw = redis.clone();
     backends::run(Some(redis), async move |backend| {
-        let stream = format!("{}:{{0}}:stream", behind.0.namespace);
-        let queue = backend.queue(patient()).await;
+        let stream = format!("{}:{{0}}:stream", raw.0.namespace);
+        let queue = backend.queue(long_lease()).await;
         let job = accept(&queue, "survives its group").await;
-        behind.meddle(cmd("XGROUP").arg("DESTROY").arg(&stream).arg("workers")).await;
+        raw.command(cmd("XGROUP").arg("DESTROY").arg(&stream).arg("workers")).await;
         let leases = lease(&queue, 1).await;
         assert_eq!(leases[0].job, job);
         complete(&queue, &leases).await;
@@ -86,7 +86,7 @@ async fn redis_may_lose_its_group_and_its_stream() {
             let queue = Arc::clone(&queue);
             async move { lease(&queue, 1).await }
         });
-        behind.meddle(cmd("DEL").arg(&stream)).await;
+        raw.command(cmd("DEL").arg(&stream)).await;
         let job = accept(&queue, "after the loss").await;
         let leases = waiting.await.unwrap();
         assert_eq!(leases[0].job, job);
@@ -96,14 +96,14 @@ async fn redis_may_lose_its_group_and_its_stream() {
     .await;
 }
 
-/// What an adapter's own client may do when a connection breaks, and we do.
+/// Clients of Redis may repeat a call when a connection breaks, and the adapter does.
 #[tokio::test]
-async fn a_call_of_accept_that_comes_again_after_its_jobs_are_finished_adds_nothing_to_redis() {
+async fn a_call_of_accept_that_is_repeated_after_its_jobs_are_finished_adds_nothing_to_redis() {
     for partitions in [1, 3] {
         backends::run(backends::redis(partitions), async |backend| {
             let keyed = |key: u8| Submission { job: job("keyed"), idempotency_key: Some(IdempotencyKey([key; 16])) };
-            let queue = backend.queue(QueueSettings { max_queued: 2 * backend.partitions(), ..patient() }).await;
-            let batch = [keyed(1), keyed(1), keyed(1), submission(&job("one")), submission(&job("two"))];
+            let queue = backend.queue(QueueSettings { max_queued: 2 * backend.partitions(), ..long_lease() }).await;
+            let batch = [keyed(1), keyed(1), keyed(1), submission("one"), submission("two")];
             let first = queue.accept(&batch).await.unwrap();
             let leases = lease(&queue, first.iter().filter(|answer| **answer == Acceptance::Accepted).count()).await;
             complete(&queue, &leases).await;
@@ -115,87 +115,38 @@ async fn a_call_of_accept_that_comes_again_after_its_jobs_are_finished_adds_noth
     }
 }
 
-/// A reply that is lost on its way is asked for again, so that nobody is told of a failure who will feed it twice.
+/// A call whose reply is lost is repeated, so that a client gets no error for a datum that was accepted and feeds it twice.
 #[tokio::test]
-async fn a_lost_reply_is_asked_for_again() {
+async fn a_call_whose_reply_is_lost_is_repeated() {
     let Some(mut redis) = backends::redis(1) else { return };
     let url = redis.0.urls[0].expose_secret();
     let plain = redis.0.urls.len() == 1 && url.starts_with("redis://") && !url.contains('@');
     assert!(plain, "this test puts a proxy before one plain Redis");
-    let proxy = losing_replies_to("gone astray", url.trim_start_matches("redis://")).await;
-    redis.0.urls = vec![format!("redis://{proxy}").into()];
+    let server = url.trim_start_matches("redis://").split('/').next().unwrap().to_owned();
+    let proxy = Proxy::start_dropping_replies(server, "lost on the way", 2).await;
+    redis.0.urls = vec![format!("redis://{}", proxy.address).into()];
     backends::run(Some(redis), async |backend| {
-        let queue = backend.queue(patient()).await;
+        let queue = backend.queue(long_lease()).await;
         // Redis knows the script from here on; a lost reply that it does not know it would be another case.
         accept(&queue, "arrives").await;
-        let submissions = [submission(&job("gone astray"))];
+        let submissions = [submission("lost on the way")];
         let lost = queue.accept(&submissions).await;
         assert!(matches!(lost, Err(QueueError::OutcomeUnknown { .. })), "{lost:?}");
         let acceptor = Acceptor::new(queue.clone(), &Supervisor::new(CancellationToken::new()));
-        let datum = Datum::accepted_before("gone astray again");
+        let datum = Datum::accepted_before("lost on the way again");
         acceptor.accept(AcceptRequest { datum, key: None, trace: None }).await.unwrap();
         assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
     })
     .await;
 }
 
-/// A proxy that closes the connection instead of passing on the reply, the first two times a request holds `text`.
-async fn losing_replies_to(text: &'static str, target: &str) -> std::net::SocketAddr {
-    let target = target.split('/').next().unwrap().to_owned();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let left = Arc::new(AtomicUsize::new(2));
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let (target, left) = (target.clone(), Arc::clone(&left));
-            tokio::spawn(async move {
-                let mut server = TcpStream::connect(target).await.unwrap();
-                let (mut asked, mut said) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-                loop {
-                    let done = tokio::select! {
-                        read = client.read(&mut asked) => {
-                            let read = read.unwrap_or(0);
-                            let request = &asked[..read];
-                            server.write_all(request).await.unwrap();
-                            let found = request.windows(text.len()).any(|window| window == text.as_bytes());
-                            if found && left.load(Ordering::Relaxed) > 0 {
-                                // It has been done once it is answered.
-                                let _ = server.read(&mut said).await;
-                                left.fetch_sub(1, Ordering::Relaxed);
-                                return;
-                            }
-                            read == 0
-                        }
-                        read = server.read(&mut said) => {
-                            let read = read.unwrap_or(0);
-                            client.write_all(&said[..read]).await.is_err() || read == 0
-                        }
-                    };
-                    if done {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
 /// Leases that do not run out in a test.
-pub(crate) fn patient() -> QueueSettings {
+pub(crate) fn long_lease() -> QueueSettings {
     QueueSettings { lease: Duration::from_secs(60), ..QueueSettings::default() }
 }
 
-fn lasting(lease_ms: u64) -> QueueSettings {
+fn short_lease(lease_ms: u64) -> QueueSettings {
     QueueSettings { lease: Duration::from_millis(lease_ms), ..QueueSettings::default() }
-}
-
-pub(crate) fn job(text: &str) -> Job {
-    Job { id: DatumId::generate(), datum: Datum::accepted_before(text), received_at: Timestamp::now(), trace: None }
-}
-
-pub(crate) fn submission(job: &Job) -> Submission {
-    Submission { job: job.clone(), idempotency_key: None }
 }
 
 pub(crate) async fn accept(queue: &Arc<dyn QueueAdmin>, text: &str) -> Job {
@@ -204,7 +155,7 @@ pub(crate) async fn accept(queue: &Arc<dyn QueueAdmin>, text: &str) -> Job {
 
 async fn accept_all(queue: &Arc<dyn QueueAdmin>, texts: &[&str]) -> Vec<Job> {
     let jobs: Vec<Job> = texts.iter().map(|text| job(text)).collect();
-    let submissions: Vec<_> = jobs.iter().map(submission).collect();
+    let submissions: Vec<_> = jobs.iter().map(submission_of).collect();
     assert_eq!(queue.accept(&submissions).await.unwrap(), vec![Acceptance::Accepted; jobs.len()]);
     jobs
 }
@@ -245,13 +196,13 @@ fn tick() {
 }
 
 async fn jobs_come_out_byte_for_byte(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(patient()).await;
+    let queue = backend.queue(long_lease()).await;
     let large = "entropy é ".repeat(95_326);
     assert!(large.len() > 1 << 20);
     let texts = ["plain", "with\0NUL\r\n\tand more", "🌌 Ωμέγα \u{feff}", " spaces ", large.as_str()];
     let mut jobs: Vec<Job> = texts.into_iter().map(job).collect();
     jobs[1].trace = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
-    let submissions: Vec<_> = jobs.iter().map(submission).collect();
+    let submissions: Vec<_> = jobs.iter().map(submission_of).collect();
     assert_eq!(queue.accept(&submissions).await.unwrap(), vec![Acceptance::Accepted; 5]);
     assert_eq!(ledger(&queue).await, Ledger { accepted: 5, queued: 5, ..Ledger::default() });
 
@@ -267,7 +218,7 @@ async fn jobs_come_out_byte_for_byte(backend: Arc<dyn Backend>) {
 }
 
 async fn a_batch_comes_out_in_its_order(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(patient()).await;
+    let queue = backend.queue(long_lease()).await;
     let texts: Vec<String> = (0..1_200).map(|i| format!("number {i}")).collect();
     let jobs = accept_all(&queue, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut came = Vec::new();
@@ -278,7 +229,7 @@ async fn a_batch_comes_out_in_its_order(backend: Arc<dyn Backend>) {
 }
 
 async fn a_lease_brings_a_bounded_amount_of_text(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(patient()).await;
+    let queue = backend.queue(long_lease()).await;
     let text = "x".repeat(1 << 20);
     accept_all(&queue, &vec![text.as_str(); 20]).await;
     let mut left = 20;
@@ -290,8 +241,8 @@ async fn a_lease_brings_a_bounded_amount_of_text(backend: Arc<dyn Backend>) {
 }
 
 pub(crate) async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(patient()).await;
-    let waker = backend.queue(patient()).await;
+    let queue = backend.queue(long_lease()).await;
+    let waker = backend.queue(long_lease()).await;
     let mut waited = Duration::ZERO;
     for _ in 0..10 {
         let waiting = tokio::spawn({
@@ -311,7 +262,7 @@ pub(crate) async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dy
 }
 
 async fn a_waiting_lease_wakes_when_a_job_is_released(backend: Arc<dyn Backend>) {
-    let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
+    let (a, b) = (backend.queue(long_lease()).await, backend.queue(long_lease()).await);
     let job = accept(&a, "passed on").await;
     let leases = lease(&a, 1).await;
     let waiting = tokio::spawn(async move { b.lease(1, Duration::from_secs(20)).await.unwrap() });
@@ -320,7 +271,7 @@ async fn a_waiting_lease_wakes_when_a_job_is_released(backend: Arc<dyn Backend>)
 }
 
 async fn a_wait_that_is_cut_off_loses_no_job(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(lasting(300)).await;
+    let queue = backend.queue(short_lease(300)).await;
     let mut accepted = HashSet::new();
     for i in 0..20 {
         let waiting = tokio::spawn({
@@ -344,7 +295,7 @@ async fn a_wait_that_is_cut_off_loses_no_job(backend: Arc<dyn Backend>) {
 }
 
 async fn a_lease_hides_a_job_from_other_consumers(backend: Arc<dyn Backend>) {
-    let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
+    let (a, b) = (backend.queue(long_lease()).await, backend.queue(long_lease()).await);
     let jobs = accept_all(&a, &["first", "second"]).await;
     let leases = lease(&a, 1).await;
     assert_eq!(leases[0].job, jobs[0]);
@@ -355,7 +306,7 @@ async fn a_lease_hides_a_job_from_other_consumers(backend: Arc<dyn Backend>) {
 }
 
 pub(crate) async fn a_lease_that_ran_out_passes_to_one_other_consumer(backend: Arc<dyn Backend>) {
-    let settings = lasting(1_000);
+    let settings = short_lease(1_000);
     let (a, b) = (backend.queue(settings.clone()).await, backend.queue(settings.clone()).await);
     let c = backend.queue(settings).await;
     let job = accept(&a, "abandoned").await;
@@ -376,7 +327,7 @@ pub(crate) async fn a_lease_that_ran_out_passes_to_one_other_consumer(backend: A
 }
 
 async fn a_job_counts_once_whoever_completes_it(backend: Arc<dyn Backend>) {
-    let (a, b) = (backend.queue(lasting(100)).await, backend.queue(lasting(100)).await);
+    let (a, b) = (backend.queue(short_lease(100)).await, backend.queue(short_lease(100)).await);
     accept(&a, "finished twice").await;
     let first = lease(&a, 1).await;
     let second = lease(&b, 1).await;
@@ -390,7 +341,7 @@ async fn a_job_counts_once_whoever_completes_it(backend: Arc<dyn Backend>) {
 }
 
 async fn a_released_job_comes_at_once_and_its_attempt_does_not_count(backend: Arc<dyn Backend>) {
-    let (a, b) = (backend.queue(patient()).await, backend.queue(patient()).await);
+    let (a, b) = (backend.queue(long_lease()).await, backend.queue(long_lease()).await);
     let job = accept(&a, "not now").await;
     let first = lease(&a, 1).await;
     for _ in 0..2 {
@@ -407,7 +358,7 @@ async fn a_released_job_comes_at_once_and_its_attempt_does_not_count(backend: Ar
 }
 
 async fn an_extended_lease_does_not_run_out(backend: Arc<dyn Backend>) {
-    let (a, b) = (backend.queue(lasting(1_000)).await, backend.queue(lasting(1_000)).await);
+    let (a, b) = (backend.queue(short_lease(1_000)).await, backend.queue(short_lease(1_000)).await);
     accept(&a, "a long one").await;
     let leases = lease(&a, 1).await;
     let start = Instant::now();
@@ -420,7 +371,7 @@ async fn an_extended_lease_does_not_run_out(backend: Arc<dyn Backend>) {
 }
 
 async fn extending_takes_nothing_from_the_next_holder(backend: Arc<dyn Backend>) {
-    let settings = QueueSettings { max_attempts: 2, ..lasting(500) };
+    let settings = QueueSettings { max_attempts: 2, ..short_lease(500) };
     let (a, b) = (backend.queue(settings.clone()).await, backend.queue(settings).await);
     accept(&a, "taken over").await;
     let first = lease(&a, 1).await;
@@ -432,9 +383,9 @@ async fn extending_takes_nothing_from_the_next_holder(backend: Arc<dyn Backend>)
     assert_eq!(b.fail(&second[0], "in time", Duration::ZERO).await.unwrap(), Failure::Dead);
 }
 
-async fn a_failed_job_comes_again_and_dies_on_its_last_attempt(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 2, ..patient() }).await;
-    let job = accept(&queue, "poison \0 ☠").await;
+async fn a_failed_job_comes_again_and_is_a_dead_letter_after_its_last_attempt(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 2, ..long_lease() }).await;
+    let job = accept(&queue, "unprocessable \0 ☠").await;
     let first = lease(&queue, 1).await.remove(0);
     let delay = Duration::from_millis(400);
     let start = Instant::now();
@@ -453,7 +404,7 @@ async fn a_failed_job_comes_again_and_dies_on_its_last_attempt(backend: Arc<dyn 
     assert_eq!((&letters[0].job, letters[0].attempts, letters[0].error.as_str()), (&job, 2, "twice: é"));
     assert!(letters[0].died_at >= job.received_at && letters[0].died_at <= Timestamp::now());
     nothing_to_lease(&queue).await;
-    // Somebody has stored it after all.
+    // Another worker has stored it after all.
     for _ in 0..2 {
         complete(&queue, std::slice::from_ref(&second)).await;
         assert_eq!(ledger(&queue).await, Ledger { accepted: 1, learned: 1, ..Ledger::default() });
@@ -463,7 +414,7 @@ async fn a_failed_job_comes_again_and_dies_on_its_last_attempt(backend: Arc<dyn 
 }
 
 async fn a_job_that_is_always_abandoned_is_exhausted(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 3, ..lasting(50) }).await;
+    let queue = backend.queue(QueueSettings { max_attempts: 3, ..short_lease(50) }).await;
     let job = accept(&queue, "kills its worker").await;
     for (attempt, exhausted) in [(1, false), (2, false), (3, false), (3, true), (3, true)] {
         let leases = lease(&queue, 1).await;
@@ -473,16 +424,16 @@ async fn a_job_that_is_always_abandoned_is_exhausted(backend: Arc<dyn Backend>) 
     queue.release(&last).await.unwrap();
     let last = lease(&queue, 1).await;
     assert!(last[0].exhausted, "it may be tried again");
-    assert_eq!(queue.fail(&last[0], "nobody has stored it", Duration::ZERO).await.unwrap(), Failure::Dead);
+    assert_eq!(queue.fail(&last[0], "it was not stored", Duration::ZERO).await.unwrap(), Failure::Dead);
     let letters = queue.dead_letters(None, 10).await.unwrap();
     assert_eq!((&letters[0].job, letters[0].attempts), (&job, 3));
-    assert_eq!(letters[0].error, "nobody has stored it");
+    assert_eq!(letters[0].error, "it was not stored");
     assert_eq!(ledger(&queue).await, Ledger { accepted: 1, dead: 1, ..Ledger::default() });
 }
 
-/// Whoever ends every time with what it leases takes few others along to the dead letters.
+/// A job that kills its worker every time costs few other jobs an attempt.
 async fn the_fewer_attempts_are_left_the_fewer_jobs_come_together(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 4, ..lasting(50) }).await;
+    let queue = backend.queue(QueueSettings { max_attempts: 4, ..short_lease(50) }).await;
     accept_all(&queue, &vec!["one of many"; 250]).await;
     let most = [250, 100, 10, 1];
     let mut seen = [0; 4];
@@ -497,14 +448,14 @@ async fn the_fewer_attempts_are_left_the_fewer_jobs_come_together(backend: Arc<d
             seen[attempt] += 1;
         }
         for lease in leases.iter().filter(|lease| lease.exhausted) {
-            queue.fail(lease, "nobody has stored it", Duration::ZERO).await.unwrap();
+            queue.fail(lease, "it was not stored", Duration::ZERO).await.unwrap();
         }
     }
     assert!(seen[..3].iter().all(|seen| *seen > 0), "{seen:?}");
 }
 
 pub(crate) async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..long_lease() }).await;
     let mut ids = Vec::new();
     for i in 0..5 {
         tick();
@@ -539,7 +490,7 @@ pub(crate) async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dy
 }
 
 pub(crate) async fn a_retraction_enters_the_ledger_once_wherever_the_job_stands(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..long_lease() }).await;
     let twice = async |id, was_learned, expected: Ledger| {
         for _ in 0..2 {
             queue.retract(id, was_learned).await.unwrap();
@@ -572,12 +523,12 @@ pub(crate) async fn a_retraction_enters_the_ledger_once_wherever_the_job_stands(
     assert_eq!(queue.dead_letters(None, 10).await.unwrap(), []);
     assert_eq!(queue.job_state(dead.id).await.unwrap(), None);
 
-    // The store knew it never, and neither does the queue.
+    // Neither the store nor the queue ever had it.
     twice(DatumId::generate(), false, Ledger { accepted: 4, retracted: 4, ..Ledger::default() }).await;
 }
 
 async fn a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..long_lease() }).await;
     let job = accept(&queue, "better forgotten").await;
     let leases = lease(&queue, 1).await;
     queue.retract(job.id, false).await.unwrap();
@@ -587,9 +538,9 @@ async fn a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter(backend: Ar
 }
 
 pub(crate) async fn an_idempotency_key_is_one_datum(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(patient()).await;
+    let queue = backend.queue(long_lease()).await;
     let keyed = |key: u8| Submission { job: job("again"), idempotency_key: Some(IdempotencyKey([key; 16])) };
-    let first = [keyed(1), keyed(2), keyed(1), submission(&job("no key")), keyed(2)];
+    let first = [keyed(1), keyed(2), keyed(1), submission("no key"), keyed(2)];
     let (one, two) = (first[0].job.id, first[1].job.id);
     assert_eq!(
         queue.accept(&first).await.unwrap(),
@@ -612,8 +563,8 @@ pub(crate) async fn an_idempotency_key_is_one_datum(backend: Arc<dyn Backend>) {
 }
 
 async fn accepting_again_adds_nothing(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(patient()).await;
-    let batch: Vec<_> = (0..10).map(|i| submission(&job(&format!("number {i}")))).collect();
+    let queue = backend.queue(long_lease()).await;
+    let batch: Vec<_> = (0..10).map(|i| submission(&format!("number {i}"))).collect();
     for _ in 0..2 {
         assert_eq!(queue.accept(&batch).await.unwrap(), vec![Acceptance::Accepted; 10]);
     }
@@ -622,8 +573,8 @@ async fn accepting_again_adds_nothing(backend: Arc<dyn Backend>) {
 
 async fn a_full_queue_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
     // A batch stays in one partition, and each holds 3.
-    let queue = backend.queue(QueueSettings { max_queued: 3 * backend.partitions(), ..patient() }).await;
-    let five = || -> Vec<_> { (0..5).map(|i| submission(&job(&format!("number {i}")))).collect() };
+    let queue = backend.queue(QueueSettings { max_queued: 3 * backend.partitions(), ..long_lease() }).await;
+    let five = || -> Vec<_> { (0..5).map(|i| submission(&format!("number {i}"))).collect() };
     let expected = [[Acceptance::Accepted; 3].as_slice(), &[Acceptance::Full; 2]].concat();
     let batch = five();
     assert_eq!(queue.accept(&batch).await.unwrap(), expected);
@@ -644,10 +595,10 @@ async fn a_full_queue_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
 pub(crate) async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<dyn Backend>) {
     // A batch stays in one partition, and each holds 1,000 bytes.
     let max_queued_bytes = 1_000 * backend.partitions();
-    let queue = backend.queue(QueueSettings { max_queued_bytes, max_attempts: 1, ..patient() }).await;
+    let queue = backend.queue(QueueSettings { max_queued_bytes, max_attempts: 1, ..long_lease() }).await;
     let held = async || queue.partitions().await.unwrap().iter().map(|p| p.size_bytes).sum::<u64>();
     // Two bytes a character: it is bytes that count.
-    let batch: Vec<_> = [400, 400, 400, 200].map(|size| submission(&job(&"é".repeat(size / 2)))).to_vec();
+    let batch: Vec<_> = [400, 400, 400, 200].map(|size| submission(&"é".repeat(size / 2))).to_vec();
     let expected = [Acceptance::Accepted, Acceptance::Accepted, Acceptance::Full, Acceptance::Accepted];
     for _ in 0..2 {
         assert_eq!(queue.accept(&batch).await.unwrap(), expected);
@@ -656,7 +607,7 @@ pub(crate) async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<d
     assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
     assert_eq!(queue.job_state(batch[2].job.id).await.unwrap(), None);
 
-    // What is leased counts, what is given back counts once, and what is dead counts no more, until it is retried.
+    // What is leased counts, what is released counts once, and a dead letter does not count until it is retried.
     let leases = lease(&queue, 3).await;
     assert_eq!(held().await, 1_000);
     queue.release(&leases[1..]).await.unwrap();
@@ -670,37 +621,37 @@ pub(crate) async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<d
         complete(&queue, &leases).await;
         assert_eq!(held().await, 0);
     }
-    let again: Vec<_> = [1_000, 1].map(|size| submission(&job(&"x".repeat(size)))).to_vec();
+    let again: Vec<_> = [1_000, 1].map(|size| submission(&"x".repeat(size))).to_vec();
     assert_eq!(queue.accept(&again).await.unwrap(), [Acceptance::Accepted, Acceptance::Full]);
 }
 
-async fn what_is_held_and_what_has_left_is_told(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 1, ..patient() }).await;
+async fn what_is_held_and_what_has_left_is_reported(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..long_lease() }).await;
     // The one partition that a batch falls to is the one that is not as before.
-    let look = async |before: Partition| {
+    let changed = async |before: Partition| {
         let partitions = queue.partitions().await.unwrap();
         assert_eq!(partitions.len() as u64, backend.partitions());
         partitions.into_iter().find(|partition| *partition != Partition::default()).unwrap_or(before)
     };
-    assert_eq!(look(Partition::default()).await, Partition::default());
+    assert_eq!(changed(Partition::default()).await, Partition::default());
     let jobs = accept_all(&queue, &["four", "six.six", "ten characters"]).await;
     let oldest = Some(jobs[0].received_at);
     let expected = Partition { queued: 3, size_bytes: 25, oldest, ..Partition::default() };
-    assert_eq!(look(expected).await, expected);
+    assert_eq!(changed(expected).await, expected);
     let leases = lease(&queue, 2).await;
     queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap();
     let oldest = Some(jobs[1].received_at);
     let expected =
         Partition { queued: 1, processing: 1, dead: 1, size_bytes: 21, oldest, drained: 1, drained_bytes: 4 };
-    assert_eq!(look(expected).await, expected);
+    assert_eq!(changed(expected).await, expected);
     complete(&queue, &leases[1..]).await;
     complete(&queue, &lease(&queue, 1).await).await;
     let expected = Partition { dead: 1, drained: 3, drained_bytes: 25, ..Partition::default() };
-    assert_eq!(look(expected).await, expected);
+    assert_eq!(changed(expected).await, expected);
 }
 
 async fn a_job_is_found_where_it_stands(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(QueueSettings { max_attempts: 2, ..patient() }).await;
+    let queue = backend.queue(QueueSettings { max_attempts: 2, ..long_lease() }).await;
     assert_eq!(queue.job_state(DatumId::generate()).await.unwrap(), None);
     let id = accept(&queue, "on its way").await.id;
     let find = async || queue.job_state(id).await.unwrap();
@@ -723,7 +674,7 @@ async fn a_job_is_found_where_it_stands(backend: Arc<dyn Backend>) {
 }
 
 pub(crate) async fn reconciling_brings_the_ledger_up_to_the_store_and_never_down(backend: Arc<dyn Backend>) {
-    let queue = backend.queue(patient()).await;
+    let queue = backend.queue(long_lease()).await;
     accept_all(&queue, &["one", "two"]).await;
     let leases = lease(&queue, 1).await;
     complete(&queue, &leases).await;
@@ -742,9 +693,9 @@ pub(crate) async fn reconciling_brings_the_ledger_up_to_the_store_and_never_down
     assert!(!queue.reconcile(&reconciled, 10, 4).await.unwrap());
 }
 
-/// Where the model has a job.
+/// The state of a job in the model.
 #[derive(Debug, Clone)]
-enum Stands {
+enum State {
     Queued,
     Leased(Lease),
     Waiting,
@@ -755,7 +706,7 @@ enum Stands {
 
 #[derive(Debug, Clone)]
 struct Modelled {
-    stands: Stands,
+    state: State,
     used: u32,
     retracted: bool,
 }
@@ -763,14 +714,10 @@ struct Modelled {
 /// Steps at random, and after each the ledger and a job are what a simple model says.
 pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) {
     const MAX_ATTEMPTS: u32 = 2;
-    let settings = QueueSettings { max_attempts: MAX_ATTEMPTS, ..patient() };
+    let settings = QueueSettings { max_attempts: MAX_ATTEMPTS, ..long_lease() };
     let consumers = [backend.queue(settings.clone()).await, backend.queue(settings).await];
-    // Knuth's generator (MMIX): the walk is the same each time.
-    let mut state: u64 = 2061;
-    let mut random = move |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(state >> 33).unwrap() % below
-    };
+    let mut rng = Rng::with_seed(2061);
+    let mut random = move |below: usize| rng.usize(..below);
     let mut model: HashMap<DatumId, Modelled> = HashMap::new();
     let mut ids: Vec<DatumId> = Vec::new();
 
@@ -783,7 +730,7 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
             (0, _) | (_, None) => {
                 for job in accept_all(queue, &vec!["a step"; 1 + random(3)]).await {
                     ids.push(job.id);
-                    model.insert(job.id, Modelled { stands: Stands::Queued, used: 0, retracted: false });
+                    model.insert(job.id, Modelled { state: State::Queued, used: 0, retracted: false });
                 }
             }
             // More than once, since jobs on their last attempt come alone.
@@ -794,57 +741,57 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
                 }
                 for lease in leases {
                     let job = model.get_mut(&lease.job.id).unwrap();
-                    assert!(matches!(job.stands, Stands::Queued | Stands::Waiting), "step {step}: {job:?} was leased");
+                    assert!(matches!(job.state, State::Queued | State::Waiting), "step {step}: {job:?} was leased");
                     assert_eq!(lease.attempt, job.used + 1, "step {step}");
-                    // Only its holder gives a lease back, fails it or extends it.
-                    job.stands = Stands::Leased(lease);
+                    // Only its holder releases a lease, fails it or extends it.
+                    job.state = State::Leased(lease);
                     job.used += 1;
                 }
             }
             (3, Some((_, job))) => {
-                if let Stands::Leased(lease) = &job.stands {
+                if let State::Leased(lease) = &job.state {
                     let outcome = if random(4) == 0 { Outcome::Retracted } else { Outcome::Learned };
                     queue.complete(&[(lease.clone(), outcome)]).await.unwrap();
                     let retracted = job.retracted || outcome == Outcome::Retracted;
-                    job.stands = if retracted { Stands::Retracted } else { Stands::Learned };
+                    job.state = if retracted { State::Retracted } else { State::Learned };
                 }
             }
             (4, Some((_, job))) => {
-                if let Stands::Leased(lease) = &job.stands {
+                if let State::Leased(lease) = &job.state {
                     // Whoever does not hold it changes nothing.
                     for consumer in &consumers {
                         consumer.fail(lease, "a bad step", Duration::ZERO).await.unwrap();
                     }
-                    job.stands = match (job.used >= MAX_ATTEMPTS, job.retracted) {
-                        (true, true) => Stands::Retracted,
-                        (true, false) => Stands::Dead,
-                        (false, _) => Stands::Waiting,
+                    job.state = match (job.used >= MAX_ATTEMPTS, job.retracted) {
+                        (true, true) => State::Retracted,
+                        (true, false) => State::Dead,
+                        (false, _) => State::Waiting,
                     };
                 }
             }
             (5, Some((_, job))) => {
-                if let Stands::Leased(lease) = &job.stands {
+                if let State::Leased(lease) = &job.state {
                     for consumer in &consumers {
                         consumer.extend(std::slice::from_ref(lease)).await.unwrap();
                         consumer.release(std::slice::from_ref(lease)).await.unwrap();
                     }
-                    job.stands = Stands::Queued;
+                    job.state = State::Queued;
                     job.used -= 1;
                 }
             }
             (6, Some((id, job))) => {
-                queue.retract(id, matches!(job.stands, Stands::Learned)).await.unwrap();
-                match job.stands {
-                    Stands::Dead | Stands::Learned => job.stands = Stands::Retracted,
-                    Stands::Queued | Stands::Leased(_) | Stands::Waiting => job.retracted = true,
-                    Stands::Retracted => {}
+                queue.retract(id, matches!(job.state, State::Learned)).await.unwrap();
+                match job.state {
+                    State::Dead | State::Learned => job.state = State::Retracted,
+                    State::Queued | State::Leased(_) | State::Waiting => job.retracted = true,
+                    State::Retracted => {}
                 }
             }
             (_, Some((id, job))) => {
-                let was_dead = matches!(job.stands, Stands::Dead);
+                let was_dead = matches!(job.state, State::Dead);
                 assert_eq!(queue.retry_dead(id).await.unwrap(), was_dead, "step {step}");
                 if was_dead {
-                    job.stands = Stands::Queued;
+                    job.state = State::Queued;
                     job.used = 0;
                 }
             }
@@ -853,23 +800,23 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
         let mut expected = Ledger::default();
         for job in model.values() {
             expected.accepted += 1;
-            *match job.stands {
-                Stands::Queued => &mut expected.queued,
-                Stands::Leased(_) | Stands::Waiting => &mut expected.processing,
-                Stands::Dead => &mut expected.dead,
-                Stands::Learned => &mut expected.learned,
-                Stands::Retracted => &mut expected.retracted,
+            *match job.state {
+                State::Queued => &mut expected.queued,
+                State::Leased(_) | State::Waiting => &mut expected.processing,
+                State::Dead => &mut expected.dead,
+                State::Learned => &mut expected.learned,
+                State::Retracted => &mut expected.retracted,
             } += 1;
         }
         assert_eq!(ledger(queue).await, expected, "step {step}");
         let size_bytes: u64 = queue.partitions().await.unwrap().iter().map(|partition| partition.size_bytes).sum();
         assert_eq!(size_bytes, 6 * (expected.queued + expected.processing), "step {step}");
         if let Some(id) = pick {
-            let state = match model[&id].stands {
-                Stands::Queued => Some(JobState::Queued),
-                Stands::Leased(_) | Stands::Waiting => Some(JobState::Processing),
-                Stands::Dead => Some(JobState::Dead),
-                Stands::Learned | Stands::Retracted => None,
+            let state = match model[&id].state {
+                State::Queued => Some(JobState::Queued),
+                State::Leased(_) | State::Waiting => Some(JobState::Processing),
+                State::Dead => Some(JobState::Dead),
+                State::Learned | State::Retracted => None,
             };
             assert_eq!(queue.job_state(id).await.unwrap(), state, "step {step}");
         }

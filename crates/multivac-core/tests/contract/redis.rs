@@ -1,13 +1,9 @@
-//! What only a Redis of one's own can be put through: users, certificates, restarts, loss, and how durable it is.
+//! What needs a Redis of the test's own: users, certificates, restarts, loss of data, and durability.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Write;
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use deadpool_redis::redis::cmd;
 use multivac_core::adapters::redis::{RedisQueue, RedisSettings};
 use multivac_core::datum::DatumId;
@@ -15,36 +11,25 @@ use multivac_core::queue::{
     Acceptance, Durability, IdempotencyKey, JobState, Ledger, Outcome, Queue, QueueAdmin, QueueError, QueueSettings,
     Submission,
 };
+use multivac_testkit::port::free_port;
+use multivac_testkit::redis::{RedisServer, installed, newer};
+use multivac_testkit::sample::{job, submission};
+use multivac_testkit::tls::make_certificate;
+use multivac_testkit::wait::{until, until_ok};
+use multivac_testkit::{TEST_TIMEOUT, environment};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::backends::{Backend, redis_settings};
-use crate::queue::{self, complete, job, ledger, patient, submission};
-use crate::redis_server::{PATIENCE, Server, free_port, installed, newer};
+use crate::backends::{Backend, Redis, redis_settings};
+use crate::queue::{self, complete, ledger, long_lease};
 
-/// How soon work must go on once Redis is back.
-const BACK_WITHIN: Duration = Duration::from_secs(5);
-
-/// A Redis that ends with the test, so that there is nothing to clean up.
-pub(crate) struct Own(pub(crate) RedisSettings);
-
-#[async_trait]
-impl Backend for Own {
-    async fn queue(&self, settings: QueueSettings) -> Arc<dyn QueueAdmin> {
-        let queue = RedisQueue::new(self.0.clone(), settings).unwrap();
-        queue.prepare().await.unwrap();
-        Arc::new(queue)
-    }
-
-    fn partitions(&self) -> u64 {
-        self.0.partitions.into()
-    }
-}
+/// How soon work must go on once Redis answers again.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Cases of the contract that between them use every script and every command; each under a namespace of its own.
 pub(crate) async fn the_contract_holds(settings: impl Fn() -> RedisSettings) {
     macro_rules! cases {
-        ($($case:ident,)*) => { $( queue::$case(Arc::new(Own(settings()))).await; )* };
+        ($($case:ident,)*) => { $( queue::$case(Arc::new(Redis(settings()))).await; )* };
     }
     cases! {
         the_ledger_follows_a_random_walk,
@@ -64,12 +49,12 @@ async fn refusal(settings: RedisSettings, queue: QueueSettings) -> QueueError {
 }
 
 #[tokio::test]
-async fn a_user_with_the_documented_rights_and_no_more_is_enough() {
+async fn a_user_with_just_the_documented_permissions_is_enough() {
     const DOCUMENTED: &str = include_str!("../../../../docs/redis.md");
     let Some(binary) = installed() else { return };
-    let server = Server::start(&binary, &[]).await;
+    let server = RedisServer::start(&binary, &[]).await;
     let rights = DOCUMENTED.lines().skip_while(|line| !line.starts_with("ACL SETUSER")).take_while(|l| *l != "```");
-    let rights = rights.collect::<Vec<_>>().join(" ").replace('\\', " ").replace("~multivac:*", "~test-*");
+    let rights = rights.collect::<Vec<_>>().join(" ").replace('\\', " ").replace("~multivac:*", "~multivac_test_*");
     let words: Vec<&str> = rights.split_whitespace().collect();
     assert!(words.len() > 20 && words[2] == "multivac", "{words:?}");
     let mut user = cmd(words[0]);
@@ -78,67 +63,57 @@ async fn a_user_with_the_documented_rights_and_no_more_is_enough() {
     let as_user = |password| redis_settings(vec![format!("redis://multivac:{password}@127.0.0.1:{}", server.port)], 2);
     the_contract_holds(|| as_user("secret")).await;
 
-    let refused = refusal(as_user("geheim"), patient()).await;
-    assert!(matches!(refused, QueueError::Misconfigured(_)) && !refused.to_string().contains("geheim"), "{refused}");
+    let refused = refusal(as_user("wrong-password"), long_lease()).await;
+    assert!(
+        matches!(refused, QueueError::Misconfigured(_)) && !refused.to_string().contains("wrong-password"),
+        "{refused}"
+    );
     server.ask::<()>(cmd("ACL").arg("SETUSER").arg("multivac").arg("-evalsha")).await.unwrap();
-    let refused = refusal(as_user("secret"), patient()).await;
+    let refused = refusal(as_user("secret"), long_lease()).await;
     assert!(refused.to_string().contains("lacks a permission"), "{refused}");
 }
 
-/// Makes a certificate authority, and a certificate of it for 127.0.0.1.
-fn certificates(directory: &Path) {
-    let script = r#"
-        openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=tests \
-            -addext basicConstraints=critical,CA:TRUE &&
-        openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=redis &&
-        echo subjectAltName=IP:127.0.0.1 >names &&
-        openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile names
-    "#;
-    let made = Command::new("sh").args(["-c", script]).current_dir(directory).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
 #[tokio::test]
-async fn tls_is_kept_to_and_a_stranger_is_refused() {
+async fn tls_is_used_and_a_certificate_of_another_authority_is_refused() {
     let Some(binary) = installed() else { return };
     let directory = tempfile::tempdir().unwrap();
-    certificates(directory.path());
+    make_certificate(directory.path(), "redis");
     let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let port = free_port();
-    let server = Server::start(
+    let server = RedisServer::start(
         &binary,
         &[
             "--tls-port",
             &port.to_string(),
             "--tls-cert-file",
-            &file("server.pem"),
+            &file("redis.crt"),
             "--tls-key-file",
-            &file("server.key"),
+            &file("redis.key"),
             "--tls-ca-cert-file",
-            &file("ca.pem"),
+            &file("redis-ca.pem"),
             "--tls-auth-clients",
             "no",
         ],
     )
     .await;
-    let ca = Some(std::fs::read(file("ca.pem")).unwrap());
+    let ca = Some(std::fs::read(file("redis-ca.pem")).unwrap());
     let url = format!("rediss://127.0.0.1:{port}");
     the_contract_holds(|| RedisSettings { ca: ca.clone(), ..redis_settings(vec![url.clone()], 2) }).await;
-    // Whom the system trusts does not know this authority; and another one did not sign.
+    // Neither the system's authorities nor another authority of that name have signed the certificate.
     let other = tempfile::tempdir().unwrap();
-    certificates(other.path());
-    let other = Some(std::fs::read(other.path().join("ca.pem")).unwrap());
+    make_certificate(other.path(), "redis");
+    let other = Some(std::fs::read(other.path().join("redis-ca.pem")).unwrap());
     for ca in [None, other] {
-        let refused = refusal(RedisSettings { ca, ..redis_settings(vec![url.clone()], 1) }, patient()).await;
+        let refused = refusal(RedisSettings { ca, ..redis_settings(vec![url.clone()], 1) }, long_lease()).await;
         assert!(refused.is_transient(), "{refused}");
     }
     drop(server);
 }
 
-/// Feeds and works without end, through whatever happens, as the programs do.
+/// Feeds and completes jobs until it is drained, whatever fails meanwhile, as the programs do.
 pub(crate) struct Load {
     stop: CancellationToken,
-    told: Arc<Mutex<HashMap<DatumId, Instant>>>,
+    confirmed: Arc<Mutex<HashMap<DatumId, Instant>>>,
     seen: Arc<Mutex<Seen>>,
     feeding: Vec<JoinHandle<()>>,
     working: Vec<JoinHandle<()>>,
@@ -147,19 +122,19 @@ pub(crate) struct Load {
 #[derive(Default)]
 struct Seen {
     ids: HashSet<DatumId>,
-    /// Of each partition, when the latest of its completed jobs was offered.
+    /// For each partition, when the latest of its completed jobs was accepted.
     latest: BTreeMap<u16, Instant>,
     errors: u32,
 }
 
 impl Load {
-    /// Two who feed and two who work, each with a queue of its own.
+    /// Starts two tasks that feed and two that complete, each with a queue of its own.
     pub(crate) async fn start(redis: &RedisSettings, durability: Durability) -> Self {
         let lease = Duration::from_secs(2);
         let settings = QueueSettings { lease, max_attempts: 1_000, durability, ..QueueSettings::default() };
         let load = Self {
             stop: CancellationToken::new(),
-            told: Arc::default(),
+            confirmed: Arc::default(),
             seen: Arc::default(),
             feeding: Vec::new(),
             working: Vec::new(),
@@ -171,7 +146,7 @@ impl Load {
             feeding.push(tokio::spawn(feed(
                 queue(),
                 load.stop.clone(),
-                Arc::clone(&load.told),
+                Arc::clone(&load.confirmed),
                 Arc::clone(&load.seen),
             )));
             working.push(tokio::spawn(work(queue(), Arc::clone(&load.seen))));
@@ -187,33 +162,31 @@ impl Load {
     pub(crate) async fn flows_since(&self, since: Instant, partitions: u16) -> Duration {
         let flows = |seen: &Seen| (0..partitions).all(|p| seen.latest.get(&p).is_some_and(|at| *at > since));
         while !flows(&self.seen.lock().unwrap()) {
-            assert!(since.elapsed() < PATIENCE, "work does not go on");
+            assert!(since.elapsed() < TEST_TIMEOUT, "work does not go on");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         since.elapsed()
     }
 
-    /// Stops feeding, waits until all is done, and says when each job was told accepted that nobody ever had.
+    /// Stops feeding and waits until all is completed: the ledger, the jobs that were leased, and when each lost job (accepted
+    /// and never leased) was accepted.
     pub(crate) async fn drain(self, queue: &Arc<dyn QueueAdmin>) -> (Ledger, HashSet<DatumId>, Vec<Instant>) {
         self.stop.cancel();
         for task in self.feeding {
             task.await.unwrap();
         }
-        let deadline = Instant::now() + PATIENCE;
-        let end = loop {
-            match queue.ledger().await {
-                Ok(end) if end.is_quiet() => break end,
-                unfinished => assert!(Instant::now() < deadline, "{unfinished:?}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        let end = until_ok("all jobs are completed", async || match queue.ledger().await {
+            Ok(end) if end.is_quiet() => Ok(end),
+            unfinished => Err(unfinished),
+        })
+        .await;
         for task in self.working {
             task.abort();
         }
         assert!(end.balances(), "{end:?}");
         let seen = std::mem::take(&mut *self.seen.lock().unwrap()).ids;
-        let told = self.told.lock().unwrap();
-        let lost = told.iter().filter(|(id, _)| !seen.contains(id)).map(|(_, at)| *at).collect();
+        let confirmed = self.confirmed.lock().unwrap();
+        let lost = confirmed.iter().filter(|(id, _)| !seen.contains(id)).map(|(_, at)| *at).collect();
         (end, seen, lost)
     }
 }
@@ -221,11 +194,11 @@ impl Load {
 async fn feed(
     queue: Arc<RedisQueue>,
     stop: CancellationToken,
-    told: Arc<Mutex<HashMap<DatumId, Instant>>>,
+    confirmed: Arc<Mutex<HashMap<DatumId, Instant>>>,
     seen: Arc<Mutex<Seen>>,
 ) {
     while !stop.is_cancelled() {
-        let batch: Vec<Submission> = (0..5).map(|n| submission(&job(&format!("number {n}")))).collect();
+        let batch: Vec<Submission> = (0..5).map(|n| submission(&format!("number {n}"))).collect();
         match queue.accept(&batch).await {
             Ok(answers) => {
                 let now = Instant::now();
@@ -233,10 +206,10 @@ async fn feed(
                     .iter()
                     .zip(answers)
                     .filter(|(_, answer)| matches!(answer, Acceptance::Accepted | Acceptance::Stored));
-                told.lock().unwrap().extend(accepted.map(|(submission, _)| (submission.job.id, now)));
+                confirmed.lock().unwrap().extend(accepted.map(|(submission, _)| (submission.job.id, now)));
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            // Whether it was accepted is not known; who fed it would send another.
+            // Whether it was accepted is not known; a client would send it again.
             Err(_) => {
                 seen.lock().unwrap().errors += 1;
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -260,52 +233,46 @@ async fn work(queue: Arc<RedisQueue>, seen: Arc<Mutex<Seen>>) {
         if queue.complete(&finished).await.is_ok() {
             let mut seen = seen.lock().unwrap();
             for lease in &leases {
-                let offered = started.0 + lease.job.received_at.since(started.1);
-                let latest = seen.latest.entry(lease.token.partition).or_insert(offered);
-                *latest = offered.max(*latest);
+                let accepted_at = started.0 + lease.job.received_at.since(started.1);
+                let latest = seen.latest.entry(lease.token.partition).or_insert(accepted_at);
+                *latest = accepted_at.max(*latest);
             }
         }
     }
 }
 
-pub(crate) fn tell(what: &str) {
-    // Not eprintln!, which the test harness would keep to itself.
-    let mut aloud = std::io::stderr();
-    writeln!(aloud, "measured: {what}").unwrap();
-}
-
-pub(crate) fn back_in_time(took: Duration, what: &str) {
-    tell(&format!("work went on {} ms after {what}", took.as_millis()));
-    assert!(took < BACK_WITHIN, "it took {took:?} after {what}");
+pub(crate) fn assert_resumed_in_time(took: Duration, what: &str) {
+    environment::report(&format!("work went on {} ms after {what}", took.as_millis()));
+    assert!(took < RESUME_TIMEOUT, "it took {took:?} after {what}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_goes_on_by_itself_when_redis_was_killed_and_nothing_is_lost() {
+async fn work_resumes_by_itself_after_redis_was_killed_and_nothing_is_lost() {
     let Some(binary) = installed() else { return };
-    let mut server = Server::start(&binary, &["--appendfsync", "always"]).await;
+    let mut server = RedisServer::start(&binary, &["--appendfsync", "always"]).await;
     let settings = redis_settings(vec![server.url()], 3);
     let load = Load::start(&settings, Durability::Server).await;
     load.flows_since(Instant::now(), 3).await;
     for _ in 0..2 {
         server.kill();
         let errors = load.errors();
-        // Down for as long as it takes them to notice.
+        // It stays down until the load has noticed.
         while load.errors() < errors + 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(server.start_again().await);
-        back_in_time(load.flows_since(Instant::now(), 3).await, "a killed Redis was back");
+        server.start_again().await;
+        assert_resumed_in_time(load.flows_since(Instant::now(), 3).await, "a killed Redis was back");
     }
-    let queue = Own(settings).queue(patient()).await;
+    let queue = Redis(settings).queue(long_lease()).await;
     let (end, seen, lost) = load.drain(&queue).await;
     assert!(lost.is_empty(), "{} of {} were lost", lost.len(), end.accepted);
     assert_eq!((end.accepted, end.learned), (seen.len() as u64, seen.len() as u64), "each once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_goes_on_by_itself_when_redis_came_back_empty_or_without_its_group() {
+async fn work_resumes_by_itself_when_redis_lost_its_data_its_scripts_or_its_group() {
     let Some(binary) = installed() else { return };
-    let server = Server::start(&binary, &[]).await;
+    let server = RedisServer::start(&binary, &[]).await;
     let settings = redis_settings(vec![server.url()], 2);
     let load = Load::start(&settings, Durability::Server).await;
     load.flows_since(Instant::now(), 2).await;
@@ -322,17 +289,17 @@ async fn work_goes_on_by_itself_when_redis_came_back_empty_or_without_its_group(
         } else {
             server.ask::<()>(command).await.unwrap();
         }
-        back_in_time(load.flows_since(Instant::now(), 2).await, what);
+        assert_resumed_in_time(load.flows_since(Instant::now(), 2).await, what);
     }
-    let queue = Own(settings).queue(patient()).await;
+    let queue = Redis(settings).queue(long_lease()).await;
     load.drain(&queue).await;
 }
 
 #[tokio::test]
-async fn settings_that_could_lose_data_are_named_for_as_long_as_they_are_so() {
+async fn settings_that_could_lose_data_are_named_until_they_are_changed() {
     let Some(binary) = installed() else { return };
-    let server = Server::start(&binary, &["--maxmemory-policy", "allkeys-lru"]).await;
-    let queue = RedisQueue::new(redis_settings(vec![server.url()], 1), patient()).unwrap();
+    let server = RedisServer::start(&binary, &["--maxmemory-policy", "allkeys-lru"]).await;
+    let queue = RedisQueue::new(redis_settings(vec![server.url()], 1), long_lease()).unwrap();
     let set = async |name: &str, value: &str| {
         server.ask::<()>(cmd("CONFIG").arg("SET").arg(name).arg(value)).await.unwrap();
     };
@@ -346,20 +313,20 @@ async fn settings_that_could_lose_data_are_named_for_as_long_as_they_are_so() {
 }
 
 pub(crate) fn durable(durability: Durability) -> QueueSettings {
-    QueueSettings { durability, ..patient() }
+    QueueSettings { durability, ..long_lease() }
 }
 
 #[tokio::test]
 async fn durability_that_redis_cannot_keep_is_refused_at_start() {
     let (Some(old), Some(new)) = (installed(), newer()) else { return };
-    let server = Server::start(&old, &[]).await;
+    let server = RedisServer::start(&old, &[]).await;
     let version: String = server.ask(cmd("INFO").arg("server")).await.unwrap();
     if version.contains("redis_version:7.0") || version.contains("redis_version:6") {
         let refused = refusal(redis_settings(vec![server.url()], 1), durable(Durability::Fsync)).await;
         assert!(refused.to_string().contains("needs Redis 7.2 or newer"), "{refused}");
         assert!(!refused.is_transient());
     }
-    let server = Server::start(&new, &["--appendonly", "no"]).await;
+    let server = RedisServer::start(&new, &["--appendonly", "no"]).await;
     let refused = refusal(redis_settings(vec![server.url()], 1), durable(Durability::Replicated)).await;
     assert!(refused.to_string().contains("set appendonly to yes"), "{refused}");
 }
@@ -367,10 +334,10 @@ async fn durability_that_redis_cannot_keep_is_refused_at_start() {
 #[tokio::test]
 async fn a_job_is_on_the_disk_when_that_is_asked() {
     let Some(new) = newer() else { return };
-    let server = Server::start(&new, &["--appendfsync", "always"]).await;
+    let server = RedisServer::start(&new, &["--appendfsync", "always"]).await;
     let settings = || redis_settings(vec![server.url()], 2);
     the_contract_holds(settings).await;
-    let queue = Own(settings()).queue(durable(Durability::Fsync)).await;
+    let queue = Redis(settings()).queue(durable(Durability::Fsync)).await;
     assert_eq!(queue.durability(), Durability::Fsync);
     let keyed = |n| Submission { job: job("to the disk"), idempotency_key: Some(IdempotencyKey([n; 16])) };
     let (first, second) = (keyed(1), keyed(2));
@@ -387,23 +354,20 @@ async fn a_job_is_on_the_disk_when_that_is_asked() {
 async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_by_then() {
     let Some(new) = newer() else { return };
     // A replica gets its first copy at once; by default Redis waits 5 s for more to come.
-    let server = Server::start(&new, &["--appendfsync", "always", "--repl-diskless-sync-delay", "0"]).await;
+    let server = RedisServer::start(&new, &["--appendfsync", "always", "--repl-diskless-sync-delay", "0"]).await;
     let follow = ["--appendfsync", "always", "--replicaof", "127.0.0.1", &server.port.to_string()];
-    let mut replica = Server::start(&new, &follow).await;
-    let queue = Own(redis_settings(vec![server.url()], 1)).queue(durable(Durability::Replicated)).await;
+    let mut replica = RedisServer::start(&new, &follow).await;
+    let queue = Redis(redis_settings(vec![server.url()], 1)).queue(durable(Durability::Replicated)).await;
     let keyed = || Submission { job: job("to two disks"), idempotency_key: Some(IdempotencyKey([7; 16])) };
     let accept =
         async |submission: &Submission| queue.accept(std::slice::from_ref(submission)).await.unwrap().remove(0);
     // The first may find the replica still reading.
-    let deadline = Instant::now() + PATIENCE;
-    while accept(&submission(&job("first"))).await != Acceptance::Accepted {
-        assert!(Instant::now() < deadline);
-    }
+    until("the replica writes", async || accept(&submission("first")).await == Acceptance::Accepted).await;
     let leases = queue::lease(&queue, 1).await;
     complete(&queue, &leases).await;
     replica.kill();
 
-    // Nobody has it: it is taken off again, and its key with it.
+    // No replica and no worker has it: it is rolled back, and its key with it.
     let rolled_back = keyed();
     let before = ledger(&queue).await;
     assert_eq!(accept(&rolled_back).await, Acceptance::NotDurable { rolled_back: true });
@@ -411,7 +375,7 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     assert_eq!(queue.job_state(rolled_back.job.id).await.unwrap(), None);
     assert_eq!(queue.partitions().await.unwrap()[0].size_bytes, 0);
 
-    // Another call was told of it: it stays.
+    // Another call has got its id: it stays.
     let shared = || Submission { job: job("of two calls"), idempotency_key: Some(IdempotencyKey([8; 16])) };
     let (one, other) = (shared(), shared());
     let first = tokio::spawn({
@@ -430,7 +394,7 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
         let queue = Arc::clone(&queue);
         async move { queue::lease(&queue, 1).await }
     });
-    let held = submission(&job("held"));
+    let held = submission("held");
     assert_eq!(accept(&held).await, Acceptance::NotDurable { rolled_back: false });
     assert_eq!(queue.job_state(held.job.id).await.unwrap(), Some(JobState::Processing));
     complete(&queue, &slow.await.unwrap()).await;
@@ -443,33 +407,27 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
             complete(&queue, &leases).await;
         }
     });
-    assert_eq!(accept(&submission(&job("stored"))).await, Acceptance::Stored);
+    assert_eq!(accept(&submission("stored")).await, Acceptance::Stored);
     quick.await.unwrap();
 
-    // The replica is back: the key is as new.
-    assert!(replica.start_again().await);
-    let deadline = Instant::now() + PATIENCE;
-    while accept(&keyed()).await != Acceptance::Accepted {
-        assert!(Instant::now() < deadline);
-    }
+    // The replica is back, and the key stands for nothing.
+    replica.start_again().await;
+    until("the replica writes again", async || accept(&keyed()).await == Acceptance::Accepted).await;
     assert_eq!(ledger(&queue).await, Ledger { accepted: 5, queued: 1, learned: 4, ..Ledger::default() });
 
-    // Redis forgets it meanwhile, as one does that took over: that nobody has it does not mean that it is finished.
+    // Redis loses it meanwhile, as one that takes over may: that it is not there does not mean that it is finished.
     replica.kill();
-    let forgotten = submission(&job("forgotten"));
+    let forgotten = submission("forgotten");
     let accepting = tokio::spawn({
         let (queue, forgotten) = (Arc::clone(&queue), forgotten.clone());
         async move { queue.accept(&[forgotten]).await }
     });
     until_found(&queue, forgotten.job.id).await;
     server.ask::<()>(&cmd("FLUSHALL")).await.unwrap();
-    let unheard = accepting.await.unwrap();
-    assert!(matches!(unheard, Err(QueueError::OutcomeUnknown { .. })), "{unheard:?}");
+    let unknown = accepting.await.unwrap();
+    assert!(matches!(unknown, Err(QueueError::OutcomeUnknown { .. })), "{unknown:?}");
 }
 
 async fn until_found(queue: &Arc<dyn QueueAdmin>, id: DatumId) {
-    let deadline = Instant::now() + PATIENCE;
-    while queue.job_state(id).await.unwrap().is_none() {
-        assert!(Instant::now() < deadline, "it is not there");
-    }
+    until("the job is there", async || queue.job_state(id).await.unwrap().is_some()).await;
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join_all};
-use multivac_core::datum::{DatumId, Timestamp};
+use multivac_core::datum::DatumId;
 use multivac_core::store::{Change, Changes, Position, Put, Record, Retraction, Store, StoreCounts, StoredDatum};
+use multivac_testkit::sample::stored_datum as datum;
 
 use crate::store_backends;
 
-/// Every case for one backend; one that is left out is dead code, and does not build.
-macro_rules! owed_by {
+/// Expands all cases for one backend; a case that is left out is dead code, and does not build.
+macro_rules! contract {
     ($backend:ident) => {
-        owed_by! { $backend:
+        contract! { $backend:
             a_datum_comes_back_byte_for_byte,
             putting_twice_is_putting_once,
             a_batch_says_what_became_of_each,
@@ -30,7 +31,7 @@ macro_rules! owed_by {
             a_follower_may_give_up_waiting_and_loses_nothing,
             positions_never_go_back,
             replicas_are_behind_until_they_come_as_far,
-            a_replica_that_falls_silent_is_not_waited_for,
+            a_replica_that_reports_no_more_is_not_waited_for,
             preparing_again_changes_nothing,
         }
     };
@@ -46,8 +47,8 @@ macro_rules! owed_by {
     };
 }
 
-owed_by!(mongo);
-owed_by!(embedded);
+contract!(mongo);
+contract!(embedded);
 
 async fn a_datum_comes_back_byte_for_byte(store: &dyn Store) {
     let texts = [
@@ -152,24 +153,24 @@ async fn a_scan_gives_all_live_data_and_only_them(store: &dyn Store) {
     assert_eq!(scan(store).await, BTreeMap::new(), "an empty store");
     let data: Vec<StoredDatum> = (0..3_210).map(|n| datum(&n.to_string())).collect();
     store.put(&data).await.unwrap();
-    let (gone, live) = data.split_at(10);
-    join_all(gone.iter().map(|datum| store.retract(datum.id))).await;
+    let (retracted, live) = data.split_at(10);
+    join_all(retracted.iter().map(|datum| store.retract(datum.id))).await;
     assert_eq!(scan(store).await, by_id(live));
     assert_eq!(store.counts().await.unwrap(), counts(3_200, 10));
 }
 
 async fn a_scan_and_a_follow_miss_nothing_beside_a_writer(store: &dyn Store) {
     let data: Vec<StoredDatum> = (0..2_000).map(|n| datum(&n.to_string())).collect();
-    let (gone, live): (Vec<_>, Vec<_>) = data.iter().cloned().enumerate().partition(|(n, _)| n % 5 == 3);
+    let (retracted, live): (Vec<_>, Vec<_>) = data.iter().cloned().enumerate().partition(|(n, _)| n % 5 == 3);
     let write = async {
         for (n, batch) in data.chunks(20).enumerate() {
             store.put(batch).await.unwrap();
             // Some of this batch, and some of batches from long before.
-            for (_, datum) in gone.iter().skip(n * 2).take(2).chain(gone.iter().skip(n * 4).take(2)) {
+            for (_, datum) in retracted.iter().skip(n * 2).take(2).chain(retracted.iter().skip(n * 4).take(2)) {
                 store.retract(datum.id).await.unwrap();
             }
         }
-        join_all(gone.iter().map(|(_, datum)| store.retract(datum.id))).await;
+        join_all(retracted.iter().map(|(_, datum)| store.retract(datum.id))).await;
     };
     let follow = async {
         let mut followers = Vec::new();
@@ -203,7 +204,7 @@ async fn a_follower_sees_changes_in_their_order_and_again_from_an_older_position
     }
     // A change whose datum is gone by the time it is followed may say so at once.
     let b = data[1].id;
-    let sense = |changes: Vec<Change>| -> Vec<Change> {
+    let without_b = |changes: Vec<Change>| -> Vec<Change> {
         changes.into_iter().filter(|change| !matches!(change, Change::Put(datum) if datum.id == b)).collect()
     };
     let mut positions = vec![from];
@@ -224,7 +225,7 @@ async fn a_follower_sees_changes_in_their_order_and_again_from_an_older_position
         seen.remove(0);
         positions.remove(1);
     }
-    assert_eq!(sense(seen.clone()), sense(expected));
+    assert_eq!(without_b(seen.clone()), without_b(expected));
 
     for (applied, position) in positions.into_iter().enumerate() {
         let mut again = Vec::new();
@@ -236,8 +237,8 @@ async fn a_follower_sees_changes_in_their_order_and_again_from_an_older_position
             }
             again.extend(batch.changes);
         }
-        let rest = sense(seen[applied..].to_vec());
-        assert!(sense(again.clone()).ends_with(&rest), "after {applied} changes: {again:?}");
+        let rest = without_b(seen[applied..].to_vec());
+        assert!(without_b(again.clone()).ends_with(&rest), "after {applied} changes: {again:?}");
     }
 }
 
@@ -276,14 +277,14 @@ async fn a_follower_may_give_up_waiting_and_loses_nothing(store: &dyn Store) {
     };
     let follow = async {
         let mut seen = BTreeMap::new();
-        let mut patience = Duration::ZERO;
+        let mut limit = Duration::ZERO;
         while seen.len() < data.len() {
-            match tokio::time::timeout(patience, changes.next(7)).await {
+            match tokio::time::timeout(limit, changes.next(7)).await {
                 Ok(batch) => {
                     apply(batch.unwrap().changes, &mut seen);
-                    patience = Duration::ZERO;
+                    limit = Duration::ZERO;
                 }
-                Err(_) => patience += Duration::from_micros(100),
+                Err(_) => limit += Duration::from_micros(100),
             }
         }
         seen
@@ -312,7 +313,7 @@ async fn replicas_are_behind_until_they_come_as_far(store: &dyn Store) {
     let early = store.position().await.unwrap();
     store.retract(DatumId::generate()).await.unwrap();
     let late = store.position().await.unwrap();
-    assert_eq!(store.replicas_behind(late).await.unwrap(), Vec::<String>::new(), "nobody is there");
+    assert_eq!(store.replicas_behind(late).await.unwrap(), Vec::<String>::new(), "there is no replica");
 
     store.announce("one", Some(early)).await.unwrap();
     store.announce("two", Some(late)).await.unwrap();
@@ -327,17 +328,17 @@ async fn replicas_are_behind_until_they_come_as_far(store: &dyn Store) {
     assert_eq!(behind(store, late).await, [""; 0]);
 }
 
-async fn a_replica_that_falls_silent_is_not_waited_for(store: &dyn Store) {
+async fn a_replica_that_reports_no_more_is_not_waited_for(store: &dyn Store) {
     store.retract(DatumId::generate()).await.unwrap();
     let now = store.position().await.unwrap();
-    store.announce("silent", Some(Position::default())).await.unwrap();
-    assert_eq!(behind(store, now).await, ["silent"]);
-    let silence = async {
+    store.announce("stopped", Some(Position::default())).await.unwrap();
+    assert_eq!(behind(store, now).await, ["stopped"]);
+    let given_up = async {
         while !store.replicas_behind(now).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), silence).await.expect("given up after 5 seconds");
+    tokio::time::timeout(Duration::from_secs(30), given_up).await.expect("given up after 5 seconds");
 }
 
 async fn preparing_again_changes_nothing(store: &dyn Store) {
@@ -345,18 +346,6 @@ async fn preparing_again_changes_nothing(store: &dyn Store) {
     put_one(store, &datum).await;
     store.prepare().await.unwrap();
     assert_eq!(store.get(datum.id).await.unwrap(), Some(Record::Live(datum)));
-}
-
-/// A datum of this text, with all that a datum may have.
-pub(crate) fn datum(text: &str) -> StoredDatum {
-    StoredDatum {
-        id: DatumId::generate(),
-        text: text.into(),
-        passages: vec!["a first passage".into(), "a second".into()],
-        received_at: Timestamp::from_millis(1_795_406_022_123),
-        processed_at: Timestamp::from_millis(1_795_406_022_987),
-        trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
-    }
 }
 
 pub(crate) async fn put_one(store: &dyn Store, datum: &StoredDatum) -> Put {

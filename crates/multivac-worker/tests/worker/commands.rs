@@ -6,9 +6,10 @@ use std::time::Duration;
 use multivac_core::datum::DatumId;
 use multivac_core::queue::{Failure, Ledger};
 use multivac_core::store::Record;
+use multivac_testkit::sample::submission;
 use serde_json::Value;
 
-use crate::test_worker::{Servers, program, submission_of};
+use crate::test_worker::{Servers, program};
 
 impl Servers {
     /// Runs a command to its end.
@@ -17,26 +18,26 @@ impl Servers {
         program(&flags).stdout(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap()
     }
 
-    /// What it said, where it ended well.
+    /// The output of a command that succeeds.
     fn done(&self, words: &[&str]) -> String {
         let output = self.command(words);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success() && said.is_empty(), "{words:?}: {said}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && stderr.is_empty(), "{words:?}: {stderr}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What it complained of, where it ended with status 1.
+    /// The message of a command that ends with status 1.
     fn refused(&self, words: &[&str]) -> String {
         let output = self.command(words);
         assert_eq!(output.status.code(), Some(1), "{words:?}");
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// Makes a dead letter of each text, in their order.
-    async fn bury(&self, texts: &[&str]) -> Vec<DatumId> {
+    /// Makes each text a dead letter, in their order.
+    async fn dead_letter_each(&self, texts: &[&str]) -> Vec<DatumId> {
         let mut ids = Vec::new();
         for text in texts {
-            let submission = submission_of(text);
+            let submission = submission(text);
             self.backends.queue.accept(std::slice::from_ref(&submission)).await.unwrap();
             let lease = self.backends.queue.lease(1, Duration::from_secs(10)).await.unwrap().remove(0);
             let failed = self.backends.queue.fail(&lease, "no good\nat all", Duration::ZERO).await.unwrap();
@@ -57,7 +58,7 @@ async fn dead_letters_are_listed_shown_retried_and_dropped() {
     assert_eq!(servers.done(&["dead", "list"]), "there are no dead letters\n");
     assert_eq!(servers.done(&["dead", "list", "--json"]), "");
     let odd = " \r\n\0 🌌 Ωμέγα \n";
-    let ids = servers.bury(&["The first star went out.", odd, "The third star went out."]).await;
+    let ids = servers.dead_letter_each(&["The first star went out.", odd, "The third star went out."]).await;
     let [first, second, third] = ["0", "1", "2"].map(|n| ids[n.parse::<usize>().unwrap()].to_string());
 
     let listed = servers.done(&["dead", "list"]);
@@ -87,8 +88,8 @@ async fn dead_letters_are_listed_shown_retried_and_dropped() {
             assert!(servers.refused(&["dead", act, id]).contains(&format!("no dead letter has the id {id}")));
         }
     }
-    let said = servers.refused(&["dead", "retry", &unknown, &third]);
-    assert!(said.contains(&unknown) && !said.contains(&third), "{said}");
+    let message = servers.refused(&["dead", "retry", &unknown, &third]);
+    assert!(message.contains(&unknown) && !message.contains(&third), "{message}");
     assert_eq!(servers.ledger().await, Ledger { accepted: 3, queued: 2, retracted: 1, ..Ledger::default() });
 
     let worker = servers.worker();
@@ -103,7 +104,7 @@ async fn all_dead_letters_are_retried_or_dropped_at_once() {
     let Some(servers) = Servers::find(&["--max-attempts", "1"]).await else { return };
     let texts: Vec<String> = (0..45).map(|n| format!("Star number {n} went out.")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    servers.bury(&texts).await;
+    servers.dead_letter_each(&texts).await;
     assert_eq!(servers.done(&["dead", "list"]).lines().count(), 45);
     assert!(servers.done(&["dead", "retry", "--all"]).ends_with("retried 45 in all\n"));
     assert_eq!(servers.ledger().await, Ledger { accepted: 45, queued: 45, ..Ledger::default() });
@@ -139,8 +140,8 @@ fn commands_need_the_servers_and_say_so() {
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("REDIS_URL and MONGO_URL"));
     }
-    let nobody = ["dead", "list", "--redis-url", "redis://127.0.0.1:1", "--mongo-url", "mongodb://127.0.0.1:1"];
-    let output = program(&nobody).output().unwrap();
+    let unreachable = ["dead", "list", "--redis-url", "redis://127.0.0.1:1", "--mongo-url", "mongodb://127.0.0.1:1"];
+    let output = program(&unreachable).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("the queue is out of reach"));
 }

@@ -1,4 +1,4 @@
-//! docs/operations.md names a test for each thing that fails; the names are of tests that are there.
+//! docs/operations.md names tests for each kind of failure; they exist.
 
 use std::fs;
 use std::path::Path;

@@ -8,17 +8,19 @@ use multivac_core::datum::{DatumId, Timestamp};
 use multivac_core::process::process;
 use multivac_core::queue::{Job, Ledger};
 use multivac_core::store::StoredDatum;
+use multivac_testkit::sample::{stored_datum, submission};
 use tokio_util::sync::CancellationToken;
 
-use crate::test_worker::{Servers, submission_of};
+use crate::test_worker::Servers;
 
-const PANICS: &str = "panic\0 \r\n\t🌌 Ωμέγα";
+const PANICKING: &str = "panic\0 \r\n\t🌌 Ωμέγα";
 const ENDLESS: &str = " endless é ";
 
-/// Processing, but for three texts: one makes it panic, one never ends, of one it makes more than the store takes.
+/// Processes as usual, except for three texts: with one it panics, with one it never ends, and of one it makes a document
+/// larger than the store takes.
 fn fragile(job: &Job, now: Timestamp) -> StoredDatum {
     match job.datum.as_str() {
-        PANICS => panic!("at {PANICS}"),
+        PANICKING => panic!("at {PANICKING}"),
         ENDLESS => loop {
             std::thread::park();
         },
@@ -27,25 +29,24 @@ fn fragile(job: &Job, now: Timestamp) -> StoredDatum {
             text: text.to_owned(),
             passages: vec![text.to_owned()],
             received_at: job.received_at,
-            processed_at: now,
-            trace: None,
+            ..stored_datum("")
         },
         _ => process(job, now),
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_goes_to_the_dead_letters_and_everything_else_flows_on() {
+async fn data_that_cannot_be_processed_become_dead_letters_and_all_others_are_learned() {
     let Some(servers) = Servers::find(&["--max-attempts", "3"]).await else { return };
     let too_large = "x".repeat(9 << 20);
-    let poison = [
-        (PANICS, "processing panicked: at panic"),
+    let unprocessable = [
+        (PANICKING, "processing panicked: at panic"),
         (ENDLESS, "processing took longer than 1s"),
         (&too_large, "larger than MongoDB takes"),
     ];
-    // In the midst of others, so that they share their batches.
+    // Among others, so that they share batches with them.
     servers.accept(50).await;
-    let submissions: Vec<_> = poison.iter().map(|(text, _)| submission_of(text)).collect();
+    let submissions: Vec<_> = unprocessable.iter().map(|(text, _)| submission(text)).collect();
     servers.backends.queue.accept(&submissions).await.unwrap();
     servers.accept(50).await;
     let stop = CancellationToken::new();
@@ -61,7 +62,7 @@ async fn poison_goes_to_the_dead_letters_and_everything_else_flows_on() {
 
     let end = servers.until(Ledger::is_quiet).await;
     assert_eq!(end, Ledger { accepted: 103, learned: 100, dead: 3, ..Ledger::default() });
-    for (submission, (text, error)) in submissions.iter().zip(poison) {
+    for (submission, (text, error)) in submissions.iter().zip(unprocessable) {
         let letter = servers.backends.queue.dead_letter(submission.job.id).await.unwrap().unwrap();
         assert!(letter.job.datum.as_str() == text, "the text came back changed");
         assert_eq!(letter.attempts, 3);
@@ -77,10 +78,10 @@ async fn poison_goes_to_the_dead_letters_and_everything_else_flows_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_stored_a_datum_and_died_has_learned_it() {
+async fn a_datum_that_was_stored_by_a_worker_that_died_is_learned() {
     let Some(servers) = Servers::find(&["--max-attempts", "1", "--lease", "200ms"]).await else { return };
     let (queue, store) = (&servers.backends.queue, &servers.backends.store);
-    // Two are leased for their only attempt, one of them is stored, and then nothing more is heard.
+    // Two are leased for their only attempt and one of them is stored; then the test does what a dead worker does: nothing.
     servers.accept(2).await;
     let mut leases = Vec::new();
     while leases.len() < 2 {

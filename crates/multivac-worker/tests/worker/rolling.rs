@@ -1,55 +1,16 @@
 //! Every process is restarted, one after another, behind nginx: no request fails.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use multivac_testkit::nginx::Nginx;
+use multivac_testkit::system::{Plan, System};
+use multivac_testkit::wait::{until, until_ok};
 use reqwest::{Client, RequestBuilder};
 use tokio::task::{JoinSet, block_in_place};
 
-use crate::process::{PATIENCE, Program, free_port};
-use crate::system::{Plan, System};
-
-/// nginx with no more of a configuration than a pair of replicas needs: one that does not answer is passed over, and what was
-/// sent to it is sent to the other where that cannot do harm, which nginx by itself never does with a POST that was sent.
-fn nginx(system: &System, directory: &std::path::Path) -> Option<(Program, String)> {
-    let Ok(nginx) = std::env::var("MULTIVAC_TEST_NGINX") else {
-        assert!(std::env::var_os("CI").is_none(), "in CI nothing may be left out");
-        return None;
-    };
-    let port = free_port();
-    let mut servers = String::new();
-    for base in &system.bases {
-        writeln!(servers, "server {} max_fails=0;", base.trim_start_matches("http://")).unwrap();
-    }
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {}/{kind};\n", directory.display()))
-        .concat();
-    let configuration = format!(
-        "daemon off; master_process off; pid {at}/nginx.pid; error_log {at}/error.log info;
-         events {{ worker_connections 512; }}
-         http {{
-             access_log off;
-             {temporary}
-             upstream replicas {{ {servers} keepalive 16; }}
-             server {{
-                 listen 127.0.0.1:{port};
-                 location / {{
-                     proxy_pass http://replicas;
-                     proxy_http_version 1.1;
-                     proxy_set_header Connection '';
-                     proxy_next_upstream error timeout;
-                 }}
-             }}
-         }}",
-        at = directory.display()
-    );
-    let file = directory.join("nginx.conf");
-    std::fs::write(&file, configuration).unwrap();
-    let line = [nginx.into(), "-c".into(), file.into_os_string(), "-p".into(), directory.into()];
-    Some((Program::start("nginx", line, directory.join("nginx.log")), format!("http://127.0.0.1:{port}")))
-}
+use crate::test_worker::PROGRAM;
 
 /// What clients saw.
 #[derive(Default)]
@@ -92,40 +53,40 @@ impl Seen {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_behind_nginx_fails_no_request() {
-    let Some(mut system) = System::start(Plan { workers: 2, ..Plan::default() }).await else { return };
-    let directory = tempfile::tempdir().unwrap();
-    let Some((_nginx, base)) = nginx(&system, directory.path()) else { return };
-    let deadline = Instant::now() + PATIENCE;
-    while !system.client.get(format!("{base}/healthz")).send().await.is_ok_and(|reply| reply.status() == 200) {
-        assert!(Instant::now() < deadline, "nginx does not answer");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let Some(mut system) = System::start(Plan { workers: 2, ..Plan::new(PROGRAM) }).await else { return };
+    let Some(nginx) = Nginx::start(&system.bases) else { return };
+    let base = &nginx.base;
+    until("nginx answers", async || {
+        system.client.get(format!("{base}/healthz")).send().await.is_ok_and(|reply| reply.status() == 200)
+    })
+    .await;
     let seen = Arc::new(Seen::default());
     let mut clients = JoinSet::new();
     for name in 0..12 {
         clients.spawn(Arc::clone(&seen).client(system.client.clone(), base.clone(), name));
     }
     let work = async |more: u64| {
-        let (target, deadline) = (seen.fed.load(Ordering::Relaxed) + more, Instant::now() + PATIENCE);
-        while seen.fed.load(Ordering::Relaxed) < target {
-            assert!(Instant::now() < deadline, "the load stands still: {:?}", seen.failed.lock().unwrap());
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let target = seen.fed.load(Ordering::Relaxed) + more;
+        until_ok("clients go on feeding", async || match seen.fed.load(Ordering::Relaxed) >= target {
+            true => Ok(()),
+            false => Err(format!("{:?}", seen.failed.lock().unwrap())),
+        })
+        .await;
     };
     for _ in 0..2 {
         for replica in 0..system.apis.len() {
             work(100).await;
             let asked = Instant::now();
-            assert_eq!(block_in_place(|| system.apis[replica].stop()), Some(0), "{}", system.said());
+            assert_eq!(block_in_place(|| system.apis[replica].stop()), Some(0), "{}", system.log_tails());
             assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
             work(100).await;
-            system.apis[replica].again();
+            system.apis[replica].start_again();
             system.until(replica, "/readyz", |ready| ready["ready"] == true).await;
         }
         for worker in &mut system.workers {
             work(100).await;
             assert_eq!(block_in_place(|| worker.stop()), Some(0));
-            worker.again();
+            worker.start_again();
         }
     }
     seen.stop.store(true, Ordering::Relaxed);
@@ -138,6 +99,6 @@ async fn a_rolling_restart_behind_nginx_fails_no_request() {
     let ledger = system.until_quiet().await;
     // Each 200 is a datum, and there are no others: none was sent twice.
     assert_eq!((ledger.accepted, ledger.learned), (fed, fed));
-    eprintln!("{fed} fed and {asked} asked while all was restarted twice, none failed");
+    eprintln!("{fed} fed and {asked} asked while everything was restarted twice, none failed");
     system.clean_up().await;
 }

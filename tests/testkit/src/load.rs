@@ -1,5 +1,5 @@
-//! Feeds, retracts, asks and polls while things die, and writes down what it was told: every id that got a 200, and
-//! every text whose reply was lost. What the system holds in the end is then compared with that.
+//! Clients that feed, retract, ask and poll the full system while parts of it are killed, and record the replies: every id
+//! that got a 200, and every text whose reply was lost. What the system holds in the end is compared with that.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -7,49 +7,38 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use multivac_core::queue::Ledger;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::process::PATIENCE;
+use crate::TEST_TIMEOUT;
 use crate::system::{System, ledger};
 
-/// The longest a client waits before it comes again, whatever `Retry-After` says: there is something to be killed meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// The longest that a client waits before it sends again, whatever `Retry-After` says: the load must not rest while parts of
+/// the system are killed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Pseudo-random numbers that the same seed makes again: SplitMix64 (Steele, Lea and Flood, 2014).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
-/// What the clients were told.
+/// What the clients have seen.
 #[derive(Default)]
-struct Book {
+struct Record {
     /// Every id that got a 200, with its text.
-    told: HashMap<String, String>,
+    confirmed: HashMap<String, String>,
     /// The ids, to choose from.
     ids: Vec<String>,
     /// Ids that were retracted, and got a 204 or a 202.
     retracted: HashSet<String>,
     /// Texts without an `Idempotency-Key` that got no 200 and were not sent again, with what came instead.
-    unheard: HashMap<String, &'static str>,
-    /// What should not have been.
+    unconfirmed: HashMap<String, &'static str>,
+    /// Each broken promise.
     wrong: Vec<String>,
 }
 
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    book: Mutex<Book>,
+    record: Mutex<Record>,
     refused: AtomicU64,
     lost: AtomicU64,
     polls: AtomicU64,
@@ -59,22 +48,22 @@ struct Shared {
 
 impl Shared {
     fn wrong(&self, what: String) {
-        self.book.lock().unwrap().wrong.push(what);
+        self.record.lock().unwrap().wrong.push(what);
     }
 
-    fn tell(&self, id: &Value, text: String) {
+    fn confirm(&self, id: &Value, text: String) {
         let Some(id) = id.as_str().map(str::to_owned) else { return self.wrong(format!("no id for {text:?}")) };
-        let mut book = self.book.lock().unwrap();
-        match book.told.insert(id.clone(), text.clone()) {
-            None => book.ids.push(id),
+        let mut record = self.record.lock().unwrap();
+        match record.confirmed.insert(id.clone(), text.clone()) {
+            None => record.ids.push(id),
             Some(before) if before == text => {}
-            Some(before) => book.wrong.push(format!("{id} was given to {before:?} and to {text:?}")),
+            Some(before) => record.wrong.push(format!("{id} was given to {before:?} and to {text:?}")),
         }
     }
 }
 
 /// Clients at work.
-pub(crate) struct Load {
+pub struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<()>,
     watchers: JoinSet<()>,
@@ -83,7 +72,7 @@ pub(crate) struct Load {
 impl Load {
     /// Starts `clients`, each of which rests for `rest` after each request; and for each replica one that polls its ledger
     /// and one that asks it.
-    pub(crate) fn start(system: &System, clients: u64, rest: Duration, seed: u64) -> Self {
+    pub fn start(system: &System, clients: u64, rest: Duration, seed: u64) -> Self {
         let shared = Arc::new(Shared::default());
         let (mut feeding, mut watching) = (JoinSet::new(), JoinSet::new());
         for n in 0..clients {
@@ -97,7 +86,7 @@ impl Load {
     }
 
     /// Feeds `count` data in bulk, and only then returns; the ledger is polled and questions are asked from then on.
-    pub(crate) async fn feed(system: &System, count: u64) -> Self {
+    pub async fn feed(system: &System, count: u64) -> Self {
         const LINES: u64 = 1_000;
         let load = Self::start(system, 0, Duration::ZERO, 0);
         let mut feeder = Feeder::new(&load.shared, system, 0, 0);
@@ -108,21 +97,21 @@ impl Load {
     }
 
     /// How many ids got a 200 so far.
-    pub(crate) fn told(&self) -> usize {
-        self.shared.book.lock().unwrap().told.len()
+    pub fn confirmed(&self) -> usize {
+        self.shared.record.lock().unwrap().confirmed.len()
     }
 
     /// Waits until so many more ids got a 200.
-    pub(crate) async fn until_told_more(&self, more: usize) {
-        let (target, deadline) = (self.told() + more, Instant::now() + PATIENCE);
-        while self.told() < target {
-            assert!(Instant::now() < deadline, "the load stands still at {}", self.told());
+    pub async fn until_confirmed(&self, more: usize) {
+        let (target, deadline) = (self.confirmed() + more, Instant::now() + TEST_TIMEOUT);
+        while self.confirmed() < target {
+            assert!(Instant::now() < deadline, "the load stands still at {}", self.confirmed());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// Stops feeding, once each request under way has got its reply; waits until all is learned; compares.
-    pub(crate) async fn finish(mut self, system: &System) -> Report {
+    pub async fn finish(mut self, system: &System) -> Report {
         self.shared.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.clients.join_next().await {
             ended.unwrap();
@@ -134,15 +123,15 @@ impl Load {
     }
 
     async fn compare(self, system: &System, ledger: Ledger) -> Report {
-        let (mut live, mut texts, mut tombs) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let mut wrong = std::mem::take(&mut self.shared.book.lock().unwrap().wrong);
+        let (mut live, mut texts, mut tombstones) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut wrong = std::mem::take(&mut self.shared.record.lock().unwrap().wrong);
         for document in system.stored().await {
             let id = document.get_str("_id").unwrap_or("an id that is no text").to_owned();
             if document.contains_key("retracted_at") {
                 if document.contains_key("data") {
                     wrong.push(format!("the tombstone of {id} holds a text"));
                 }
-                tombs.insert(id);
+                tombstones.insert(id);
                 continue;
             }
             let text = document.get_str("data").unwrap_or_default().to_owned();
@@ -151,9 +140,9 @@ impl Load {
             }
             live.insert(id, text);
         }
-        let book = std::mem::take(&mut *self.shared.book.lock().unwrap());
-        for (id, text) in &book.told {
-            match (book.retracted.contains(id), live.get(id), tombs.contains(id)) {
+        let record = std::mem::take(&mut *self.shared.record.lock().unwrap());
+        for (id, text) in &record.confirmed {
+            match (record.retracted.contains(id), live.get(id), tombstones.contains(id)) {
                 (false, Some(learned), false) if learned == text => {}
                 (true, None, true) => {}
                 (true, ..) => wrong.push(format!("retracted, and there all the same: {id}")),
@@ -162,84 +151,92 @@ impl Load {
                 (false, Some(learned), _) => wrong.push(format!("{id} was {text:?} and is {learned:?}")),
             }
         }
-        let mut unheard: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
-        for (text, why) in &book.unheard {
-            let (all, there) = unheard.entry(why).or_default();
+        let mut unconfirmed: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+        for (text, why) in &record.unconfirmed {
+            let (all, there) = unconfirmed.entry(why).or_default();
             *all += 1;
             *there += u64::from(texts.contains_key(text));
         }
-        for (id, text) in live.iter().filter(|(id, _)| !book.told.contains_key(*id)) {
-            if !book.unheard.contains_key(text) {
+        for (id, text) in live.iter().filter(|(id, _)| !record.confirmed.contains_key(*id)) {
+            if !record.unconfirmed.contains_key(text) {
                 wrong.push(format!("nobody fed this: {id} {text:?}"));
             }
         }
-        for id in tombs.iter().filter(|id| !book.told.contains_key(*id)) {
+        for id in tombstones.iter().filter(|id| !record.confirmed.contains_key(*id)) {
             wrong.push(format!("a tombstone of what nobody fed: {id}"));
         }
-        let (learned, retracted) = (live.len() as u64, tombs.len() as u64);
+        let (learned, retracted) = (live.len() as u64, tombstones.len() as u64);
         let expected = Ledger { accepted: learned + retracted, learned, retracted, ..Ledger::default() };
         if ledger != expected {
             wrong.push(format!("the ledger says {ledger:?}, the store {expected:?}"));
         }
         // Each replica says so of single data, too.
-        let sample = book.ids.iter().step_by((book.ids.len() / 50).max(1));
+        let sample = record.ids.iter().step_by((record.ids.len() / 50).max(1));
         for (id, base) in sample.flat_map(|id| system.bases.iter().map(move |base| (id, base))) {
             let reply = system.client.get(format!("{base}/multivac/data/{id}")).send().await.unwrap();
             let status = reply.json::<Value>().await.unwrap()["status"].clone();
-            let expected = if book.retracted.contains(id) { "retracted" } else { "processed" };
+            let expected = if record.retracted.contains(id) { "retracted" } else { "processed" };
             if status != expected {
                 wrong.push(format!("{base} says {status} of {id}, which is {expected}"));
             }
         }
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Report {
-            told: book.told.len(),
-            retracted: book.retracted.len(),
+            confirmed: record.confirmed.len(),
+            retracted: record.retracted.len(),
             refused: count(&self.shared.refused),
             lost: count(&self.shared.lost),
             polls: count(&self.shared.polls),
             answers: count(&self.shared.answers),
             longest_ms: count(&self.shared.longest_without_200_ms),
-            unheard,
+            unconfirmed,
             ledger,
             wrong,
         }
     }
 }
 
-/// What came of it.
-pub(crate) struct Report {
-    pub(crate) told: usize,
-    pub(crate) retracted: usize,
-    pub(crate) refused: u64,
-    pub(crate) lost: u64,
-    pub(crate) polls: u64,
-    pub(crate) answers: u64,
+/// What the clients saw, and what the system held in the end.
+pub struct Report {
+    /// Data that got a 200.
+    pub confirmed: usize,
+    /// Those of them that were retracted.
+    pub retracted: usize,
+    /// Replies of 503.
+    pub refused: u64,
+    /// Requests whose connection broke before the reply.
+    pub lost: u64,
+    /// How often a ledger was polled.
+    pub polls: u64,
+    /// Questions that were answered.
+    pub answers: u64,
     /// The longest that one datum was sent again and again until it got a 200.
-    pub(crate) longest_ms: u64,
+    pub longest_ms: u64,
     /// Data that got no 200 and were not sent again: by what came instead, how many, and how many of them were accepted.
-    pub(crate) unheard: BTreeMap<&'static str, (u64, u64)>,
-    pub(crate) ledger: Ledger,
-    pub(crate) wrong: Vec<String>,
+    pub unconfirmed: BTreeMap<&'static str, (u64, u64)>,
+    /// The ledger in the end.
+    pub ledger: Ledger,
+    /// Each broken promise.
+    pub wrong: Vec<String>,
 }
 
 impl Report {
     /// Fails when anything was wrong.
-    pub(crate) fn assert_all_is_there(&self) {
+    pub fn assert_all_is_there(&self) {
         assert!(self.wrong.is_empty(), "{self}");
-        assert!(self.told > 0 && self.polls > 0 && self.answers > 0, "nothing was tried: {self}");
+        assert!(self.confirmed > 0 && self.polls > 0 && self.answers > 0, "nothing was tried: {self}");
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ledger { accepted, queued, processing, learned, retracted, dead } = self.ledger;
-        writeln!(f, "data that got a 200          {}", self.told)?;
+        writeln!(f, "data that got a 200          {}", self.confirmed)?;
         writeln!(f, "of them retracted            {}", self.retracted)?;
         writeln!(f, "replies of 503               {}", self.refused)?;
         writeln!(f, "replies lost                 {}", self.lost)?;
         writeln!(f, "longest until a 200          {:.1} s", self.longest_ms as f64 / 1000.0)?;
-        for (why, (all, there)) in &self.unheard {
+        for (why, (all, there)) in &self.unconfirmed {
             writeln!(f, "not sent again after {why:<8}{all}, accepted all the same: {there}")?;
         }
         writeln!(f, "ledgers polled, all balanced {}", self.polls)?;
@@ -259,18 +256,18 @@ struct Feeder {
     shared: Arc<Shared>,
     http: Client,
     bases: Vec<String>,
-    random: Random,
+    rng: Rng,
     name: String,
 }
 
-/// What came of sending one request once.
-enum Sent {
+/// What became of one request.
+enum Attempt {
     Reply(u16, Value),
     Refused,
-    /// The connection broke, or nothing came: it may have been done.
+    /// The connection broke, or no reply came in time: it may have been carried out.
     Lost,
-    /// There was nobody to send it to.
-    Nobody,
+    /// Nobody listened, so it was not sent.
+    NotSent,
 }
 
 impl Feeder {
@@ -279,7 +276,7 @@ impl Feeder {
             shared: Arc::clone(shared),
             http: system.client.clone(),
             bases: system.bases.clone(),
-            random: Random(seed << 16 | n),
+            rng: Rng::with_seed(seed << 16 | n),
             name: format!("{seed}.{n}"),
         }
     }
@@ -290,7 +287,7 @@ impl Feeder {
                 return;
             }
             let text = format!("Star {n} of catalogue {} went out. Its light is still on the way.", self.name);
-            match self.random.below(20) {
+            match self.rng.u8(..20) {
                 0..=12 => self.feed_until_accepted(n, text).await,
                 13..=16 => self.feed_once(text).await,
                 17 => self.feed_bulk(n, 20).await,
@@ -309,7 +306,7 @@ impl Feeder {
                 http.post(format!("{base}/multivac/data")).header("Idempotency-Key", &key).form(&[("data", &body)])
             })
             .await;
-        self.shared.tell(&reply["id"], text);
+        self.shared.confirm(&reply["id"], text);
     }
 
     /// Without a key and once only, so that it is known what a lost reply leaves behind.
@@ -317,13 +314,13 @@ impl Feeder {
         let base = self.any_base();
         let request = self.http.post(format!("{base}/multivac/data")).form(&[("data", &text)]);
         let why = match self.send(request).await {
-            Sent::Reply(200, reply) => return self.shared.tell(&reply["id"], text),
-            Sent::Reply(status, reply) => return self.shared.wrong(format!("{status} for a datum: {reply}")),
-            Sent::Refused => "503",
-            Sent::Lost => "nothing",
-            Sent::Nobody => return,
+            Attempt::Reply(200, reply) => return self.shared.confirm(&reply["id"], text),
+            Attempt::Reply(status, reply) => return self.shared.wrong(format!("{status} for a datum: {reply}")),
+            Attempt::Refused => "503",
+            Attempt::Lost => "nothing",
+            Attempt::NotSent => return,
         };
-        self.shared.book.lock().unwrap().unheard.insert(text, why);
+        self.shared.record.lock().unwrap().unconfirmed.insert(text, why);
     }
 
     /// Many at once, sent again for as long as some are rejected.
@@ -345,12 +342,12 @@ impl Feeder {
                 reply["rejected"].as_array().into_iter().flatten().filter_map(|line| line["line"].as_u64()).collect();
             let accepted = texts.iter().zip(1..).filter(|(_, line)| !rejected.contains(line));
             for ((text, _), id) in accepted.zip(reply["ids"].as_array().into_iter().flatten()) {
-                self.shared.tell(id, text.clone());
+                self.shared.confirm(id, text.clone());
             }
             if rejected.is_empty() {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "never accepted in bulk: {reply}");
+            assert!(started.elapsed() < TEST_TIMEOUT, "never accepted in bulk: {reply}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -358,13 +355,13 @@ impl Feeder {
     /// Takes one back that got a 200.
     async fn retract_one(&mut self) {
         let id = {
-            let mut book = self.shared.book.lock().unwrap();
-            if book.ids.is_empty() {
+            let mut record = self.shared.record.lock().unwrap();
+            if record.ids.is_empty() {
                 return;
             }
-            let id = book.ids[self.random.below(book.ids.len() as u64) as usize].clone();
+            let id = record.ids[self.rng.usize(..record.ids.len())].clone();
             // From now on it may be gone.
-            if !book.retracted.insert(id.clone()) {
+            if !record.retracted.insert(id.clone()) {
                 return;
             }
             id
@@ -375,55 +372,55 @@ impl Feeder {
     /// Sends until the reply has this status (or 202), to one replica after the other.
     async fn until(&mut self, expected: u16, request: impl Fn(&Client, &str) -> RequestBuilder) -> Value {
         let started = Instant::now();
-        let mut at = self.random.below(self.bases.len() as u64) as usize;
+        let mut at = self.rng.usize(..self.bases.len());
         loop {
             match self.send(request(&self.http, &self.bases[at])).await {
-                Sent::Reply(status, reply) if status == expected || status == 202 => {
+                Attempt::Reply(status, reply) if status == expected || status == 202 => {
                     let ms = started.elapsed().as_millis() as u64;
                     self.shared.longest_without_200_ms.fetch_max(ms, Ordering::Relaxed);
                     return reply;
                 }
-                Sent::Reply(status, reply) => {
+                Attempt::Reply(status, reply) => {
                     self.shared.wrong(format!("{status} where {expected} was due: {reply}"));
                     return reply;
                 }
-                Sent::Refused | Sent::Lost | Sent::Nobody => {}
+                Attempt::Refused | Attempt::Lost | Attempt::NotSent => {}
             }
-            assert!(started.elapsed() < 2 * PATIENCE, "no {expected} from any replica");
+            assert!(started.elapsed() < 2 * TEST_TIMEOUT, "no {expected} from any replica");
             at = (at + 1) % self.bases.len();
         }
     }
 
     /// Sends once; after a refusal or a broken connection, waits as long as a client should.
-    async fn send(&self, request: RequestBuilder) -> Sent {
+    async fn send(&self, request: RequestBuilder) -> Attempt {
         let reply = match request.send().await {
             Ok(reply) => reply,
             Err(error) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 if error.is_connect() {
-                    return Sent::Nobody;
+                    return Attempt::NotSent;
                 }
                 self.shared.lost.fetch_add(1, Ordering::Relaxed);
-                return Sent::Lost;
+                return Attempt::Lost;
             }
         };
         let status = reply.status().as_u16();
         if status == 503 {
             self.shared.refused.fetch_add(1, Ordering::Relaxed);
             match retry_after(&reply) {
-                Some(wait) => tokio::time::sleep(wait.min(LONGEST_WAIT)).await,
+                Some(wait) => tokio::time::sleep(wait.min(MAX_RETRY_AFTER)).await,
                 None => self.shared.wrong("a 503 without Retry-After".to_owned()),
             }
-            return Sent::Refused;
+            return Attempt::Refused;
         }
         match reply.bytes().await {
-            Ok(body) => Sent::Reply(status, serde_json::from_slice(&body).unwrap_or_default()),
-            Err(_) => Sent::Lost,
+            Ok(body) => Attempt::Reply(status, serde_json::from_slice(&body).unwrap_or_default()),
+            Err(_) => Attempt::Lost,
         }
     }
 
     fn any_base(&mut self) -> String {
-        let at = self.random.below(self.bases.len() as u64) as usize;
+        let at = self.rng.usize(..self.bases.len());
         self.bases[at].clone()
     }
 }
@@ -432,7 +429,7 @@ fn retry_after(reply: &Response) -> Option<Duration> {
     reply.headers().get("retry-after")?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// Polls the ledger of one replica; it balances whenever it is told, and `accepted` never falls.
+/// Polls the ledger of one replica; it always balances, and `accepted` never falls.
 async fn poll(shared: Arc<Shared>, http: Client, base: String) {
     let mut accepted = 0;
     loop {

@@ -1,0 +1,38 @@
+//! What the tests and the load programs share.
+//!
+//! - [`environment`]: what `scripts/test-backends.sh` gives the tests, and how a test is skipped
+//! - [`backends`]: the Redis and the MongoDB that all tests share, under names of a test's own
+//! - [`process`]: processes that are started, signalled and killed; [`port`]: ports for them
+//! - [`redis`], [`cluster`], [`mongo`], [`nginx`], [`tls`]: servers that a test starts for itself
+//! - [`proxy`]: a network that fails
+//! - [`system`], [`load`], [`take_over`]: the full system as processes, clients that put it under load and check what it
+//!   holds in the end, and how soon the jobs of a killed worker are done by others
+//! - [`http`]: HTTP/1.1 by hand; [`text`]: sentences and questions by a seed; [`sample`]: jobs and data
+//! - [`wait`]: waiting until something is so
+//!
+//! Integration tests and benches use it. Unit tests must not pass its types that hold core's to code under test: to them
+//! core is another copy of the crate.
+#![allow(clippy::unwrap_used)] // As in the tests: what fails here fails the test that called it.
+
+pub mod backends;
+pub mod cluster;
+pub mod environment;
+pub mod http;
+pub mod load;
+pub mod mongo;
+pub mod nginx;
+pub mod port;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod sample;
+pub mod system;
+pub mod take_over;
+pub mod text;
+pub mod tls;
+pub mod wait;
+
+use std::time::Duration;
+
+/// How long anything may take that takes milliseconds, or a few seconds, on a machine that is not busy.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
