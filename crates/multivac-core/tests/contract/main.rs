@@ -4,6 +4,7 @@
 #![deny(dead_code)]
 
 mod backends;
+mod compat;
 mod mongo;
 mod mongo_secure;
 mod queue;
