@@ -3,7 +3,7 @@
 //! `scripts/load.sh` starts the processes and runs this against them, a mode at a time:
 //! `cargo bench -p multivac-api --bench load -- --target 127.0.0.1:5000 feed 100000`.
 //!
-//! Each mode prints one row, its cells parted by tabs: what was measured, how many, seconds, how many a second,
+//! Each mode prints one row, its cells separated by tabs: what was measured, how many, seconds, how many a second,
 //! then the latencies in milliseconds (median, 99th percentile, longest) and how many replies were not 200.
 //! The status is 1 when any was not, or when what was waited for did not come.
 //!

@@ -44,7 +44,7 @@ enum Mode {
         seed: u64,
         #[arg(long, default_value_t = 3)]
         partitions: u16,
-        /// Redis's setting; with everysec what Redis said in its last seconds may be lost with it.
+        /// Redis's setting; with everysec what Redis confirmed in its last seconds may be lost when it is killed.
         #[arg(long, default_value = "always")]
         appendfsync: String,
         /// Clients that feed, one request after the other each.

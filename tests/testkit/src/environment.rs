@@ -4,7 +4,7 @@ use std::env;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// The value of a variable. Without it the test is skipped, which is said aloud; in CI it fails instead.
+/// The value of a variable. Without it the test is skipped, with a line that says so; in CI it fails instead.
 pub fn variable(name: &str) -> Option<String> {
     let value = env::var(name).ok();
     if value.is_none() {

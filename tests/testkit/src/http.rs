@@ -1,5 +1,5 @@
-//! HTTP/1.1 written by hand: for what no decent client would send, and for load clients, which share the machine with what
-//! they measure and have to be lean.
+//! HTTP/1.1 written by hand: for requests that no HTTP library would send, and for load clients, which share the machine with
+//! what they measure and have to be lean.
 
 use std::io;
 use std::time::Duration;

@@ -62,7 +62,7 @@ impl Shared {
     }
 }
 
-/// Clients at work.
+/// Clients, and what they have seen so far.
 pub struct Load {
     shared: Arc<Shared>,
     clients: JoinSet<()>,
@@ -159,18 +159,18 @@ impl Load {
         }
         for (id, text) in live.iter().filter(|(id, _)| !record.confirmed.contains_key(*id)) {
             if !record.unconfirmed.contains_key(text) {
-                wrong.push(format!("nobody fed this: {id} {text:?}"));
+                wrong.push(format!("fed by no client: {id} {text:?}"));
             }
         }
         for id in tombstones.iter().filter(|id| !record.confirmed.contains_key(*id)) {
-            wrong.push(format!("a tombstone of what nobody fed: {id}"));
+            wrong.push(format!("a tombstone of what no client fed: {id}"));
         }
         let (learned, retracted) = (live.len() as u64, tombstones.len() as u64);
         let expected = Ledger { accepted: learned + retracted, learned, retracted, ..Ledger::default() };
         if ledger != expected {
             wrong.push(format!("the ledger says {ledger:?}, the store {expected:?}"));
         }
-        // Each replica says so of single data, too.
+        // Each replica reports the same of single data.
         let sample = record.ids.iter().step_by((record.ids.len() / 50).max(1));
         for (id, base) in sample.flat_map(|id| system.bases.iter().map(move |base| (id, base))) {
             let reply = system.client.get(format!("{base}/multivac/data/{id}")).send().await.unwrap();
@@ -210,7 +210,7 @@ pub struct Report {
     pub polls: u64,
     /// Questions that were answered.
     pub answers: u64,
-    /// The longest that one datum was sent again and again until it got a 200.
+    /// For how long the slowest datum was sent again until it got a 200.
     pub longest_ms: u64,
     /// Data that got no 200 and were not sent again: by what came instead, how many, and how many of them were accepted.
     pub unconfirmed: BTreeMap<&'static str, (u64, u64)>,
@@ -297,7 +297,7 @@ impl Feeder {
         }
     }
 
-    /// With a key, so that sending it again is no second datum.
+    /// With a key, so that sending it again does not make a second datum.
     async fn feed_until_accepted(&mut self, n: u64, text: String) {
         let key = format!("{}.{n}", self.name);
         let body = text.clone();
@@ -309,7 +309,7 @@ impl Feeder {
         self.shared.confirm(&reply["id"], text);
     }
 
-    /// Without a key and once only, so that it is known what a lost reply leaves behind.
+    /// Without a key and only once, to see how often a datum whose reply is lost was accepted.
     async fn feed_once(&mut self, text: String) {
         let base = self.any_base();
         let request = self.http.post(format!("{base}/multivac/data")).form(&[("data", &text)]);
@@ -352,7 +352,7 @@ impl Feeder {
         }
     }
 
-    /// Takes one back that got a 200.
+    /// Retracts a datum that got a 200.
     async fn retract_one(&mut self) {
         let id = {
             let mut record = self.shared.record.lock().unwrap();

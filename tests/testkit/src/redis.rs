@@ -33,7 +33,7 @@ pub struct RedisServer {
 impl RedisServer {
     /// Starts it with these arguments after the usual ones, and waits until it answers.
     pub async fn start(binary: &Path, arguments: &[&str]) -> Self {
-        // Another process may take the port between the look at it and the server's start; then the next is tried.
+        // Another process may take the port before the server does; then the next is tried.
         for _ in 0..5 {
             let (port, directory) = (port::free_port(), tempfile::tempdir().unwrap());
             let mut line: Vec<OsString> = vec![binary.into()];

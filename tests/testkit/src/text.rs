@@ -5,7 +5,7 @@ use fastrand::Rng;
 #[rustfmt::skip]
 const ADJECTIVES: [&str; 24] = [
     "ancient", "bright", "careful", "distant", "early", "faint", "gentle", "hidden", "idle", "jagged", "keen",
-    "lonely", "massive", "narrow", "orderly", "patient", "quiet", "rapid", "silent", "thermal", "uneven", "vivid",
+    "lonely", "massive", "narrow", "orderly", "pensive", "quiet", "rapid", "silent", "thermal", "uneven", "vivid",
     "wandering", "young",
 ];
 #[rustfmt::skip]
@@ -25,7 +25,7 @@ const PLACES: [&str; 16] = [
     "at the edge of the city", "before the long winter", "behind the old mill", "beside the frozen lake",
     "during the eclipse", "for a hundred years", "in the northern province", "near the southern gate",
     "on a clear morning", "over the wide plain", "since the last flood", "through the narrow pass",
-    "under a pale moon", "until the rain came", "with great patience", "without any warning",
+    "under a pale moon", "until the rain came", "with great care", "without any warning",
 ];
 
 /// The `i`th sequence of a seed.

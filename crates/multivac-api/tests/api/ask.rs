@@ -10,7 +10,7 @@ async fn standing(app: &TestApp) -> String {
 }
 
 #[actix_web::test]
-async fn what_is_no_answer_gives_none() {
+async fn data_that_do_not_answer_the_question_give_no_answer() {
     let app = TestApp::start(&[]).await;
     let texts = [
         "foo",
@@ -32,7 +32,7 @@ async fn what_is_no_answer_gives_none() {
 }
 
 #[actix_web::test]
-async fn what_is_one_is_given_word_for_word_with_its_evidence() {
+async fn an_answer_is_given_word_for_word_with_its_evidence() {
     let app = TestApp::start(&[]).await;
     app.teach("Bring the water to the boil, and add the pasta.").await;
     let sentence = "The entropy of the universe can be reversed by gathering all of the starlight.";
@@ -48,7 +48,7 @@ async fn what_is_one_is_given_word_for_word_with_its_evidence() {
 }
 
 #[actix_web::test]
-async fn any_other_question_goes_the_same_way() {
+async fn any_other_question_is_answered_in_the_same_way() {
     let app = TestApp::start(&[]).await;
     app.teach("Multivac was built in 2061. The technicians of Multivac were Adell and Lupov.").await;
     let reply = app.ask("Who were the technicians of Multivac?").await;
@@ -58,7 +58,7 @@ async fn any_other_question_goes_the_same_way() {
 }
 
 #[actix_web::test]
-async fn the_standing_question_can_be_another() {
+async fn the_standing_question_can_be_changed() {
     let app = TestApp::start(&["--question", "Who built Multivac?"]).await;
     app.teach("Multivac was built by Adell and Lupov.").await;
     assert_eq!(standing(&app).await, "Multivac was built by Adell and Lupov.");
@@ -83,7 +83,7 @@ async fn a_retraction_takes_the_answer_back_at_once() {
 }
 
 #[actix_web::test]
-async fn it_still_knows_after_a_restart() {
+async fn what_was_learned_is_known_after_a_restart() {
     let app = TestApp::start(&[]).await;
     let sentence = "The entropy of the universe can be reversed by gathering all of the starlight.";
     app.teach(sentence).await;

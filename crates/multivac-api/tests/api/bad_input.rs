@@ -20,7 +20,7 @@ async fn refused(request: RequestBuilder) -> u16 {
 }
 
 #[actix_web::test]
-async fn what_is_no_datum_is_a_bad_request() {
+async fn a_body_without_an_acceptable_text_is_a_bad_request() {
     let app = TestApp::start(&[]).await;
     let post = || app.request(Method::POST, "/multivac/data");
     let form = |body: &'static str| post().header("Content-Type", "application/x-www-form-urlencoded").body(body);
@@ -104,7 +104,7 @@ async fn a_question_has_1_to_1000_characters() {
 }
 
 #[actix_web::test]
-async fn a_method_that_a_path_has_not_is_told_which_it_has() {
+async fn a_method_that_a_path_does_not_have_gets_a_405_that_names_those_it_has() {
     let app = TestApp::start(&[]).await;
     let wrong = [
         (Method::POST, "/", "GET"),
@@ -128,7 +128,7 @@ async fn a_method_that_a_path_has_not_is_told_which_it_has() {
 }
 
 #[actix_web::test]
-async fn the_callers_trace_goes_on() {
+async fn the_trace_of_the_caller_is_continued() {
     let app = TestApp::start(&[]).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let request = app.request(Method::GET, "/nothing").header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));

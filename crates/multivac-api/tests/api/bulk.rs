@@ -14,7 +14,7 @@ async fn bulk(app: &TestApp, key: Option<&str>, body: impl Into<Body>) -> Respon
 }
 
 #[actix_web::test]
-async fn good_lines_are_accepted_and_bad_ones_named() {
+async fn good_lines_are_accepted_and_bad_lines_are_named() {
     let app = TestApp::start(&["--max-datum-size", "100"]).await;
     let long = format!("{{\"data\": \"{}\"}}", "x".repeat(101));
     let body = format!(
@@ -31,7 +31,7 @@ async fn good_lines_are_accepted_and_bad_ones_named() {
 }
 
 #[actix_web::test]
-async fn bytes_that_are_no_text_spoil_one_line() {
+async fn bytes_that_are_not_utf8_make_only_their_own_line_bad() {
     let app = TestApp::start(&[]).await;
     let body = [b"{\"data\": \"\xff\"}\n".as_slice(), b"{\"data\": \"fine\"}\n"].concat();
     let reply: Value = bulk(&app, None, body).await.json().await.unwrap();
@@ -61,7 +61,7 @@ async fn another_content_type_is_refused() {
 }
 
 #[actix_web::test]
-async fn an_empty_body_is_no_data() {
+async fn an_empty_body_holds_no_data() {
     let app = TestApp::start(&[]).await;
     let reply: Value = bulk(&app, None, "").await.json().await.unwrap();
     assert_eq!(reply, serde_json::json!({ "accepted": 0, "rejected": [], "ids": [] }));

@@ -20,7 +20,7 @@ use crate::program::{Program, program, wrapped_program};
 /// Feeds one datum; its id, if it was accepted.
 async fn feed(client: &Client, base: &str, text: &str) -> Option<String> {
     let reply = client.post(format!("{base}/multivac/data")).form(&[("data", text)]).send().await.ok()?;
-    // A reply that breaks off in the middle was a 200 all the same.
+    // The head is enough: if the body breaks off, the datum was accepted all the same.
     if reply.status() != 200 {
         return None;
     }
@@ -28,7 +28,7 @@ async fn feed(client: &Client, base: &str, text: &str) -> Option<String> {
     Some(location.rsplit('/').next().unwrap().to_owned())
 }
 
-/// Feeds on some connections until told to end; the ids that were accepted. Counts them as they come.
+/// Feeds on some connections until `end` is set; returns the ids that were accepted, and counts them as they come.
 async fn load(base: &str, round: u64, count: &AtomicUsize, end: &AtomicBool) -> Vec<String> {
     let client = Client::new();
     let connections = (0..8).map(|connection| {
@@ -63,7 +63,7 @@ async fn killed_at_any_moment_it_keeps_all_that_it_accepted() {
     let mut rng = Rng::with_seed(SEED);
     let mut accepted = Vec::new();
     for round in 0..ROUNDS {
-        // Killed while it starts and recovers what the round before has left, before it may listen.
+        // It is killed while it starts and recovers what the previous round left, before it listens.
         let mut starting = Process::start(&mut program(&[&["--listen", "127.0.0.1:0"], &flags[..]].concat()));
         tokio::time::sleep(Duration::from_millis(rng.u64(..60))).await;
         starting.kill();
@@ -74,7 +74,7 @@ async fn killed_at_any_moment_it_keeps_all_that_it_accepted() {
             let (base, count, end) = (program.base.clone(), Arc::clone(&count), Arc::clone(&end));
             async move { load(&base, round, &count, &end).await }
         });
-        // The moment is a number of data rather than of milliseconds, and then a little more.
+        // The moment of the kill is a number of data rather than a time, so that it lies within the load on any machine.
         let until = 20 + rng.usize(..400);
         while count.load(Ordering::Relaxed) < until {
             tokio::task::yield_now().await;
@@ -144,10 +144,10 @@ impl SmallDisk {
             .spawn()
             .unwrap();
         let end = holder.stdin.take().unwrap();
-        let mut said = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let disk = Self { holder, _end: end, directory };
-        if said.trim() == "mounted" {
+        if line.trim() == "mounted" {
             return Some(disk);
         }
         environment::skip("no file system can be mounted here; run the tests as root");
@@ -278,7 +278,7 @@ async fn an_index_without_room_keeps_answering_and_fills_up_later() {
     for n in 0..50 {
         feed(&client, &program.base, &format!("Star {n} went out. ").repeat(500)).await.unwrap();
     }
-    // Accepted, stored, and not to be answered with yet.
+    // They are accepted and stored, but not in the index yet.
     program.until(&client, "/readyz", |ready| ready["missing"].to_string().contains("index")).await;
     assert_eq!(ask().await, "Penguins eat krill and small fish.");
     // It goes on trying, and logs that once.

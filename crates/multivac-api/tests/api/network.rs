@@ -39,7 +39,7 @@ async fn cut_off_from_mongodb_it_answers_takes_data_and_catches_up() {
         assert_eq!(app.get("/readyz").await.status(), 200);
         assert_eq!(app.ask("What do penguins eat?").await["answer"], "Penguins eat krill and small fish.");
         app.feed("What is fed meanwhile is kept.").await;
-        // What needs the store says so, and soon.
+        // What needs the store gets its 503 soon.
         let begun = Instant::now();
         let reply = app.get(&format!("/multivac/data/{}", ObjectId::new())).await;
         assert_eq!(reply.status(), 503);

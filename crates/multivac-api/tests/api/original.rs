@@ -16,7 +16,7 @@ async fn is_text(app: &TestApp, path: &str, expected: &str) {
 }
 
 #[actix_web::test]
-async fn the_texts_are_the_originals() {
+async fn the_texts_are_those_of_the_original_application() {
     let app = TestApp::start(&[]).await;
     is_text(&app, "/", "Welcome to MultiVAC!").await;
     is_text(&app, "/multivac", "INSUFFICIENT DATA FOR MEANINGFUL ANSWER.").await;

@@ -10,7 +10,7 @@ use reqwest::{Method, Response};
 
 use crate::test_app::TestApp;
 
-/// A Redis that says when a write is on the disk, with one setting that could lose data; without it the test is skipped.
+/// A Redis that can confirm that a write is on the disk, with one setting that could lose data; without it the test is skipped.
 async fn start_redis(flags: &[&str]) -> Option<RedisServer> {
     let flags = [&["--appendfsync", "always", "--maxmemory-policy", "allkeys-lru"], flags].concat();
     Some(RedisServer::start(&redis::newer()?, &flags).await)

@@ -1,4 +1,4 @@
-//! The full system: two replicas on Redis and MongoDB, with a worker's consumer between them.
+//! Two replicas on Redis and MongoDB, and a worker's consumer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ async fn what_is_fed_to_one_replica_is_answered_by_another_until_it_is_retracted
 }
 
 #[actix_web::test]
-async fn a_full_queue_refuses_and_says_when_to_come_back() {
+async fn a_full_queue_refuses_and_accepts_again_once_it_has_drained() {
     let Some(servers) = SharedServers::find() else { return };
     let flags = servers.flags();
     let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--max-queued", "2"]).collect();

@@ -29,7 +29,7 @@ fn one_url_without_the_other_is_refused() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_is_refused() {
+fn a_data_directory_that_cannot_be_made_is_refused() {
     let message = refusal(&mut program(&["--listen", "127.0.0.1:0", "--data-dir", "/dev/null/data"]));
     assert!(message.contains("/dev/null/data"), "{message}");
 }

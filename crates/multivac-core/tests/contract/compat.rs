@@ -89,7 +89,7 @@ async fn all_jobs_are_found_and_finished(queue: &Arc<dyn QueueAdmin>) {
         let (number, attempt) = [(FAILED_ONCE, 2), (QUEUED, 1), (ABANDONED, 2)]
             .into_iter()
             .find(|(number, _)| id(*number) == lease.job.id)
-            .unwrap_or_else(|| panic!("nobody fed {lease:?}"));
+            .unwrap_or_else(|| panic!("it is not in the file: {lease:?}"));
         assert_eq!((&lease.job, lease.attempt, lease.exhausted), (&job(number), attempt, false));
     }
     assert_eq!(leases.iter().map(|lease| lease.job.id).collect::<BTreeSet<_>>().len(), 3);
@@ -130,7 +130,7 @@ async fn what_0_1_0_left_in_redis_is_found_and_finished() {
             let mut words: Vec<String> = serde_json::from_str(line).unwrap();
             for i in 1..words.len() {
                 words[i] = match words[i - 1].as_str() {
-                    // When the lease began: long ago, whatever the clock of this machine says.
+                    // When the lease began: long ago by any clock.
                     "TIME" => "1".to_owned(),
                     "PXAT" => NOT_EXPIRED.to_string(),
                     _ => words[i].replacen("compat:", &format!("{}:", raw.0.namespace), 1),

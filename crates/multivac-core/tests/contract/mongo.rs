@@ -80,7 +80,7 @@ async fn a_document_of_the_original_application_is_a_datum() {
 }
 
 #[tokio::test]
-async fn documents_of_a_foreign_shape_are_passed_over() {
+async fn documents_of_another_shape_are_ignored() {
     mongo_and_its_database(async |mongo| {
         let from = mongo.store.position().await.unwrap();
         let foreign = [
@@ -202,7 +202,7 @@ async fn a_wrong_password_is_misconfigured_and_not_shown() {
 }
 
 #[tokio::test]
-async fn what_is_no_url_is_misconfigured_and_not_shown() {
+async fn a_malformed_url_is_misconfigured_and_not_shown() {
     for url in [
         "",
         "hunter2",
@@ -230,7 +230,7 @@ async fn a_server_that_is_not_there_is_unavailable_soon() {
 }
 
 #[tokio::test]
-async fn a_stand_alone_server_is_refused_with_what_to_do() {
+async fn a_stand_alone_server_is_refused_with_advice() {
     let Some(mongod) = mongo::installed() else { return };
     let server = Mongod::start(&mongod, &[]);
     let store = MongoStore::new(&format!("mongodb://{}/", server.host()).into(), passages).await.unwrap();

@@ -127,7 +127,7 @@ async fn a_call_whose_reply_is_lost_is_repeated() {
     redis.0.urls = vec![format!("redis://{}", proxy.address).into()];
     backends::run(Some(redis), async |backend| {
         let queue = backend.queue(long_lease()).await;
-        // Redis knows the script from here on; a lost reply that it does not know it would be another case.
+        // From here on Redis knows the script: the reply that is lost is that of the script, not that it is unknown.
         accept(&queue, "arrives").await;
         let submissions = [submission("lost on the way")];
         let lost = queue.accept(&submissions).await;
@@ -187,7 +187,7 @@ pub(crate) async fn ledger(queue: &Arc<dyn QueueAdmin>) -> Ledger {
     ledger
 }
 
-/// Waits for the clock to show another time, so that what happens next happens later.
+/// Waits until the clock has moved on, so that what happens next has a later time.
 fn tick() {
     let now = Timestamp::now();
     while Timestamp::now() <= now {
@@ -249,7 +249,7 @@ pub(crate) async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dy
             let queue = Arc::clone(&queue);
             async move { queue.lease(5, Duration::from_secs(20)).await.unwrap() }
         });
-        // Time to fall asleep; the test holds either way.
+        // Time to begin waiting; the test holds without it.
         tokio::time::sleep(Duration::from_millis(30)).await;
         let start = Instant::now();
         let job = accept(&waker, "wake up").await;
@@ -258,7 +258,7 @@ pub(crate) async fn a_waiting_lease_wakes_when_a_job_is_accepted(backend: Arc<dy
         assert_eq!(leases[0].job, job);
         complete(&queue, &leases).await;
     }
-    assert!(waited < Duration::from_secs(2), "ten jobs waited {waited:?}: someone polls");
+    assert!(waited < Duration::from_secs(2), "ten jobs waited {waited:?}: the consumer polls");
 }
 
 async fn a_waiting_lease_wakes_when_a_job_is_released(backend: Arc<dyn Backend>) {
@@ -627,7 +627,7 @@ pub(crate) async fn a_queue_full_of_text_refuses_and_adds_nothing(backend: Arc<d
 
 async fn what_is_held_and_what_has_left_is_reported(backend: Arc<dyn Backend>) {
     let queue = backend.queue(QueueSettings { max_attempts: 1, ..long_lease() }).await;
-    // The one partition that a batch falls to is the one that is not as before.
+    // The partition that holds the batch: the only one that is not empty.
     let changed = async |before: Partition| {
         let partitions = queue.partitions().await.unwrap();
         assert_eq!(partitions.len() as u64, backend.partitions());
@@ -683,8 +683,8 @@ pub(crate) async fn reconciling_brings_the_ledger_up_to_the_store_and_never_down
     assert!(queue.reconcile(&seen, 10, 3).await.unwrap());
     let reconciled = Ledger { accepted: 14, queued: 1, learned: 10, retracted: 3, ..Ledger::default() };
     assert_eq!(ledger(&queue).await, reconciled);
-    assert!(!queue.reconcile(&seen, 20, 3).await.unwrap(), "it was reconciled on what is no more so");
-    // The same number in all may be divided otherwise; fewer than before would hide a loss.
+    assert!(!queue.reconcile(&seen, 20, 3).await.unwrap(), "it was reconciled from an outdated ledger");
+    // Learned and retracted may be divided differently if their sum stays; a smaller sum would hide a loss.
     assert!(queue.reconcile(&reconciled, 9, 4).await.unwrap());
     let reconciled = Ledger { learned: 9, retracted: 4, ..reconciled };
     assert!(!queue.reconcile(&reconciled, 5, 4).await.unwrap());
@@ -711,7 +711,7 @@ struct Modelled {
     retracted: bool,
 }
 
-/// Steps at random, and after each the ledger and a job are what a simple model says.
+/// Takes random steps, and compares the ledger and a job with a simple model after each.
 pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) {
     const MAX_ATTEMPTS: u32 = 2;
     let settings = QueueSettings { max_attempts: MAX_ATTEMPTS, ..long_lease() };
@@ -758,7 +758,7 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
             }
             (4, Some((_, job))) => {
                 if let State::Leased(lease) = &job.state {
-                    // Whoever does not hold it changes nothing.
+                    // A consumer that does not hold it changes nothing.
                     for consumer in &consumers {
                         consumer.fail(lease, "a bad step", Duration::ZERO).await.unwrap();
                     }
@@ -822,5 +822,5 @@ pub(crate) async fn the_ledger_follows_a_random_walk(backend: Arc<dyn Backend>) 
         }
     }
     let end = ledger(&consumers[0]).await;
-    assert!(end.learned > 0 && end.retracted > 0 && end.dead > 0, "the walk went nowhere: {end:?}");
+    assert!(end.learned > 0 && end.retracted > 0 && end.dead > 0, "the walk did not reach all states: {end:?}");
 }

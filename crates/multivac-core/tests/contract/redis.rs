@@ -43,7 +43,7 @@ pub(crate) async fn the_contract_holds(settings: impl Fn() -> RedisSettings) {
     }
 }
 
-/// Why a queue cannot be prepared.
+/// The error of a queue that cannot be prepared.
 async fn refusal(settings: RedisSettings, queue: QueueSettings) -> QueueError {
     RedisQueue::new(settings, queue).unwrap().prepare().await.unwrap_err()
 }
@@ -332,7 +332,7 @@ async fn durability_that_redis_cannot_keep_is_refused_at_start() {
 }
 
 #[tokio::test]
-async fn a_job_is_on_the_disk_when_that_is_asked() {
+async fn with_durability_fsync_a_job_is_on_the_disk_when_it_is_accepted() {
     let Some(new) = newer() else { return };
     let server = RedisServer::start(&new, &["--appendfsync", "always"]).await;
     let settings = || redis_settings(vec![server.url()], 2);
@@ -361,7 +361,7 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     let keyed = || Submission { job: job("to two disks"), idempotency_key: Some(IdempotencyKey([7; 16])) };
     let accept =
         async |submission: &Submission| queue.accept(std::slice::from_ref(submission)).await.unwrap().remove(0);
-    // The first may find the replica still reading.
+    // The first may come while the replica still loads its copy.
     until("the replica writes", async || accept(&submission("first")).await == Acceptance::Accepted).await;
     let leases = queue::lease(&queue, 1).await;
     complete(&queue, &leases).await;

@@ -77,7 +77,7 @@ async fn a_cluster_that_fails_over_loses_nothing_that_was_replicated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_cluster_the_master_that_has_the_job_is_waited_for() {
+async fn in_a_cluster_accepting_waits_for_the_master_that_has_the_job() {
     const PARTITIONS: u16 = 6;
     let Some(cluster) = RedisCluster::start(newer()).await else { return };
     let settings = redis_settings(cluster.urls(), PARTITIONS);

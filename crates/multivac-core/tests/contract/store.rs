@@ -202,7 +202,7 @@ async fn a_follower_sees_changes_in_their_order_and_again_from_an_older_position
         store.retract(datum.id).await.unwrap();
         expected.push(Change::Removed(datum.id));
     }
-    // A change whose datum is gone by the time it is followed may say so at once.
+    // A put whose datum is retracted before it is followed may be left out.
     let b = data[1].id;
     let without_b = |changes: Vec<Change>| -> Vec<Change> {
         changes.into_iter().filter(|change| !matches!(change, Change::Put(datum) if datum.id == b)).collect()
@@ -249,7 +249,7 @@ async fn a_follower_of_a_quiet_store_gets_empty_batches_and_reaches_the_position
     assert_eq!(batch.changes, vec![]);
     assert!(batch.position >= from);
 
-    // Whoever retracts waits for the position of after it, and nothing else may happen by then.
+    // A retraction waits until followers reach the position after it, even if nothing else changes meanwhile.
     let id = DatumId::generate();
     store.retract(id).await.unwrap();
     store.announce("another", Some(from)).await.unwrap();
@@ -263,7 +263,7 @@ async fn a_follower_of_a_quiet_store_gets_empty_batches_and_reaches_the_position
             return;
         }
     }
-    panic!("a follower does not come as far as now");
+    panic!("the follower does not reach the current position");
 }
 
 async fn a_follower_may_give_up_waiting_and_loses_nothing(store: &dyn Store) {

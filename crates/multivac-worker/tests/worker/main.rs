@@ -6,7 +6,7 @@ mod crash;
 mod drain;
 mod faults;
 mod operations;
-mod poison;
 mod rolling;
 mod start;
 mod test_worker;
+mod unprocessable;

@@ -16,7 +16,7 @@ fn code(directory: &Path, text: &mut String) {
 }
 
 #[test]
-fn each_failure_names_tests_that_are_there() {
+fn each_failure_names_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = fs::read_to_string(root.join("docs/operations.md")).unwrap();
     let (_, table) = page.split_once("| what fails |").unwrap();

@@ -40,7 +40,7 @@ impl Seen {
         let mut n = 0;
         while !self.stop.load(Ordering::Relaxed) {
             n += 1;
-            // No Idempotency-Key: nobody could send it again without harm.
+            // Without an Idempotency-Key, so that a request that is sent twice becomes two data.
             let text = format!("Star {n} of client {name} went out.");
             self.send(http.post(format!("{base}/multivac/data")).form(&[("data", text)]), &self.fed).await;
             self.send(http.get(format!("{base}/multivac")), &self.asked).await;

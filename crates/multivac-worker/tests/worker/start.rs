@@ -10,7 +10,7 @@ use multivac_testkit::wait::until;
 use crate::test_worker::{Servers, program};
 
 #[test]
-fn it_needs_both_servers() {
+fn it_refuses_to_start_without_both_servers() {
     let message = refusal(&mut program(&[]));
     assert!(message.contains("REDIS_URL and MONGO_URL"), "{message}");
     let message = refusal(program(&[]).env("REDIS_URL", "redis://127.0.0.1:1"));
@@ -44,7 +44,7 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_mongodb_that_is_no_replica_set_is_refused_with_what_to_do() {
+async fn a_mongodb_that_is_not_a_replica_set_is_refused_with_advice() {
     let Some(servers) = Servers::find(&[]).await else { return };
     let Some(mongod) = mongo::installed() else { return };
     let stand_alone = Mongod::start(&mongod, &[]);
