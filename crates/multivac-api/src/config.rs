@@ -104,7 +104,8 @@ impl Config {
         let least = self.max_datum_size.0.saturating_mul(u64::from(self.backends.partitions));
         if self.max_queued_bytes.0 < least {
             let least = ByteSize(least);
-            let expected = format!("--max-queued-bytes: expected {least:.0} or more: --max-datum-size for each partition");
+            let expected =
+                format!("--max-queued-bytes: expected {least:.0} or more: --max-datum-size for each partition");
             return Err(ConfigError::Invalid(expected));
         }
         Ok(QueueSettings {

@@ -81,8 +81,9 @@ fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) 
         found.push(trimmed);
     } else if !piece.is_empty() {
         match found.last_mut() {
-            // Signs alone belong to the sentence before them, but the line under a table's head does not.
-            Some(last) if !text[range.start..trimmed.start].contains(['\n', GAP]) => last.end = trimmed.end,
+            // Signs alone belong to the sentence before them, but not over the end of a line (the line under a table's
+            // head) or a gap, however many such pieces lie in between: the sentence would not be word for word.
+            Some(last) if !text[last.end..trimmed.start].contains(['\n', GAP]) => last.end = trimmed.end,
             Some(_) => {}
             None => found.push(trimmed),
         }

@@ -145,6 +145,12 @@ fn a_table_is_its_rows() {
 }
 
 #[test]
+fn no_sentence_runs_over_a_gap_however_many_signs_follow_it() {
+    assert_eq!(split("It grows \u{b}\u{b} .| ! >. ;"), ["It grows"]);
+    assert_eq!(split("It grows .\u{b}- ! It ends."), ["It grows .", "It ends."]);
+}
+
+#[test]
 fn signs_make_no_answer_too_long() {
     for text in ["a ".to_owned() + &"! ".repeat(900), "! ".repeat(900) + "a", "e\u{301}".repeat(900)] {
         for range in answerable(&text) {
@@ -171,6 +177,7 @@ proptest! {
             let (mut at, mut held) = (0, 0);
             for range in ranges {
                 prop_assert!(range.start >= at && range.end > range.start && text.get(range.clone()).is_some());
+                prop_assert!(!text[range.clone()].contains(GAP));
                 held += letters(range.clone());
                 at = range.end;
             }
