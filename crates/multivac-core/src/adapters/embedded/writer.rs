@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::Fault;
+use super::error::Fault;
 
 /// Text that may wait for the writer, in KiB: 32 MiB. Whoever brings more waits until there is room, so memory and the
 /// size of one transaction are bounded. Each step counts 1 KiB at least, which bounds their number.
@@ -269,111 +269,5 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn writer() -> Writer {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch("CREATE TABLE n (n INTEGER UNIQUE)").unwrap();
-        Writer::start(connection).unwrap()
-    }
-
-    fn insert(write: &Write<'_>, n: i64) -> rusqlite::Result<()> {
-        write.connection.execute("INSERT INTO n VALUES (?1)", [n]).map(|_| ())
-    }
-
-    async fn all(writer: &Writer) -> Vec<i64> {
-        let select = |write: &Write<'_>| {
-            let mut select = write.connection.prepare("SELECT n FROM n ORDER BY n")?;
-            select.query_map([], |row| row.get(0))?.collect()
-        };
-        writer.handle().write(0, select).await.unwrap()
-    }
-
-    /// Makes the writer wait until the returned sender is dropped, so that what comes meanwhile is one group.
-    fn hold(writer: &Writer) -> mpsc::Sender<()> {
-        let (release, held) = mpsc::channel::<()>();
-        writer.handle().post(move |_| {
-            let _ = held.recv();
-            Ok(())
-        });
-        release
-    }
-
-    #[tokio::test]
-    async fn a_step_that_fails_is_undone_alone() {
-        let writer = writer();
-        let held = hold(&writer);
-        let twice = |write: &Write<'_>| insert(write, 2).and_then(|()| insert(write, 1));
-        let handle = writer.handle();
-        let (one, two, three, ()) = tokio::join!(
-            handle.write(0, |write| insert(write, 1)),
-            handle.write(0, twice),
-            handle.write(0, |write| insert(write, 3)),
-            async { drop(held) }
-        );
-        assert!(one.is_ok() && two.is_err() && three.is_ok());
-        assert_eq!(all(&writer).await, [1, 3]);
-    }
-
-    #[tokio::test]
-    async fn a_lost_transaction_fails_its_whole_group_and_the_next_goes_on() {
-        let writer = writer();
-        let held = hold(&writer);
-        // What SQLite does by itself when the disk is full.
-        let lose = |write: &Write<'_>| write.connection.execute_batch("ROLLBACK; SELECT * FROM nowhere");
-        let handle = writer.handle();
-        let (one, two, three, ()) = tokio::join!(
-            handle.write(0, |write| insert(write, 1)),
-            handle.write(0, lose),
-            handle.write(0, |write| insert(write, 3)),
-            async { drop(held) }
-        );
-        assert!(one.is_err() && two.is_err() && three.is_err());
-        handle.write(0, |write| insert(write, 4)).await.unwrap();
-        assert_eq!(all(&writer).await, [4]);
-    }
-
-    #[tokio::test]
-    async fn whoever_goes_away_harms_nobody() {
-        let writer = writer();
-        let held = hold(&writer);
-        let mut gone = Box::pin(writer.handle().write(0, |write| insert(write, 1)));
-        assert!(futures_util::poll!(&mut gone).is_pending());
-        drop(gone);
-        drop(held);
-        assert_eq!(all(&writer).await, [1]);
-    }
-
-    #[tokio::test]
-    async fn what_waits_when_the_writer_is_dropped_is_finished() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("n.db");
-        let connection = Connection::open(&path).unwrap();
-        connection.execute_batch("CREATE TABLE n (n INTEGER UNIQUE)").unwrap();
-        let writer = Writer::start(connection).unwrap();
-        for n in 0..100 {
-            writer.handle().post(move |write| insert(write, n));
-        }
-        drop(writer);
-        let count: i64 =
-            Connection::open(&path).unwrap().query_row("SELECT COUNT(*) FROM n", [], |row| row.get(0)).unwrap();
-        assert_eq!(count, 100);
-    }
-
-    #[tokio::test]
-    async fn text_over_the_room_waits_for_its_turn() {
-        let writer = writer();
-        let held = hold(&writer);
-        let mut whole = Box::pin(writer.handle().write(usize::MAX, |write| insert(write, 1)));
-        assert!(futures_util::poll!(&mut whole).is_pending());
-        let mut next = Box::pin(writer.handle().write(0, |write| insert(write, 2)));
-        assert!(futures_util::poll!(&mut next).is_pending());
-        assert_eq!(writer.handle().room.available_permits(), 0);
-        drop(held);
-        whole.await.unwrap();
-        next.await.unwrap();
-        assert_eq!(all(&writer).await, [1, 2]);
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;

@@ -1,0 +1,33 @@
+//! What queue and store share: the readers, the writer, and the lock on the directory.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::file::{self, OpenError};
+use super::lease;
+use super::readers::Readers;
+use super::writer::Writer;
+
+/// What queue and store have in common. The order of the fields is the order in which they are dropped: the readers
+/// close, the writer finishes and closes, and only then is the directory free.
+pub(super) struct Database {
+    pub(super) readers: Arc<Readers>,
+    pub(super) writer: Writer,
+    _lock: File,
+}
+
+impl Database {
+    /// Locks the directory and opens the file in it, whose path it returns.
+    pub(super) fn open(dir: &Path) -> Result<(PathBuf, Self), OpenError> {
+        let lock = file::lock(dir)?;
+        let path = dir.join("multivac.db");
+        let connection = file::open_database(&path)?;
+        lease::void_leases(&connection).map_err(|error| file::open_error(&path, error))?;
+        let failed = |error: io::Error| OpenError::Failed { path: path.clone(), source: error.into() };
+        let readers = Arc::new(Readers::new(path.clone()));
+        let writer = Writer::start(connection).map_err(failed)?;
+        Ok((path, Self { readers, writer, _lock: lock }))
+    }
+}

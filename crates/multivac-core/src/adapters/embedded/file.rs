@@ -1,0 +1,210 @@
+//! The files of a data directory: locked, made, opened, and brought up to the present version.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+/// One entry for each version of the file, in order; an entry, once released, never changes.
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_held.sql")];
+
+/// Says in the file's header whose it is: "MVac".
+const APPLICATION_ID: i32 = 0x4d56_6163;
+
+/// Why a data directory cannot be used. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory is not there and cannot be made, or its files cannot be written.
+    #[error("the data directory cannot be used: {path} cannot be made or written; check its owner and permissions")]
+    NotWritable {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process has it.
+    #[error("the data directory {dir} is in use by {holder}; stop that one, or give this one another directory")]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// Which process, where it has said so: "process 17".
+        holder: String,
+    },
+    /// There is no room to open it in.
+    #[error("the disk of {path} is full: it cannot be opened until there is room; nothing in it is lost")]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer MultiVAC wrote it.
+    #[error(
+        "{path} was written by a newer MultiVAC (version {found} of the file; this one knows {known}); run that one"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// The newest version known here.
+        known: usize,
+    },
+    /// It cannot be read as what MultiVAC wrote.
+    #[error(
+        "{path} is damaged or was not written by MultiVAC: {detail}; restore it from a backup, \
+         or move it away to start with an empty one"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The system or SQLite did not do it: no memory, a failing disk.
+    #[error("{path} could not be opened: {source}")]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Makes the directory and locks it. The lock goes with the process, however it ends.
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+    let not_writable =
+        |path: &Path, error: io::Error| OpenError::NotWritable { path: path.into(), source: error.into() };
+    if !dir.is_dir() {
+        fs::create_dir_all(dir).map_err(|error| not_writable(dir, error))?;
+        sync_directory(dir.parent()).map_err(|error| not_writable(dir, error))?;
+    }
+    let path = dir.join("multivac.lock");
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = file.map_err(|error| not_writable(&path, error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.into(), holder: holder(file) }),
+        Err(TryLockError::Error(error)) => return Err(not_writable(&path, error)),
+    }
+    // For whoever comes second. The lock is what counts, so a disk too full for a number keeps nobody out.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// Who says in the lock file that it is theirs. Only whoever finds it locked asks, so the number is not one of the past.
+fn holder(mut file: File) -> String {
+    let mut said = String::new();
+    let read = file.read_to_string(&mut said).is_ok();
+    match said.trim().parse::<u32>() {
+        Ok(process) if read => format!("process {process}"),
+        _ => "another process".to_owned(),
+    }
+}
+
+/// Makes new names in a directory survive a power cut. Where directories cannot be opened (Windows), the system does.
+fn sync_directory(dir: Option<&Path>) -> io::Result<()> {
+    match dir.map(File::open) {
+        Some(Ok(dir)) => dir.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn open_database(path: &Path) -> Result<Connection, OpenError> {
+    if !path.exists() {
+        create(path)?;
+    }
+    let refused = |error| open_error(path, error);
+    let connection = connect(path).map_err(refused)?;
+    let application_id: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(refused)?;
+    if application_id != APPLICATION_ID {
+        return Err(OpenError::Damaged { path: path.into(), detail: "its header lacks MultiVAC's mark".into() });
+    }
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(refused)?;
+    let found = found as usize;
+    if found > MIGRATIONS.len() {
+        return Err(OpenError::Newer { path: path.into(), found, known: MIGRATIONS.len() });
+    }
+    use_write_ahead_log(&connection).map_err(refused)?;
+    migrate(&connection, found).map_err(refused)?;
+    Ok(connection)
+}
+
+/// Makes a new database under another name and gives it its own when it is whole: a file by that name that is empty
+/// or half made is damage, not a first start.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let log = path.with_extension("db-wal");
+    if log.exists() {
+        let detail = format!("it is missing, and the log {} that belongs to it is there", log.display());
+        return Err(OpenError::Damaged { path: path.into(), detail });
+    }
+    let not_writable = |error: io::Error| OpenError::NotWritable { path: path.into(), source: error.into() };
+    let draft = path.with_extension("db-new");
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(not_writable(error)),
+        _ => File::create_new(&draft).map_err(not_writable)?,
+    };
+    let fill = || {
+        let connection = connect(&draft)?;
+        migrate(&connection, 0)?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    fill().map_err(|error| open_error(path, error))?;
+    fs::rename(&draft, path).and_then(|()| sync_directory(path.parent())).map_err(not_writable)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // A file may come from elsewhere: nothing that its schema names is run with our rights.
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "secure_delete", true)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // What undoes a single step: a few pages, and no business of a full temporary directory.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // What a burst has made of the log is given back to the disk.
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
+}
+
+/// Brings a file from version `from` to the present one, all or nothing.
+fn migrate(connection: &Connection, from: usize) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    for (version, sql) in (1..).zip(MIGRATIONS).skip(from) {
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    transaction.commit()
+}
+
+pub(super) fn open_error(path: &Path, error: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            OpenError::Damaged { path, detail: error.to_string() }
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            OpenError::NotWritable { path, source: error.into() }
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            let dir = path.parent().unwrap_or(&path).to_owned();
+            OpenError::InUse { dir, holder: "another process, which does not heed multivac.lock".to_owned() }
+        }
+        Some(ErrorCode::DiskFull) => OpenError::Full { path },
+        _ => OpenError::Failed { path, source: error.into() },
+    }
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

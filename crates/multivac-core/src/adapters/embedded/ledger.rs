@@ -1,0 +1,103 @@
+//! The ledger, and what changes it besides the jobs' own steps.
+
+use rusqlite::{Connection, named_params};
+
+use super::columns::to_column;
+use super::rows::{delete_dead, find, is_retracted, mark_retracted};
+use crate::datum::{DatumId, Timestamp};
+use crate::queue::{JobState, Ledger, Partition};
+
+/// How a step changes the ledger.
+#[derive(Default)]
+pub(super) struct Moves {
+    pub(super) accepted: i64,
+    pub(super) queued: i64,
+    pub(super) processing: i64,
+    pub(super) learned: i64,
+    pub(super) retracted: i64,
+    pub(super) dead: i64,
+}
+
+impl Moves {
+    pub(super) fn enter(self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "UPDATE ledger SET accepted = accepted + :accepted, queued = queued + :queued,
+                 processing = processing + :processing, learned = learned + :learned,
+                 retracted = retracted + :retracted, dead = dead + :dead",
+            )?
+            .execute(named_params! {
+                ":accepted": self.accepted, ":queued": self.queued, ":processing": self.processing,
+                ":learned": self.learned, ":retracted": self.retracted, ":dead": self.dead,
+            })
+            .map(|_| ())
+    }
+}
+
+pub(super) fn ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
+    connection.prepare_cached("SELECT accepted, queued, processing, learned, retracted, dead FROM ledger")?.query_row(
+        [],
+        |row| {
+            let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
+            Ok(Ledger {
+                accepted: count(0)?,
+                queued: count(1)?,
+                processing: count(2)?,
+                learned: count(3)?,
+                retracted: count(4)?,
+                dead: count(5)?,
+            })
+        },
+    )
+}
+
+/// In one statement, so in one snapshot.
+pub(super) fn partition(connection: &Connection) -> rusqlite::Result<Partition> {
+    connection
+        .prepare_cached(
+            "SELECT queued, processing, dead, bytes, drained, drained_bytes,
+             (SELECT received_at FROM job ORDER BY seq LIMIT 1) FROM ledger, held",
+        )?
+        .query_row([], |row| {
+            let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
+            Ok(Partition {
+                queued: count(0)?,
+                processing: count(1)?,
+                dead: count(2)?,
+                size_bytes: count(3)?,
+                drained: count(4)?,
+                drained_bytes: count(5)?,
+                oldest: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_millis),
+            })
+        })
+}
+
+pub(super) fn reconcile(connection: &Connection, seen: Ledger, learned: u64, retracted: u64) -> rusqlite::Result<bool> {
+    // Fewer than were counted before would hide a loss.
+    if ledger(connection)? != seen || learned + retracted < seen.learned + seen.retracted {
+        return Ok(false);
+    }
+    connection
+        .prepare_cached(
+            "UPDATE ledger SET accepted = accepted + (?1 - learned) + (?2 - retracted), learned = ?1, retracted = ?2",
+        )?
+        .execute([to_column(learned), to_column(retracted)])?;
+    Ok(true)
+}
+
+pub(super) fn retract(connection: &Connection, id: DatumId, was_learned: bool) -> rusqlite::Result<()> {
+    match find(connection, id)? {
+        Some(JobState::Queued | JobState::Processing) => mark_retracted(connection, id),
+        Some(JobState::Dead) => {
+            delete_dead(connection, id)?;
+            mark_retracted(connection, id)?;
+            Moves { dead: -1, retracted: 1, ..Moves::default() }.enter(connection)
+        }
+        // A store that was filled past this queue may know more data than the ledger, until it is reconciled.
+        None if was_learned && !is_retracted(connection, id)? && ledger(connection)?.learned > 0 => {
+            mark_retracted(connection, id)?;
+            Moves { learned: -1, retracted: 1, ..Moves::default() }.enter(connection)
+        }
+        None => Ok(()),
+    }
+}

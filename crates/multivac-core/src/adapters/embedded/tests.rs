@@ -1,0 +1,95 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::writer::Write;
+use super::*;
+use crate::datum::{Datum, DatumId, Timestamp};
+use crate::queue::{Acceptance, Job, Submission};
+
+fn open(dir: &Path) -> Result<Embedded, OpenError> {
+    Embedded::open(dir, QueueSettings::default())
+}
+
+/// What another process would see.
+fn look(path: &Path) -> Connection {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+}
+
+pub(super) fn submission(text: &str) -> Submission {
+    let datum = Datum::accepted_before(text);
+    let job = Job { id: DatumId::generate(), datum, received_at: Timestamp::now(), trace: Some("00-a-b-01".into()) };
+    Submission { job, idempotency_key: None }
+}
+
+#[tokio::test]
+async fn opening_again_keeps_everything_and_frees_leases() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (submission("one"), submission("two"));
+    let embedded = open(dir.path()).unwrap();
+    let queue = embedded.queue();
+    queue.accept(&[one.clone(), two.clone()]).await.unwrap();
+    let leased = queue.lease(1, Duration::ZERO).await.unwrap();
+    assert_eq!((leased.len(), leased[0].attempt), (1, 1));
+    drop((embedded, queue));
+
+    let queue = open(dir.path()).unwrap().queue();
+    // A holder out of the time before has nothing to say.
+    queue.release(&leased).await.unwrap();
+    let again = queue.lease(9, Duration::ZERO).await.unwrap();
+    let got: Vec<_> = again.iter().map(|lease| (lease.job.clone(), lease.attempt)).collect();
+    assert_eq!(got, [(one.job, 2), (two.job, 1)]);
+}
+
+#[tokio::test]
+async fn an_accepted_job_is_in_the_file_before_the_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path()).unwrap();
+    let other = look(embedded.path());
+    for n in 1..=20 {
+        let answer = embedded.queue().accept(&[submission("durable")]).await.unwrap();
+        assert_eq!(answer, [Acceptance::Accepted]);
+        let seen: i64 = other.query_row("SELECT COUNT(*) FROM job", [], |row| row.get(0)).unwrap();
+        assert_eq!(seen, n);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_work_goes_on_when_there_is_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path()).unwrap();
+    let queue = embedded.queue();
+    let limit = async |pages: i64| {
+        let set = move |write: &Write<'_>| write.connection.pragma_update(None, "max_page_count", pages);
+        embedded.queue.writer().write(0, set).await.unwrap();
+    };
+    limit(1).await;
+    let big = submission(&"x".repeat(1 << 20));
+    let error = queue.accept(std::slice::from_ref(&big)).await.unwrap_err();
+    assert!(error.is_transient());
+    assert!(error.to_string().contains("the disk of the data directory is full; nothing was written"), "{error}");
+    assert_eq!(queue.ledger().await.unwrap().accepted, 0);
+    limit(1 << 30).await;
+    assert_eq!(queue.accept(&[big]).await.unwrap(), [Acceptance::Accepted]);
+}
+
+#[tokio::test]
+async fn retracted_and_completed_text_leaves_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path()).unwrap();
+    let (queue, store) = (embedded.queue(), embedded.store());
+    let secret = "a text that somebody wants back ".repeat(1000);
+    queue.accept(&[submission(&secret)]).await.unwrap();
+    let leases = queue.lease(1, Duration::ZERO).await.unwrap();
+    let datum = store::tests::datum(leases[0].job.id, &secret);
+    store.put(&[datum]).await.unwrap();
+    queue.complete(&[(leases[0].clone(), crate::queue::Outcome::Learned)]).await.unwrap();
+    store.retract(leases[0].job.id).await.unwrap();
+    let path = embedded.path().to_owned();
+    drop((embedded, queue, store));
+    assert!(!String::from_utf8_lossy(&fs::read(path).unwrap()).contains("somebody wants back"));
+    assert!(!dir.path().join("multivac.db-wal").exists(), "closing writes the log back and removes it");
+}
