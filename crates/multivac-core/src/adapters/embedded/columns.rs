@@ -1,4 +1,4 @@
-//! How values stand in the tables, and how many rows are read at once.
+//! How ids and counts are kept in the tables, and how many rows are read at once.
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Row, Rows};
@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use crate::datum::DatumId;
 
-/// Text that is read at once, unless one datum alone is larger.
+/// How much text one read returns at most, unless a single datum is larger.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// An id as the tables have it.
+/// An id as the tables keep it: the 16 bytes of a UUID, or the 12 of an ObjectId.
 pub(super) struct IdColumn(pub(super) DatumId);
 
 impl ToSql for IdColumn {
@@ -38,8 +38,8 @@ pub(super) fn to_column(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// Reads rows until their text comes to [`BATCH_BYTES`], and one at least. `size_bytes` counts on from what was read
-/// before.
+/// Reads rows until their text comes to [`BATCH_BYTES`], and one row at least. `size_bytes` is the text that the same
+/// batch holds already; what is read is added to it.
 pub(super) fn read_batch<T>(
     mut rows: Rows<'_>,
     size_bytes: &mut usize,
@@ -49,11 +49,11 @@ pub(super) fn read_batch<T>(
     let mut batch = Vec::new();
     while let Some(row) = rows.next()? {
         let item = read(row)?;
-        let more = text_bytes(&item);
-        if *size_bytes > 0 && *size_bytes + more > BATCH_BYTES {
+        let item_bytes = text_bytes(&item);
+        if *size_bytes > 0 && *size_bytes + item_bytes > BATCH_BYTES {
             break;
         }
-        *size_bytes += more;
+        *size_bytes += item_bytes;
         batch.push(item);
     }
     Ok(batch)

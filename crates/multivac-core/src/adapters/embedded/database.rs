@@ -10,8 +10,8 @@ use super::lease;
 use super::readers::Readers;
 use super::writer::Writer;
 
-/// What queue and store have in common. The order of the fields is the order in which they are dropped: the readers
-/// close, the writer finishes and closes, and only then is the directory free.
+/// One data directory, open. The fields are dropped in their order: first the readers end, then the writer finishes and
+/// closes the file (the last connection to close writes the log back into it), and only then is the directory unlocked.
 pub(super) struct Database {
     pub(super) readers: Arc<Readers>,
     pub(super) writer: Writer,

@@ -1,18 +1,18 @@
-//! Dead letters: made, shown, and put back on the queue.
+//! Dead letters: how a job becomes one, how they are listed, and how one is put back on the queue.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{IdColumn, to_column};
-use super::ledger::Moves;
+use super::ledger::LedgerChange;
 use super::rows::{delete_attempt, delete_dead, delete_job, is_retracted, read_job};
-use super::writer::Write;
+use super::writer::WriteContext;
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::DeadLetter;
 
-/// Moves a job that was tried to the dead letters. One that was retracted meanwhile leaves nothing behind.
+/// Moves a job that was tried to the dead letters. One that was retracted meanwhile leaves no dead letter.
 pub(super) fn dead_letter_job(connection: &Connection, id: DatumId, error: &str) -> rusqlite::Result<()> {
-    let moves = if is_retracted(connection, id)? {
-        Moves { processing: -1, retracted: 1, ..Moves::default() }
+    let change = if is_retracted(connection, id)? {
+        LedgerChange { processing: -1, retracted: 1, ..LedgerChange::default() }
     } else {
         connection
             .prepare_cached(
@@ -20,13 +20,14 @@ pub(super) fn dead_letter_job(connection: &Connection, id: DatumId, error: &str)
                  SELECT id, attempts, ?2, ?3, received_at, trace, text FROM job JOIN attempt USING (id) WHERE id = ?1",
             )?
             .execute(params![IdColumn(id), error, Timestamp::now().as_millis()])?;
-        Moves { processing: -1, dead: 1, ..Moves::default() }
+        LedgerChange { processing: -1, dead: 1, ..LedgerChange::default() }
     };
     delete_attempt(connection, id)?;
     delete_job(connection, id)?;
-    moves.enter(connection)
+    change.apply(connection)
 }
-/// In the order of their ids, which is that of accepting: so `after` means something after its letter has gone.
+
+/// Lists in the order of the ids, which is that of accepting: so `after` means something even when its letter is gone.
 pub(super) fn dead_letters(
     connection: &Connection,
     after: Option<DatumId>,
@@ -41,6 +42,7 @@ pub(super) fn dead_letters(
         .collect()
 }
 
+/// One dead letter.
 pub(super) fn dead_letter(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<DeadLetter>> {
     connection
         .prepare_cached("SELECT id, received_at, trace, text, attempts, error, died_at FROM dead WHERE id = ?1")?
@@ -48,20 +50,21 @@ pub(super) fn dead_letter(connection: &Connection, id: DatumId) -> rusqlite::Res
         .optional()
 }
 
-pub(super) fn retry_dead(write: &Write<'_>, id: DatumId) -> rusqlite::Result<bool> {
-    let connection = write.connection;
-    let back = connection
+/// Makes a dead letter a job that was never tried; `false` if there is none with this id.
+pub(super) fn retry_dead(context: &WriteContext<'_>, id: DatumId) -> rusqlite::Result<bool> {
+    let connection = context.connection;
+    let added = connection
         .prepare_cached(
             "INSERT INTO job (id, received_at, trace, text)
              SELECT id, received_at, trace, text FROM dead WHERE id = ?1",
         )?
         .execute([IdColumn(id)])?;
-    if back == 0 {
+    if added == 0 {
         return Ok(false);
     }
     delete_dead(connection, id)?;
-    Moves { dead: -1, queued: 1, ..Moves::default() }.enter(connection)?;
-    write.jobs_changed();
+    LedgerChange { dead: -1, queued: 1, ..LedgerChange::default() }.apply(connection)?;
+    context.jobs_changed();
     Ok(true)
 }
 

@@ -1,4 +1,4 @@
-//! What SQLite could not do, and what that means for whoever called a port.
+//! What can go wrong in the database, and which of the ports' errors that becomes.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use rusqlite::ErrorCode;
 use crate::queue::QueueError;
 use crate::store::StoreError;
 
-/// Why the database did not do something. Cloned to everyone whose step was in a group that failed.
+/// Why a step or a read failed. Cloned, since a group that fails has one error for all of its steps.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum DatabaseError {
     #[error(transparent)]
     Sqlite(Arc<rusqlite::Error>),
     #[error("its thread has ended")]
     Stopped,
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for DatabaseError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(Arc::new(error))
     }
 }
 
-impl Fault {
+impl DatabaseError {
     /// Whether the disk is full or failing.
-    pub(super) fn is_of_the_disk(&self) -> bool {
+    pub(super) fn is_disk_failure(&self) -> bool {
         let Self::Sqlite(error) = self else { return false };
         matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
     }
@@ -52,19 +52,19 @@ impl Fault {
     }
 }
 
-impl From<Fault> for QueueError {
-    fn from(fault: Fault) -> Self {
-        match fault.explain() {
-            Ok(message) => Self::Unavailable { message: message.into(), source: Some(Box::new(fault)) },
+impl From<DatabaseError> for QueueError {
+    fn from(error: DatabaseError) -> Self {
+        match error.explain() {
+            Ok(message) => Self::Unavailable { message: message.into(), source: Some(Box::new(error)) },
             Err(message) => Self::Misconfigured(message.into()),
         }
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        match fault.explain() {
-            Ok(message) => Self::Unavailable { message: message.into(), source: Some(Box::new(fault)) },
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error.explain() {
+            Ok(message) => Self::Unavailable { message: message.into(), source: Some(Box::new(error)) },
             Err(message) => Self::Misconfigured(message.into()),
         }
     }

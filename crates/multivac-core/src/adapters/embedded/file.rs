@@ -1,4 +1,6 @@
-//! The files of a data directory: locked, made, opened, and brought up to the present version.
+//! The files of a data directory: how they are locked, created, opened, and migrated to the present version.
+//!
+//! Everything here runs once, at start, on the thread that opens the directory.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
@@ -6,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-/// One entry for each version of the file, in order; an entry, once released, never changes.
+/// One entry for each version of the file, in order. An entry that was part of a release never changes.
 const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_held.sql")];
 
-/// Says in the file's header whose it is: "MVac".
+/// Marks the file as MultiVAC's, in SQLite's header: "MVac".
 const APPLICATION_ID: i32 = 0x4d56_6163;
 
 /// Why a data directory cannot be used. Nothing in it was changed.
@@ -18,21 +20,21 @@ pub enum OpenError {
     /// The directory is not there and cannot be made, or its files cannot be written.
     #[error("the data directory cannot be used: {path} cannot be made or written; check its owner and permissions")]
     NotWritable {
-        /// What was to be written.
+        /// What could not be written.
         path: PathBuf,
         /// What the system said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Another process has it.
+    /// Another process uses it.
     #[error("the data directory {dir} is in use by {holder}; stop that one, or give this one another directory")]
     InUse {
         /// The directory.
         dir: PathBuf,
-        /// Which process, where it has said so: "process 17".
+        /// Which process, where the lock file names it: "process 17".
         holder: String,
     },
-    /// There is no room to open it in.
+    /// The disk is full.
     #[error("the disk of {path} is full: it cannot be opened until there is room; nothing in it is lost")]
     Full {
         /// The file.
@@ -50,7 +52,7 @@ pub enum OpenError {
         /// The newest version known here.
         known: usize,
     },
-    /// It cannot be read as what MultiVAC wrote.
+    /// It is not what MultiVAC wrote.
     #[error(
         "{path} is damaged or was not written by MultiVAC: {detail}; restore it from a backup, \
          or move it away to start with an empty one"
@@ -61,18 +63,18 @@ pub enum OpenError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The system or SQLite did not do it: no memory, a failing disk.
+    /// The system or SQLite failed: no memory, no threads, a failing disk.
     #[error("{path} could not be opened: {source}")]
     Failed {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// What the system or SQLite said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Makes the directory and locks it. The lock goes with the process, however it ends.
+/// Creates the directory if it is missing, and locks it. The system ends the lock with the process, however that ends.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let not_writable =
         |path: &Path, error: io::Error| OpenError::NotWritable { path: path.into(), source: error.into() };
@@ -88,22 +90,25 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.into(), holder: holder(file) }),
         Err(TryLockError::Error(error)) => return Err(not_writable(&path, error)),
     }
-    // For whoever comes second. The lock is what counts, so a disk too full for a number keeps nobody out.
+    // The number is for the message that a second process gives. Only the lock counts, so a disk that is too full for
+    // the number is no error.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
 }
 
-/// Who says in the lock file that it is theirs. Only whoever finds it locked asks, so the number is not one of the past.
+/// Which process holds the lock, by the number in the file. It is read only while the file is locked, so the number is
+/// not that of an earlier process.
 fn holder(mut file: File) -> String {
-    let mut said = String::new();
-    let read = file.read_to_string(&mut said).is_ok();
-    match said.trim().parse::<u32>() {
+    let mut content = String::new();
+    let read = file.read_to_string(&mut content).is_ok();
+    match content.trim().parse::<u32>() {
         Ok(process) if read => format!("process {process}"),
         _ => "another process".to_owned(),
     }
 }
 
-/// Makes new names in a directory survive a power cut. Where directories cannot be opened (Windows), the system does.
+/// Makes new names in a directory survive a power cut. Where a directory cannot be opened (Windows), the system itself
+/// sees to that.
 fn sync_directory(dir: Option<&Path>) -> io::Result<()> {
     match dir.map(File::open) {
         Some(Ok(dir)) => dir.sync_all(),
@@ -115,25 +120,25 @@ pub(super) fn open_database(path: &Path) -> Result<Connection, OpenError> {
     if !path.exists() {
         create(path)?;
     }
-    let refused = |error| open_error(path, error);
-    let connection = connect(path).map_err(refused)?;
+    let failed = |error| open_error(path, error);
+    let connection = connect(path).map_err(failed)?;
     let application_id: i32 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(refused)?;
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
     if application_id != APPLICATION_ID {
         return Err(OpenError::Damaged { path: path.into(), detail: "its header lacks MultiVAC's mark".into() });
     }
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(refused)?;
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
     let found = found as usize;
     if found > MIGRATIONS.len() {
         return Err(OpenError::Newer { path: path.into(), found, known: MIGRATIONS.len() });
     }
-    use_write_ahead_log(&connection).map_err(refused)?;
-    migrate(&connection, found).map_err(refused)?;
+    use_write_ahead_log(&connection).map_err(failed)?;
+    migrate(&connection, found).map_err(failed)?;
     Ok(connection)
 }
 
-/// Makes a new database under another name and gives it its own when it is whole: a file by that name that is empty
-/// or half made is damage, not a first start.
+/// Creates a new database under another name and renames it when it is complete. So an empty or incomplete file under
+/// the final name is damage, and never taken for a first start.
 fn create(path: &Path) -> Result<(), OpenError> {
     let log = path.with_extension("db-wal");
     if log.exists() {
@@ -160,23 +165,23 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "foreign_keys", true)?;
-    // A file may come from elsewhere: nothing that its schema names is run with our rights.
+    // The file may come from somebody else: functions that its schema names are not to run with this process's rights.
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // What undoes a single step: a few pages, and no business of a full temporary directory.
+    // What a savepoint needs to be undone is a few pages, and should not fail when the temporary directory is full.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(connection)
 }
 
 fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // What a burst has made of the log is given back to the disk.
+    // A burst of writes makes the log long; without a limit it would keep that size.
     connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)
 }
 
-/// Brings a file from version `from` to the present one, all or nothing.
+/// Brings a file from version `from` to the present one, in one transaction.
 fn migrate(connection: &Connection, from: usize) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     for (version, sql) in (1..).zip(MIGRATIONS).skip(from) {

@@ -1,15 +1,18 @@
-//! The ledger, and what changes it besides the jobs' own steps.
+//! The ledger: how it is read, changed, reconciled with the store, and how retractions are entered into it.
+//!
+//! It is one row, which every step changes in the transaction that moves the jobs: counting a million rows takes too
+//! long. The table's CHECK fails a step after which it would not balance.
 
 use rusqlite::{Connection, named_params};
 
 use super::columns::to_column;
-use super::rows::{delete_dead, find, is_retracted, mark_retracted};
+use super::rows::{delete_dead, is_retracted, job_state, mark_retracted};
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::{JobState, Ledger, Partition};
 
-/// How a step changes the ledger.
+/// By how much a step changes each of the ledger's counts.
 #[derive(Default)]
-pub(super) struct Moves {
+pub(super) struct LedgerChange {
     pub(super) accepted: i64,
     pub(super) queued: i64,
     pub(super) processing: i64,
@@ -18,8 +21,9 @@ pub(super) struct Moves {
     pub(super) dead: i64,
 }
 
-impl Moves {
-    pub(super) fn enter(self, connection: &Connection) -> rusqlite::Result<()> {
+impl LedgerChange {
+    /// Adds itself to the ledger.
+    pub(super) fn apply(self, connection: &Connection) -> rusqlite::Result<()> {
         connection
             .prepare_cached(
                 "UPDATE ledger SET accepted = accepted + :accepted, queued = queued + :queued,
@@ -86,17 +90,17 @@ pub(super) fn reconcile(connection: &Connection, seen: Ledger, learned: u64, ret
 }
 
 pub(super) fn retract(connection: &Connection, id: DatumId, was_learned: bool) -> rusqlite::Result<()> {
-    match find(connection, id)? {
+    match job_state(connection, id)? {
         Some(JobState::Queued | JobState::Processing) => mark_retracted(connection, id),
         Some(JobState::Dead) => {
             delete_dead(connection, id)?;
             mark_retracted(connection, id)?;
-            Moves { dead: -1, retracted: 1, ..Moves::default() }.enter(connection)
+            LedgerChange { dead: -1, retracted: 1, ..LedgerChange::default() }.apply(connection)
         }
         // A store that was filled past this queue may know more data than the ledger, until it is reconciled.
         None if was_learned && !is_retracted(connection, id)? && ledger(connection)?.learned > 0 => {
             mark_retracted(connection, id)?;
-            Moves { learned: -1, retracted: 1, ..Moves::default() }.enter(connection)
+            LedgerChange { learned: -1, retracted: 1, ..LedgerChange::default() }.apply(connection)
         }
         None => Ok(()),
     }

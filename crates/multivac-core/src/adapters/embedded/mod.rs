@@ -7,23 +7,22 @@
 //! How the ports' promises are kept:
 //!
 //! - **Durable**: write-ahead log with `synchronous=FULL`, so a commit has reached the disk when it returns, and a
-//!   power cut takes nothing that was answered. `writer.rs` shares each commit among all who wait.
+//!   power cut loses nothing that was answered. `writer.rs` shares each commit among all who wait.
 //! - **At least once, counted once**: a job, its attempts and the ledger change in one transaction. Leases belong to
 //!   the process: at the next start all of them are void, and the attempts stay counted.
 //! - **Followed without a gap**: there is one writer, so the numbers that changes get become visible in their order.
-//! - **Retracted text goes**: with `secure_delete`, SQLite overwrites the text of retracted and of completed data in
-//!   the file (learning is some 10 % slower for it, measured 2026-11-23). The log still has it until it is written
-//!   over, and backups and the disk's own copies are beyond reach.
-//!
-//! - **A full disk** takes nothing away: a commit that finds no room writes nothing, whoever waited for it is told, the log
-//!   says so once, and the next one that finds room goes through.
+//! - **Retracted text is erased**: with `secure_delete`, SQLite overwrites the text of retracted and of completed data in
+//!   the file (learning is some 10 % slower for it, measured 2026-11-23). The log still holds it until it is written
+//!   over; backups and copies that the disk keeps are out of reach.
+//! - **A full disk** loses nothing: a commit that finds no room writes nothing, its callers get an error, the log says so
+//!   once, and the next commit that finds room succeeds.
 //!
 //! SQLite blocks, so it never runs on an async thread: writes have a thread of their own, reads use Tokio's
 //! blocking threads and a few connections that the writer does not hold up.
 //!
-//! Opening an older file brings it up to date, step by step (`MIGRATIONS`). A file that is newer, damaged, or somebody
-//! else's is refused and left as it is; a new one gets its name only once it is whole. So there is never an empty
-//! start where data were.
+//! Opening an older file migrates it to the present version (`file.rs`). A file that is newer, damaged, or not MultiVAC's
+//! is refused and left as it is, and a new one gets its name only once it is complete: data that cannot be read are never
+//! taken for an empty start.
 
 mod accept;
 mod columns;

@@ -1,8 +1,4 @@
-//! `impl Queue`: jobs, their attempts, the dead letters and the ledger.
-//!
-//! A job is *queued* while nobody has tried it, so while it has no row in `attempt`. A lease is a token in that row:
-//! a holder whose job has passed to another has the wrong token, and what it then says about its attempt does
-//! nothing. Only [`complete`](Queue::complete) asks for no token: whoever has stored the datum has finished its job.
+//! The port: [`Queue`] and [`QueueAdmin`] as steps of the writer and as reads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +8,7 @@ use async_trait::async_trait;
 use super::columns::to_column;
 use super::database::Database;
 use super::lease::Undelivered;
-use super::writer::{Write, WriterHandle};
+use super::writer::{WriteContext, WriterHandle};
 use super::{accept, dead_letters, lease, ledger, rows};
 use crate::datum::DatumId;
 use crate::queue::{
@@ -41,11 +37,11 @@ impl Queue for EmbeddedQueue {
         let size_bytes = submissions.iter().map(|submission| submission.job.datum.as_str().len()).sum();
         let submissions = submissions.to_vec();
         let settings = self.settings.clone();
-        Ok(self.writer().write(size_bytes, move |write| accept::accept(write, &submissions, &settings)).await?)
+        Ok(self.writer().write(size_bytes, move |context| accept::accept(context, &submissions, &settings)).await?)
     }
 
     fn durability(&self) -> Durability {
-        // Every commit is: `synchronous=FULL`.
+        // `synchronous=FULL`: every commit waits for the disk.
         Durability::Fsync
     }
 
@@ -56,21 +52,21 @@ impl Queue for EmbeddedQueue {
         let started = Instant::now();
         let mut jobs_changed = self.writer().watch_jobs();
         loop {
-            // Before looking: what comes between looking and waiting ends the waiting.
+            // Marked as seen before the step runs: a job that comes after the step then ends the wait at once.
             jobs_changed.borrow_and_update();
             let (writer, settings) = (self.writer().clone(), self.settings.clone());
-            let take = move |write: &Write<'_>| {
-                let (leases, due_in) = lease::lease(write, max, &settings)?;
+            let step = move |context: &WriteContext<'_>| {
+                let (leases, due_in) = lease::lease(context, max, &settings)?;
                 Ok((Undelivered { leases, writer }, due_in))
             };
-            let (undelivered, due_in) = self.writer().write(0, take).await?;
+            let (undelivered, due_in) = self.writer().write(0, step).await?;
             let leases = undelivered.deliver();
             let left = wait.saturating_sub(started.elapsed());
             if !leases.is_empty() || left.is_zero() {
                 return Ok(leases);
             }
             let until_due = due_in.map_or(left, |due_in| due_in.min(left));
-            // Either way there may be one now.
+            // Whether a job came or the time is over, the next step finds out.
             let _ = tokio::time::timeout(until_due, jobs_changed.changed()).await;
         }
     }
@@ -78,33 +74,33 @@ impl Queue for EmbeddedQueue {
     async fn extend(&self, leases: &[Lease]) -> Result<(), QueueError> {
         let leases = leases.to_vec();
         let lease_ms = to_column(self.settings.lease.as_millis());
-        Ok(self.writer().write(0, move |write| lease::extend(write, &leases, lease_ms)).await?)
+        Ok(self.writer().write(0, move |context| lease::extend(context, &leases, lease_ms)).await?)
     }
 
     async fn complete(&self, finished: &[(Lease, Outcome)]) -> Result<(), QueueError> {
         let finished: Vec<_> = finished.iter().map(|(lease, outcome)| (lease.job.id, *outcome)).collect();
-        Ok(self.writer().write(0, move |write| lease::complete(write.connection, &finished)).await?)
+        Ok(self.writer().write(0, move |context| lease::complete(context.connection, &finished)).await?)
     }
 
     async fn fail(&self, lease: &Lease, error: &str, retry_after: Duration) -> Result<Failure, QueueError> {
         let (lease, error) = (lease.clone(), error.to_owned());
         let retry_ms = to_column(retry_after.min(self.settings.lease).as_millis());
         let max_attempts = self.settings.max_attempts;
-        let step = move |write: &Write<'_>| lease::fail(write, &lease, &error, retry_ms, max_attempts);
+        let step = move |context: &WriteContext<'_>| lease::fail(context, &lease, &error, retry_ms, max_attempts);
         Ok(self.writer().write(0, step).await?)
     }
 
     async fn release(&self, leases: &[Lease]) -> Result<(), QueueError> {
         let leases = leases.to_vec();
-        Ok(self.writer().write(0, move |write| lease::release(write, &leases)).await?)
+        Ok(self.writer().write(0, move |context| lease::release(context, &leases)).await?)
     }
 
     async fn job_state(&self, id: DatumId) -> Result<Option<JobState>, QueueError> {
-        Ok(self.database.readers.read(move |connection| rows::find(connection, id)).await?)
+        Ok(self.database.readers.read(move |connection| rows::job_state(connection, id)).await?)
     }
 
     async fn retract(&self, id: DatumId, was_learned: bool) -> Result<(), QueueError> {
-        Ok(self.writer().write(0, move |write| ledger::retract(write.connection, id, was_learned)).await?)
+        Ok(self.writer().write(0, move |context| ledger::retract(context.connection, id, was_learned)).await?)
     }
 
     async fn ledger(&self) -> Result<Ledger, QueueError> {
@@ -124,13 +120,16 @@ impl QueueAdmin for EmbeddedQueue {
                 "durability replicated needs REDIS_URL and MONGO_URL: the embedded queue has no replica".to_owned(),
             ));
         }
-        // Opening has prepared everything else; whether it can be read is left to see.
+        // Opening has prepared everything else; what is left to check is whether the file can be read.
         self.ledger().await.map(|_| Vec::new())
     }
 
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
         let seen = *seen;
-        Ok(self.writer().write(0, move |write| ledger::reconcile(write.connection, seen, learned, retracted)).await?)
+        Ok(self
+            .writer()
+            .write(0, move |context| ledger::reconcile(context.connection, seen, learned, retracted))
+            .await?)
     }
 
     async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError> {
@@ -142,7 +141,7 @@ impl QueueAdmin for EmbeddedQueue {
     }
 
     async fn retry_dead(&self, id: DatumId) -> Result<bool, QueueError> {
-        Ok(self.writer().write(0, move |write| dead_letters::retry_dead(write, id)).await?)
+        Ok(self.writer().write(0, move |context| dead_letters::retry_dead(context, id)).await?)
     }
 }
 

@@ -22,8 +22,8 @@ fn queue(max_attempts: u32, max_queued: u64) -> (tempfile::TempDir, Embedded, Ar
     (dir, embedded, queue)
 }
 
-/// The ledger as the rows themselves have it; `accepted` and the counts of what is gone are taken on trust.
-fn counted(path: &std::path::Path) -> (u64, u64, u64) {
+/// The ledger as the rows themselves have it; `accepted` and the counts of what is gone are not compared.
+fn counts_of_rows(path: &std::path::Path) -> (u64, u64, u64) {
     let connection = Connection::open(path).unwrap();
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u32>(0)).map(u64::from).unwrap();
     let processing = count("SELECT COUNT(*) FROM attempt WHERE due_ms >= 0");
@@ -66,7 +66,7 @@ async fn a_stale_holder_changes_nothing_but_may_complete_once() {
 }
 
 #[tokio::test]
-async fn whoever_stops_waiting_for_a_lease_takes_no_job_along() {
+async fn a_caller_that_stops_waiting_for_a_lease_takes_no_job_along() {
     let dir = tempfile::tempdir().unwrap();
     // With leases that do not run out while this test does.
     let queue = Embedded::open(dir.path(), QueueSettings::default()).unwrap().queue();
@@ -116,7 +116,7 @@ async fn keys_are_forgotten_after_their_time_and_not_before() {
     let (first, other) = (keyed(1), keyed(1));
     let answers = queue.accept(&[first.clone(), other]).await.unwrap();
     assert_eq!(answers, [Acceptance::Accepted, Acceptance::AcceptedBefore(first.job.id)]);
-    let expire = |write: &Write<'_>| write.connection.execute("UPDATE idempotency SET expires_at = 1", []);
+    let expire = |context: &WriteContext<'_>| context.connection.execute("UPDATE idempotency SET expires_at = 1", []);
     embedded.queue.writer().write(0, expire).await.unwrap();
     assert_eq!(queue.accept(&[keyed(2)]).await.unwrap(), [Acceptance::Accepted]);
     let connection = Connection::open(embedded.path()).unwrap();
@@ -169,7 +169,7 @@ async fn a_retraction_is_entered_once_whatever_comes_between() {
 }
 
 #[derive(Debug, Clone)]
-enum Move {
+enum Call {
     Accept(usize),
     Lease(usize),
     Complete(usize, bool),
@@ -181,62 +181,62 @@ enum Move {
     Reopen,
 }
 
-fn moves() -> impl Strategy<Value = Vec<Move>> {
-    let some = 0..1000_usize;
-    let one = prop_oneof![
-        4 => (1..4_usize).prop_map(Move::Accept),
-        4 => (1..4_usize).prop_map(Move::Lease),
-        3 => (some.clone(), any::<bool>()).prop_map(|(n, learned)| Move::Complete(n, learned)),
-        3 => some.clone().prop_map(Move::Fail),
-        2 => some.clone().prop_map(Move::Release),
-        2 => (some.clone(), any::<bool>()).prop_map(|(n, learned)| Move::Retract(n, learned)),
-        2 => some.prop_map(Move::RetryDead),
-        1 => (0..5_u64, 0..5_u64).prop_map(|(learned, retracted)| Move::Reconcile(learned, retracted)),
-        1 => Just(Move::Reopen),
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let any_index = 0..1000_usize;
+    let call = prop_oneof![
+        4 => (1..4_usize).prop_map(Call::Accept),
+        4 => (1..4_usize).prop_map(Call::Lease),
+        3 => (any_index.clone(), any::<bool>()).prop_map(|(n, learned)| Call::Complete(n, learned)),
+        3 => any_index.clone().prop_map(Call::Fail),
+        2 => any_index.clone().prop_map(Call::Release),
+        2 => (any_index.clone(), any::<bool>()).prop_map(|(n, learned)| Call::Retract(n, learned)),
+        2 => any_index.prop_map(Call::RetryDead),
+        1 => (0..5_u64, 0..5_u64).prop_map(|(learned, retracted)| Call::Reconcile(learned, retracted)),
+        1 => Just(Call::Reopen),
     ];
-    proptest::collection::vec(one, 1..60)
+    proptest::collection::vec(call, 1..60)
 }
 
-async fn walk(moves: Vec<Move>) {
+async fn run(calls: Vec<Call>) {
     let (dir, mut embedded, mut queue) = queue(2, 20);
     let (mut ids, mut leases) = (Vec::new(), Vec::new());
-    for step in moves {
+    for call in calls {
         let lease = |n: usize| leases.get(n % leases.len().max(1)).cloned();
         let id = |n: usize| ids.get(n % ids.len().max(1)).copied();
-        match step {
-            Move::Accept(n) => {
+        match call {
+            Call::Accept(n) => {
                 let new: Vec<_> = (0..n).map(|_| submission("x")).collect();
                 queue.accept(&new).await.unwrap();
                 ids.extend(new.iter().map(|submission| submission.job.id));
             }
-            Move::Lease(n) => leases.extend(queue.lease(n, Duration::ZERO).await.unwrap()),
-            Move::Complete(n, learned) => {
+            Call::Lease(n) => leases.extend(queue.lease(n, Duration::ZERO).await.unwrap()),
+            Call::Complete(n, learned) => {
                 let outcome = if learned { Outcome::Learned } else { Outcome::Retracted };
                 let finished: Vec<_> = lease(n).into_iter().map(|lease| (lease, outcome)).collect();
                 queue.complete(&finished).await.unwrap();
             }
-            Move::Fail(n) => {
+            Call::Fail(n) => {
                 if let Some(lease) = lease(n) {
                     queue.fail(&lease, "no", Duration::ZERO).await.unwrap();
                 }
             }
-            Move::Release(n) => queue.release(lease(n).as_slice()).await.unwrap(),
-            Move::Retract(n, learned) => {
+            Call::Release(n) => queue.release(lease(n).as_slice()).await.unwrap(),
+            Call::Retract(n, learned) => {
                 if let Some(id) = id(n) {
                     queue.retract(id, learned).await.unwrap();
                 }
             }
-            Move::RetryDead(n) => {
+            Call::RetryDead(n) => {
                 if let Some(id) = id(n) {
                     queue.retry_dead(id).await.unwrap();
                 }
             }
-            Move::Reconcile(learned, retracted) => {
+            Call::Reconcile(learned, retracted) => {
                 let seen = queue.ledger().await.unwrap();
                 let reconciled = queue.reconcile(&seen, learned, retracted).await.unwrap();
                 assert_eq!(reconciled, learned + retracted >= seen.learned + seen.retracted);
             }
-            Move::Reopen => {
+            Call::Reopen => {
                 drop((embedded, queue));
                 let settings =
                     QueueSettings { lease: LEASE, max_attempts: 2, max_queued: 20, ..QueueSettings::default() };
@@ -246,14 +246,14 @@ async fn walk(moves: Vec<Move>) {
         }
         let ledger = queue.ledger().await.unwrap();
         assert!(ledger.balances(), "{ledger:?}");
-        assert_eq!((ledger.queued, ledger.processing, ledger.dead), counted(embedded.path()));
+        assert_eq!((ledger.queued, ledger.processing, ledger.dead), counts_of_rows(embedded.path()));
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn the_ledger_is_what_the_tables_hold_after_any_walk(moves in moves()) {
-        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(walk(moves));
+    fn the_ledger_is_what_the_tables_hold_after_any_walk(calls in calls()) {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(run(calls));
     }
 }

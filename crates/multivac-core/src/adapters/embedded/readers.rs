@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::error::Fault;
+use super::error::DatabaseError;
 
 /// Reads that run at once; more wait. Each is short, and there is one file.
 const READERS: usize = 4;
@@ -24,12 +24,12 @@ impl Readers {
     }
 
     /// Runs `work` on a blocking thread with a connection of its own. Each statement sees one snapshot.
-    pub(super) async fn read<T, F>(self: &Arc<Self>, work: F) -> Result<T, Fault>
+    pub(super) async fn read<T, F>(self: &Arc<Self>, work: F) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Fault::Stopped)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| DatabaseError::Stopped)?;
         let this = Arc::clone(self);
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -38,7 +38,7 @@ impl Readers {
             this.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             Ok(found)
         });
-        reading.await.map_err(|_| Fault::Stopped)?
+        reading.await.map_err(|_| DatabaseError::Stopped)?
     }
 
     fn take(&self) -> rusqlite::Result<Connection> {

@@ -1,4 +1,6 @@
 //! Statements on single rows that several steps share.
+//!
+//! A job is *queued* while it has no row in `attempt`, or one that says it was released (due_ms -1).
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -6,7 +8,7 @@ use super::columns::IdColumn;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{Job, JobState};
 
-pub(super) fn find(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<JobState>> {
+pub(super) fn job_state(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<JobState>> {
     connection
         .prepare_cached(
             "SELECT 'processing' FROM attempt WHERE id = ?1 AND due_ms >= 0

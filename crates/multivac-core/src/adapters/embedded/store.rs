@@ -1,7 +1,8 @@
-//! `impl Store`: learned data and tombstones, in the order of their last changes.
+//! The port: [`Store`], learned data and tombstones in the order of their last changes.
 //!
 //! One thread writes, and numbers its writes, so a follower reads the table from the last number that it has seen, and
-//! is woken by the writer after each commit that brought more. The table is the log: no position is ever lost.
+//! is woken by the writer after each commit that changed the table. The table itself is the log of changes, so no position
+//! is ever lost.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,20 +16,20 @@ use tokio::sync::watch;
 
 use super::columns::{IdColumn, read_batch, to_column};
 use super::database::Database;
-use super::error::Fault;
-use super::writer::{Write, WriterHandle};
+use super::error::DatabaseError;
+use super::writer::{WriteContext, WriterHandle};
 use crate::datum::{DatumId, Timestamp};
 use crate::store::{
     Change, ChangeBatch, Changes, Position, Put, Record, Retraction, Scan, Store, StoreCounts, StoreError, StoredDatum,
 };
 
-/// How long a follower waits for a change before it says that there was none.
+/// How long a follower waits for a change before it returns an empty batch.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a replica counts as alive after it announced itself.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(5);
 
-/// Data that are read at once when all are read.
+/// How many data one batch of a scan holds at most.
 const SCAN_ROWS: usize = 500;
 
 pub(super) struct EmbeddedStore {
@@ -46,7 +47,7 @@ impl EmbeddedStore {
         self.database.writer.handle()
     }
 
-    async fn read<T, F>(&self, work: F) -> Result<T, Fault>
+    async fn read<T, F>(&self, work: F) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -58,14 +59,17 @@ impl EmbeddedStore {
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn prepare(&self) -> Result<(), StoreError> {
-        // Opening has prepared everything; whether it can be read is left to see.
+        // Opening has prepared everything else; what is left to check is whether the file can be read.
         self.position().await.map(|_| ())
     }
 
     async fn put(&self, data: &[StoredDatum]) -> Result<Vec<Put>, StoreError> {
         let data = data.to_vec();
         let size_bytes = data.iter().map(text_bytes).sum();
-        Ok(self.writer().write(size_bytes, move |write| data.iter().map(|datum| put(write, datum)).collect()).await?)
+        Ok(self
+            .writer()
+            .write(size_bytes, move |context| data.iter().map(|datum| put(context, datum)).collect())
+            .await?)
     }
 
     async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError> {
@@ -73,7 +77,7 @@ impl Store for EmbeddedStore {
     }
 
     async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {
-        Ok(self.writer().write(0, move |write| retract(write, id)).await?)
+        Ok(self.writer().write(0, move |context| retract(context, id)).await?)
     }
 
     async fn position(&self) -> Result<Position, StoreError> {
@@ -81,7 +85,8 @@ impl Store for EmbeddedStore {
     }
 
     fn scan(&self) -> Scan<'_> {
-        // One short read a batch: no reader keeps the log from being written back while the index digests what it has.
+        // One short read for each batch: a read that stays open while the index works on a batch would keep the log from
+        // being written back.
         stream::try_unfold(Position(0), move |after| async move {
             let batch = self.read(move |connection| scan(connection, after)).await?;
             let last = batch.last().map(|(position, _)| *position);
@@ -93,7 +98,7 @@ impl Store for EmbeddedStore {
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let data_changed = self.writer().watch_data();
-        Ok(Box::new(Following { database: Arc::clone(&self.database), data_changed, position: from }))
+        Ok(Box::new(Follower { database: Arc::clone(&self.database), data_changed, position: from }))
     }
 
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
@@ -112,23 +117,27 @@ impl Store for EmbeddedStore {
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
         replicas.retain(|_, (_, announced)| announced.elapsed() <= ANNOUNCED_FOR);
-        Ok(replicas.iter().filter(|(_, (come, _))| *come < position).map(|(replica, _)| replica.clone()).collect())
+        Ok(replicas
+            .iter()
+            .filter(|(_, (reached, _))| *reached < position)
+            .map(|(replica, _)| replica.clone())
+            .collect())
     }
 }
 
 /// One follower, and how far it has come.
-struct Following {
+struct Follower {
     database: Arc<Database>,
     data_changed: watch::Receiver<()>,
     position: Position,
 }
 
 #[async_trait]
-impl Changes for Following {
+impl Changes for Follower {
     async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError> {
         let started = Instant::now();
         loop {
-            // Before looking: what is committed between looking and waiting ends the waiting.
+            // Marked as seen before the read: a change that is committed after the read then ends the wait at once.
             self.data_changed.borrow_and_update();
             let from = self.position;
             let batch = self.database.readers.read(move |connection| changes(connection, from, max)).await?;
@@ -137,7 +146,7 @@ impl Changes for Following {
                 self.position = batch.position;
                 return Ok(batch);
             }
-            // Either way there may be something now.
+            // Whether a change came or the time is over, the next read finds out.
             let _ = tokio::time::timeout(left, self.data_changed.changed()).await;
         }
     }
@@ -145,10 +154,10 @@ impl Changes for Following {
 
 const COLUMNS: &str = "seq, id, received_at, processed_at, retracted_at, trace, passages, text";
 
-fn put(write: &Write<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
+fn put(context: &WriteContext<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
     let passages = serde_json::to_string(&datum.passages)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let added = write
+    let added = context
         .connection
         .prepare_cached(
             // 0.1.0 stored a digest that nothing read. It fails on a row without one, so after a rollback to it the rows
@@ -165,10 +174,10 @@ fn put(write: &Write<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
             datum.text,
         ])?;
     if added > 0 {
-        write.data_changed();
+        context.data_changed();
         return Ok(Put::Stored);
     }
-    let retracted = write
+    let retracted = context
         .connection
         .prepare_cached("SELECT 1 FROM datum WHERE id = ?1 AND retracted_at IS NOT NULL")?
         .exists([IdColumn(datum.id)])?;
@@ -182,8 +191,8 @@ fn get(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<Record>>
         .optional()
 }
 
-fn retract(write: &Write<'_>, id: DatumId) -> rusqlite::Result<Retraction> {
-    let connection = write.connection;
+fn retract(context: &WriteContext<'_>, id: DatumId) -> rusqlite::Result<Retraction> {
+    let connection = context.connection;
     let found: Option<(Option<i64>, bool)> = connection
         .prepare_cached("SELECT received_at, retracted_at IS NOT NULL FROM datum WHERE id = ?1")?
         .query_row([IdColumn(id)], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -193,12 +202,12 @@ fn retract(write: &Write<'_>, id: DatumId) -> rusqlite::Result<Retraction> {
         Some((received_at, false)) => (received_at, Retraction::WasLive),
         None => (None, Retraction::WasAbsent),
     };
-    // A new row rather than an update, so that it gets the next number and followers come to it.
+    // A new row rather than an update: it gets the next number, so followers read it.
     connection.prepare_cached("DELETE FROM datum WHERE id = ?1")?.execute([IdColumn(id)])?;
     connection
         .prepare_cached("INSERT INTO datum (id, received_at, retracted_at) VALUES (?1, ?2, ?3)")?
         .execute(params![IdColumn(id), received_at, Timestamp::now().as_millis()])?;
-    write.data_changed();
+    context.data_changed();
     Ok(retraction)
 }
 
@@ -276,7 +285,7 @@ fn live(record: Record) -> Option<StoredDatum> {
     }
 }
 
-/// About what a datum weighs: its text, and its passages, which repeat it.
+/// About how much text a row holds: the datum's, and its passages, which repeat it.
 fn text_bytes(datum: &StoredDatum) -> usize {
     datum.text.len() + datum.passages.iter().map(String::len).sum::<usize>()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::writer::Write;
+use super::writer::WriteContext;
 use super::*;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::queue::{Acceptance, Job, Submission};
@@ -63,7 +63,7 @@ async fn a_full_disk_is_said_and_work_goes_on_when_there_is_room_again() {
     let embedded = open(dir.path()).unwrap();
     let queue = embedded.queue();
     let limit = async |pages: i64| {
-        let set = move |write: &Write<'_>| write.connection.pragma_update(None, "max_page_count", pages);
+        let set = move |context: &WriteContext<'_>| context.connection.pragma_update(None, "max_page_count", pages);
         embedded.queue.writer().write(0, set).await.unwrap();
     };
     limit(1).await;

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::error::Fault;
+use super::error::DatabaseError;
 
-/// Text that may wait for the writer, in KiB: 32 MiB. Whoever brings more waits until there is room, so memory and the
-/// size of one transaction are bounded. Each step counts 1 KiB at least, which bounds their number.
-const ROOM_KIB: u32 = 32 * 1024;
+/// How much text may wait for the writer, in KiB: 32 MiB. Further callers wait before they send their step, so memory
+/// and the size of one transaction are bounded. Each step counts 1 KiB at least, which bounds their number.
+const MAX_WAITING_KIB: u32 = 32 * 1024;
 
 /// Owns the writer's thread. Dropped, it lets the thread finish all that waits and close the database.
 pub(super) struct Writer {
@@ -31,18 +31,18 @@ pub(super) struct Writer {
 #[derive(Clone)]
 pub(super) struct WriterHandle {
     steps: mpsc::Sender<Box<dyn Step>>,
-    room: Arc<Semaphore>,
+    waiting_kib: Arc<Semaphore>,
     signals: Arc<Signals>,
 }
 
-/// Wakes whoever waits for what a commit brought; sent after the commit, and before its steps are answered.
+/// Wakes those who wait for what a commit brings. Sent after the commit, and before its steps are answered.
 struct Signals {
     jobs: watch::Sender<()>,
     data: watch::Sender<()>,
 }
 
-/// What a step has at hand while it runs.
-pub(super) struct Write<'a> {
+/// What a step can use while it runs.
+pub(super) struct WriteContext<'a> {
     /// In the group's transaction.
     pub(super) connection: &'a Connection,
     started: Instant,
@@ -50,19 +50,19 @@ pub(super) struct Write<'a> {
     data_changed: Cell<bool>,
 }
 
-impl Write<'_> {
-    /// Milliseconds on the clock by which leases run out. It starts with the process, as its leases do, so that
-    /// nobody who sets the wall clock ends them.
+impl WriteContext<'_> {
+    /// Milliseconds on the clock by which leases run out. It starts with the process, as its leases do, and does not jump
+    /// when somebody sets the wall clock.
     pub(super) fn now_ms(&self) -> i64 {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// There may be a job to lease now, or earlier than before.
+    /// Says that there may be a job to lease now, or earlier than before.
     pub(super) fn jobs_changed(&self) {
         self.jobs_changed.set(true);
     }
 
-    /// There is a change in the store to follow.
+    /// Says that the store has changed.
     pub(super) fn data_changed(&self) {
         self.data_changed.set(true);
     }
@@ -73,23 +73,25 @@ impl Writer {
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
         let (steps, waiting) = mpsc::channel();
         let signals = Arc::new(Signals { jobs: watch::Sender::new(()), data: watch::Sender::new(()) });
-        let handle =
-            WriterHandle { steps, room: Arc::new(Semaphore::new(ROOM_KIB as usize)), signals: Arc::clone(&signals) };
+        let handle = WriterHandle {
+            steps,
+            waiting_kib: Arc::new(Semaphore::new(MAX_WAITING_KIB as usize)),
+            signals: Arc::clone(&signals),
+        };
         let thread = std::thread::Builder::new()
             .name("multivac-writer".into())
             .spawn(move || run(connection, &waiting, &signals))?;
         Ok(Self { handle: Some(handle), thread: Some(thread) })
     }
 
-    /// A way to send it steps.
+    /// Sends it steps.
     pub(super) fn handle(&self) -> &WriterHandle {
         self.handle.as_ref().expect("taken away only when the writer is dropped")
     }
 }
 
 impl Drop for Writer {
-    /// Waits for the thread, which has a commit and a checkpoint to finish, so that the directory is free for the next
-    /// who opens it.
+    /// Waits for the thread, which has a commit and a checkpoint to finish: the directory may be opened again right after.
     fn drop(&mut self) {
         self.handle = None;
         if let Some(thread) = self.thread.take()
@@ -104,95 +106,99 @@ impl WriterHandle {
     /// Runs `work` in the next group and returns what it returned, when that is durable. `size_bytes` is about the
     /// text it carries.
     ///
-    /// A caller who goes away while the step waits does not take it back.
-    pub(super) async fn write<T, F>(&self, size_bytes: usize, work: F) -> Result<T, Fault>
+    /// Dropping the future does not cancel a step that was sent.
+    pub(super) async fn write<T, F>(&self, size_bytes: usize, work: F) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
-        F: FnOnce(&Write<'_>) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        let kib = u32::try_from(size_bytes / 1024).unwrap_or(u32::MAX).saturating_add(1).min(ROOM_KIB);
-        let room = Arc::clone(&self.room).acquire_many_owned(kib).await.map_err(|_| Fault::Stopped)?;
+        let kib = u32::try_from(size_bytes / 1024).unwrap_or(u32::MAX).saturating_add(1).min(MAX_WAITING_KIB);
+        let permit = Arc::clone(&self.waiting_kib).acquire_many_owned(kib).await.map_err(|_| DatabaseError::Stopped)?;
         let (reply, answer) = oneshot::channel();
-        let step = Waiting { work: Some(work), outcome: None, reply, _room: Some(room) };
-        self.steps.send(Box::new(step)).map_err(|_| Fault::Stopped)?;
-        answer.await.map_err(|_| Fault::Stopped)?
+        let step = PendingStep { work: Some(work), outcome: None, reply, _permit: Some(permit) };
+        self.steps.send(Box::new(step)).map_err(|_| DatabaseError::Stopped)?;
+        answer.await.map_err(|_| DatabaseError::Stopped)?
     }
 
-    /// Runs `work` in the next group; nobody waits for it.
+    /// Runs `work` in the next group, without waiting for it.
     pub(super) fn post<F>(&self, work: F)
     where
-        F: FnOnce(&Write<'_>) -> rusqlite::Result<()> + Send + 'static,
+        F: FnOnce(&WriteContext<'_>) -> rusqlite::Result<()> + Send + 'static,
     {
-        let step = Waiting { work: Some(work), outcome: None, reply: oneshot::channel().0, _room: None };
-        // With the writer gone there is nothing left to do it to.
+        let step = PendingStep { work: Some(work), outcome: None, reply: oneshot::channel().0, _permit: None };
+        // Without a writer nothing can be written; the callers that wait for theirs find out.
         let _ = self.steps.send(Box::new(step));
     }
 
-    /// Wakes when [`Write::jobs_changed`] was called, from now on.
+    /// Wakes when [`WriteContext::jobs_changed`] was called, from now on.
     pub(super) fn watch_jobs(&self) -> watch::Receiver<()> {
         self.signals.jobs.subscribe()
     }
 
-    /// Wakes when [`Write::data_changed`] was called, from now on.
+    /// Wakes when [`WriteContext::data_changed`] was called, from now on.
     pub(super) fn watch_data(&self) -> watch::Receiver<()> {
         self.signals.data.subscribe()
     }
 }
 
-/// A step of any type, on its way through a group.
+/// A step, whatever its result's type.
 trait Step: Send {
-    /// Runs it, and keeps what came of it.
-    fn run(&mut self, write: &Write<'_>) -> Result<(), Fault>;
-    /// Tells whoever asked, now that the group is committed or lost.
-    fn answer(self: Box<Self>, committed: Result<(), Fault>);
+    /// Runs it, and keeps the result.
+    fn run(&mut self, context: &WriteContext<'_>) -> Result<(), DatabaseError>;
+    /// Replies to the caller, once the group is committed or rolled back.
+    fn answer(self: Box<Self>, committed: Result<(), DatabaseError>);
 }
 
-struct Waiting<T, F> {
+struct PendingStep<T, F> {
     work: Option<F>,
-    outcome: Option<Result<T, Fault>>,
-    reply: oneshot::Sender<Result<T, Fault>>,
-    /// Held until it is answered.
-    _room: Option<OwnedSemaphorePermit>,
+    outcome: Option<Result<T, DatabaseError>>,
+    reply: oneshot::Sender<Result<T, DatabaseError>>,
+    /// Its share of [`MAX_WAITING_KIB`], until it is answered.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl<T, F> Step for Waiting<T, F>
+impl<T, F> Step for PendingStep<T, F>
 where
     T: Send,
-    F: FnOnce(&Write<'_>) -> rusqlite::Result<T> + Send,
+    F: FnOnce(&WriteContext<'_>) -> rusqlite::Result<T> + Send,
 {
-    fn run(&mut self, write: &Write<'_>) -> Result<(), Fault> {
-        let work = self.work.take().ok_or(Fault::Stopped)?;
-        let outcome = in_savepoint(write, work).map_err(Fault::from);
+    fn run(&mut self, context: &WriteContext<'_>) -> Result<(), DatabaseError> {
+        let work = self.work.take().ok_or(DatabaseError::Stopped)?;
+        let outcome = in_savepoint(context, work).map_err(DatabaseError::from);
         let failed = outcome.as_ref().err().cloned();
         self.outcome = Some(outcome);
         failed.map_or(Ok(()), Err)
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), Fault>) {
+    fn answer(self: Box<Self>, committed: Result<(), DatabaseError>) {
         let Self { outcome, reply, .. } = *self;
-        // Whoever asked may have gone; what is durable stays so.
-        let _ = reply.send(committed.and_then(|()| outcome.unwrap_or(Err(Fault::Stopped))));
+        // The caller may have stopped waiting; what was committed stays.
+        let _ = reply.send(committed.and_then(|()| outcome.unwrap_or(Err(DatabaseError::Stopped))));
     }
 }
 
 fn run(connection: Connection, waiting: &mpsc::Receiver<Box<dyn Step>>, signals: &Signals) {
     let started = Instant::now();
-    let mut trouble = Trouble::default();
+    let mut failures = FailureLog::default();
     while let Ok(first) = waiting.recv() {
         let mut group: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
-        let write =
-            Write { connection: &connection, started, jobs_changed: Cell::new(false), data_changed: Cell::new(false) };
+        let context = WriteContext {
+            connection: &connection,
+            started,
+            jobs_changed: Cell::new(false),
+            data_changed: Cell::new(false),
+        };
         let before = connection.total_changes();
-        let committed = commit(&write, &mut group);
+        let committed = commit(&context, &mut group);
         if committed.is_err() && !connection.is_autocommit() {
-            // It fails where SQLite has rolled back by itself, and then there is nothing to undo.
+            // This fails only where SQLite has rolled back by itself.
             let _ = connection.execute_batch("ROLLBACK");
         }
-        trouble.note(&connection, &committed, connection.total_changes() > before);
-        if write.jobs_changed.get() {
+        failures.note(&connection, &committed, connection.total_changes() > before);
+        if context.jobs_changed.get() {
             signals.jobs.send_replace(());
         }
-        if write.data_changed.get() {
+        if context.data_changed.get() {
             signals.data.send_replace(());
         }
         for step in group {
@@ -205,61 +211,65 @@ fn run(connection: Connection, waiting: &mpsc::Receiver<Box<dyn Step>>, signals:
     }
 }
 
-/// Whether groups get written at present: told in the log when it changes, not with each of them.
+/// Logs when groups begin to fail and when they succeed again, rather than each group that fails.
 #[derive(Default)]
-struct Trouble {
-    present: bool,
-    told: Option<Instant>,
+struct FailureLog {
+    failing: bool,
+    last_logged: Option<Instant>,
 }
 
-/// A disk that is almost full takes one group and not the next: no more is told of it than this often.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// How often a failure is logged at most: a disk that is almost full takes one group and refuses the next, over and over.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-impl Trouble {
-    /// `wrote`: a group that had nothing to write needs no room, and says nothing of the disk.
-    fn note(&mut self, connection: &Connection, committed: &Result<(), Fault>, wrote: bool) {
+impl FailureLog {
+    /// `wrote`: whether the group had anything to write; one that had not succeeds on a full disk too.
+    fn note(&mut self, connection: &Connection, committed: &Result<(), DatabaseError>, wrote: bool) {
         match committed {
-            Ok(()) if self.present && wrote => {
-                self.present = false;
+            Ok(()) if self.failing && wrote => {
+                self.failing = false;
                 tracing::info!("the data directory can be written again");
             }
             Ok(()) => {}
             Err(fault) => {
-                let new = !std::mem::replace(&mut self.present, true);
-                if new && self.told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
-                    self.told = Some(Instant::now());
+                let is_new = !std::mem::replace(&mut self.failing, true);
+                if is_new && self.last_logged.is_none_or(|last| last.elapsed() > LOG_INTERVAL) {
+                    self.last_logged = Some(Instant::now());
                     let (Ok(problem) | Err(problem)) = fault.explain();
                     tracing::error!(error = %fault, "{problem}; what is fed is refused until that is mended");
                 }
-                // The log may hold what has room in the file: then it need not grow. Readers are not waited for.
+                // What can be moved from the log into the file makes room in the log without making the file grow.
+                // PASSIVE does not wait for readers.
                 let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
             }
         }
     }
 }
 
-/// Runs a group in one transaction. When this fails, none of it was written.
-fn commit(write: &Write<'_>, group: &mut [Box<dyn Step>]) -> Result<(), Fault> {
-    execute(write.connection, "BEGIN IMMEDIATE")?;
+/// Runs a group in one transaction. If it fails, none of it was written.
+fn commit(context: &WriteContext<'_>, group: &mut [Box<dyn Step>]) -> Result<(), DatabaseError> {
+    execute(context.connection, "BEGIN IMMEDIATE")?;
     for step in group {
-        if let Err(fault) = step.run(write)
-            // The disk is nobody's step alone, and where it fails SQLite may have rolled the whole transaction back.
-            && (fault.is_of_the_disk() || write.connection.is_autocommit())
+        if let Err(fault) = step.run(context)
+            // A failing disk concerns every step; and SQLite may have rolled back the whole transaction.
+            && (fault.is_disk_failure() || context.connection.is_autocommit())
         {
             return Err(fault);
         }
     }
-    Ok(execute(write.connection, "COMMIT")?)
+    Ok(execute(context.connection, "COMMIT")?)
 }
 
-fn in_savepoint<T>(write: &Write<'_>, work: impl FnOnce(&Write<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-    execute(write.connection, "SAVEPOINT step")?;
-    let outcome = work(write);
+fn in_savepoint<T>(
+    context: &WriteContext<'_>,
+    work: impl FnOnce(&WriteContext<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    execute(context.connection, "SAVEPOINT step")?;
+    let outcome = work(context);
     if outcome.is_ok() {
-        execute(write.connection, "RELEASE step")?;
-    } else if !write.connection.is_autocommit() {
-        execute(write.connection, "ROLLBACK TO step")?;
-        execute(write.connection, "RELEASE step")?;
+        execute(context.connection, "RELEASE step")?;
+    } else if !context.connection.is_autocommit() {
+        execute(context.connection, "ROLLBACK TO step")?;
+        execute(context.connection, "RELEASE step")?;
     }
     outcome
 }

@@ -13,11 +13,11 @@ CREATE TABLE job (
     text        TEXT    NOT NULL
 ) STRICT;
 
--- What was tried with a job. A job with a row here is processing, one without is queued; so is one that was given back
--- after earlier attempts, whose due_ms is -1.
+-- The attempts at a job. A job with a row here is processing, one without is queued; so is one that was released after
+-- earlier attempts, whose due_ms is -1.
 CREATE TABLE attempt (
     id       BLOB    NOT NULL PRIMARY KEY REFERENCES job (id),
-    attempts INTEGER NOT NULL CHECK (attempts > 0),  -- counted when leased: what kills the process dies in the end
+    attempts INTEGER NOT NULL CHECK (attempts > 0),  -- counted when leased: a job that kills the process is dead in the end
     token    TEXT,                                   -- the present lease; none while it waits for its next attempt
     due_ms   INTEGER NOT NULL                        -- may be leased from then on; by the clock of this process
 ) STRICT, WITHOUT ROWID;
@@ -42,7 +42,7 @@ CREATE TABLE idempotency (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_expires ON idempotency (expires_at);
 
--- Ids whose retraction is in the ledger, or will be when their job is completed: so that each is entered once.
+-- Ids whose retraction is in the ledger, or will be when their job is completed. So each is entered once.
 CREATE TABLE retraction (
     id BLOB NOT NULL PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

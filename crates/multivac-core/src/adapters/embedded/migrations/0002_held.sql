@@ -1,6 +1,6 @@
 -- Version 2 of multivac.db: how much text the unfinished jobs hold, and what has left the queue.
 
--- One row, kept by the triggers below, whichever step adds a job or takes one away.
+-- One row, kept up to date by the triggers below, so that no step that adds or deletes a job can forget it.
 CREATE TABLE held (
     one           INTEGER PRIMARY KEY CHECK (one = 1),
     bytes         INTEGER NOT NULL CHECK (bytes >= 0),
