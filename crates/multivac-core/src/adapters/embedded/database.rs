@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::file::{self, OpenError};
 use super::lease;
@@ -13,7 +12,7 @@ use super::writer::Writer;
 /// One data directory, open. The fields are dropped in their order: first the readers end, then the writer finishes and
 /// closes the file (the last connection to close writes the log back into it), and only then is the directory unlocked.
 pub(super) struct Database {
-    pub(super) readers: Arc<Readers>,
+    pub(super) readers: Readers,
     pub(super) writer: Writer,
     _lock: File,
 }
@@ -26,7 +25,7 @@ impl Database {
         let connection = file::open_database(&path)?;
         lease::void_leases(&connection).map_err(|error| file::open_error(&path, error))?;
         let failed = |error: io::Error| OpenError::Failed { path: path.clone(), source: error.into() };
-        let readers = Arc::new(Readers::new(path.clone()));
+        let readers = Readers::start(&path).map_err(failed)?;
         let writer = Writer::start(connection).map_err(failed)?;
         Ok((path, Self { readers, writer, _lock: lock }))
     }

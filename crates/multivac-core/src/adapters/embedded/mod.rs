@@ -17,8 +17,13 @@
 //! - **A full disk** loses nothing: a commit that finds no room writes nothing, its callers get an error, the log says so
 //!   once, and the next commit that finds room succeeds.
 //!
-//! SQLite blocks, so it never runs on an async thread: writes have a thread of their own, reads use Tokio's
-//! blocking threads and a few connections that the writer does not hold up.
+//! SQLite blocks, so it never runs on an async thread. The open directory has its own threads, whichever runtimes call:
+//!
+//! - `multivac-writer` (`writer.rs`) runs every write, each with the others that wait at the time.
+//! - `multivac-reader-0` and so on (`readers.rs`) run every read, each with a read-only connection of its own.
+//!
+//! A read that panics is an error for its caller alone. A write that panics ends the writer, since it means that the code
+//! cannot be relied on: its transaction is rolled back, and [`Embedded::broken`] says so.
 //!
 //! Opening an older file migrates it to the present version (`file.rs`). A file that is newer, damaged, or not MultiVAC's
 //! is refused and left as it is, and a new one gets its name only once it is complete: data that cannot be read are never

@@ -1,53 +1,118 @@
-//! Connections that only read.
+//! Read connections, each on a thread of its own.
+//!
+//! In the write-ahead log neither readers nor the writer wait for each other. The threads belong to the open directory
+//! and not to a Tokio runtime: each HTTP worker has a runtime with few blocking threads, and those are for other work.
 
-use std::path::PathBuf;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Semaphore;
+use tokio::sync::{mpsc, oneshot};
 
 use super::error::DatabaseError;
 
-/// Reads that run at once; more wait. Each is short, and there is one file.
+/// How many threads read. Reads are short, and there is one file, so more would only compete for the disk.
 const READERS: usize = 4;
 
-/// Connections that read, beside the writer: in the write-ahead log neither waits for the other.
+/// How many reads may wait for a thread; further callers wait before they send theirs.
+const MAX_WAITING_READS: usize = 64;
+
+/// Owns the reading threads. Dropped, it waits until each has finished its read and closed its connection.
 pub(super) struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    permits: Arc<Semaphore>,
+    reads: Option<mpsc::Sender<Read>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
+/// A read whose result goes to its caller.
+type Read = Box<dyn FnOnce(&mut Reader) + Send>;
+
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::default(), permits: Arc::new(Semaphore::new(READERS)) }
+    /// Starts the threads.
+    pub(super) fn start(path: &Path) -> io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(MAX_WAITING_READS);
+        let receiver = Arc::new(Mutex::new(receiver));
+        // Made before the threads, so that those that run end when one cannot be started.
+        let mut readers = Self { reads: Some(sender), threads: Vec::with_capacity(READERS) };
+        for number in 0..READERS {
+            let (receiver, reader) = (Arc::clone(&receiver), Reader { path: path.to_owned(), connection: None });
+            let thread = std::thread::Builder::new().name(format!("multivac-reader-{number}"));
+            readers.threads.push(thread.spawn(move || reader.run(&receiver))?);
+        }
+        Ok(readers)
     }
 
-    /// Runs `work` on a blocking thread with a connection of its own. Each statement sees one snapshot.
-    pub(super) async fn read<T, F>(self: &Arc<Self>, work: F) -> Result<T, DatabaseError>
+    /// Runs `work` on one of the threads. Each statement sees one snapshot.
+    ///
+    /// Dropping the future drops a read that has not begun. A read that panics is an error, and its thread goes on.
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| DatabaseError::Stopped)?;
-        let this = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let connection = this.take()?;
-            let found = work(&connection)?;
-            this.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-            Ok(found)
-        });
-        reading.await.map_err(|_| DatabaseError::Stopped)?
-    }
-
-    fn take(&self) -> rusqlite::Result<Connection> {
-        if let Some(connection) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(connection);
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        Ok(connection)
+        let (reply, result) = oneshot::channel();
+        let read = move |reader: &mut Reader| {
+            if !reply.is_closed() {
+                // The caller may have stopped waiting meanwhile.
+                let _ = reply.send(reader.read(work));
+            }
+        };
+        let reads = self.reads.as_ref().expect("taken away only when the readers are dropped");
+        reads.send(Box::new(read)).await.map_err(|_| DatabaseError::ReadPanicked)?;
+        // The reply is dropped unsent only by unwinding.
+        result.await.map_err(|_| DatabaseError::ReadPanicked)?
     }
 }
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.reads = None;
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a reader catches every panic");
+        }
+    }
+}
+
+/// What one thread holds.
+struct Reader {
+    path: PathBuf,
+    /// None before the first read, and after one that failed.
+    connection: Option<Connection>,
+}
+
+impl Reader {
+    /// Runs reads until the [`Readers`] are dropped.
+    fn run(mut self, reads: &Mutex<mpsc::Receiver<Read>>) {
+        loop {
+            // One idle thread waits for the next read, and holds the lock for which the others wait.
+            let next = reads.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+            let Some(read) = next else { return };
+            // A panic is in the log already (`observe/logs.rs`), and its caller gets an error. What it may have left in a
+            // bad state is the connection alone, which was taken out of `self` and is closed by unwinding.
+            let _ = catch_unwind(AssertUnwindSafe(|| read(&mut self)));
+        }
+    }
+
+    fn read<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, DatabaseError> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.path)?,
+        };
+        let result = work(&connection)?;
+        self.connection = Some(connection);
+        Ok(result)
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+#[cfg(test)]
+#[path = "readers_tests.rs"]
+mod tests;

@@ -113,11 +113,12 @@ impl WriterHandle {
         F: FnOnce(&WriteContext<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
         let kib = u32::try_from(size_bytes / 1024).unwrap_or(u32::MAX).saturating_add(1).min(MAX_WAITING_KIB);
-        let permit = Arc::clone(&self.waiting_kib).acquire_many_owned(kib).await.map_err(|_| DatabaseError::Stopped)?;
+        let permit =
+            Arc::clone(&self.waiting_kib).acquire_many_owned(kib).await.map_err(|_| DatabaseError::WriterEnded)?;
         let (reply, answer) = oneshot::channel();
         let step = PendingStep { work: Some(work), outcome: None, reply, _permit: Some(permit) };
-        self.steps.send(Box::new(step)).map_err(|_| DatabaseError::Stopped)?;
-        answer.await.map_err(|_| DatabaseError::Stopped)?
+        self.steps.send(Box::new(step)).map_err(|_| DatabaseError::WriterEnded)?;
+        answer.await.map_err(|_| DatabaseError::OutcomeUnknown)?
     }
 
     /// Runs `work` in the next group, without waiting for it.
@@ -163,7 +164,7 @@ where
     F: FnOnce(&WriteContext<'_>) -> rusqlite::Result<T> + Send,
 {
     fn run(&mut self, context: &WriteContext<'_>) -> Result<(), DatabaseError> {
-        let work = self.work.take().ok_or(DatabaseError::Stopped)?;
+        let work = self.work.take().ok_or(DatabaseError::WriterEnded)?;
         let outcome = in_savepoint(context, work).map_err(DatabaseError::from);
         let failed = outcome.as_ref().err().cloned();
         self.outcome = Some(outcome);
@@ -173,7 +174,7 @@ where
     fn answer(self: Box<Self>, committed: Result<(), DatabaseError>) {
         let Self { outcome, reply, .. } = *self;
         // The caller may have stopped waiting; what was committed stays.
-        let _ = reply.send(committed.and_then(|()| outcome.unwrap_or(Err(DatabaseError::Stopped))));
+        let _ = reply.send(committed.and_then(|()| outcome.unwrap_or(Err(DatabaseError::WriterEnded))));
     }
 }
 
@@ -230,12 +231,12 @@ impl FailureLog {
                 tracing::info!("the data directory can be written again");
             }
             Ok(()) => {}
-            Err(fault) => {
+            Err(error) => {
                 let is_new = !std::mem::replace(&mut self.failing, true);
                 if is_new && self.last_logged.is_none_or(|last| last.elapsed() > LOG_INTERVAL) {
                     self.last_logged = Some(Instant::now());
-                    let (Ok(problem) | Err(problem)) = fault.explain();
-                    tracing::error!(error = %fault, "{problem}; what is fed is refused until that is mended");
+                    let problem = error.message();
+                    tracing::error!(%error, "{problem}; what is fed is refused until that is mended");
                 }
                 // What can be moved from the log into the file makes room in the log without making the file grow.
                 // PASSIVE does not wait for readers.
@@ -249,11 +250,11 @@ impl FailureLog {
 fn commit(context: &WriteContext<'_>, group: &mut [Box<dyn Step>]) -> Result<(), DatabaseError> {
     execute(context.connection, "BEGIN IMMEDIATE")?;
     for step in group {
-        if let Err(fault) = step.run(context)
+        if let Err(error) = step.run(context)
             // A failing disk concerns every step; and SQLite may have rolled back the whole transaction.
-            && (fault.is_disk_failure() || context.connection.is_autocommit())
+            && (error.is_disk_failure() || context.connection.is_autocommit())
         {
-            return Err(fault);
+            return Err(error);
         }
     }
     Ok(execute(context.connection, "COMMIT")?)
