@@ -46,6 +46,8 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::queue::{QueueAdmin, QueueSettings};
 use crate::store::Store;
 
@@ -59,6 +61,7 @@ pub struct Embedded {
     path: PathBuf,
     queue: Arc<EmbeddedQueue>,
     store: Arc<EmbeddedStore>,
+    broken: CancellationToken,
 }
 
 impl Embedded {
@@ -68,10 +71,11 @@ impl Embedded {
     /// See [`OpenError`].
     pub fn open(dir: &Path, settings: QueueSettings) -> Result<Self, OpenError> {
         let (path, database) = Database::open(dir)?;
+        let broken = database.writer.broken().clone();
         let database = Arc::new(database);
         let queue = Arc::new(EmbeddedQueue::new(Arc::clone(&database), settings));
         let store = Arc::new(EmbeddedStore::new(database));
-        Ok(Self { path, queue, store })
+        Ok(Self { path, queue, store, broken })
     }
 
     /// The queue in it.
@@ -84,6 +88,13 @@ impl Embedded {
     #[must_use]
     pub fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
+    }
+
+    /// Cancelled when nothing can be written any more, since a write has panicked. Every call that writes fails from then
+    /// on, and the process has to be ended, so that it is started again.
+    #[must_use]
+    pub fn broken(&self) -> CancellationToken {
+        self.broken.clone()
     }
 
     /// The database file.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::writer::WriteContext;
 use super::*;
 use crate::datum::{Datum, DatumId, Timestamp};
-use crate::queue::{Acceptance, Job, Submission};
+use crate::queue::{Acceptance, Job, Ledger, QueueError, Submission};
 
 fn open(dir: &Path) -> Result<Embedded, OpenError> {
     Embedded::open(dir, QueueSettings::default())
@@ -92,4 +92,35 @@ async fn retracted_and_completed_text_leaves_the_file() {
     drop((embedded, queue, store));
     assert!(!String::from_utf8_lossy(&fs::read(path).unwrap()).contains("somebody wants back"));
     assert!(!dir.path().join("multivac.db-wal").exists(), "closing writes the log back and removes it");
+}
+
+#[tokio::test]
+async fn a_write_that_panics_is_said_loses_nothing_and_leaves_reads_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path()).unwrap();
+    let (queue, store) = (embedded.queue(), embedded.store());
+    let (kept, refused) = (submission("kept"), submission("refused"));
+    queue.accept(std::slice::from_ref(&kept)).await.unwrap();
+    assert!(!embedded.broken().is_cancelled());
+
+    let panics = |context: &WriteContext<'_>| -> rusqlite::Result<()> {
+        context.connection.execute("DELETE FROM job", [])?;
+        panic!("a bug")
+    };
+    embedded.queue.writer().write(0, panics).await.unwrap_err();
+    embedded.broken().cancelled().await;
+
+    let error = queue.accept(std::slice::from_ref(&refused)).await.unwrap_err();
+    assert!(matches!(error, QueueError::Unavailable { .. }) && error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("nothing was written, and the process has to be restarted"), "{error}");
+    let error = store.retract(kept.job.id).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("nothing was written, and the process has to be restarted"), "{error}");
+    let ledger = Ledger { accepted: 1, queued: 1, ..Ledger::default() };
+    assert_eq!(queue.ledger().await.unwrap(), ledger);
+    drop((embedded, queue, store));
+
+    let queue = open(dir.path()).unwrap().queue();
+    assert_eq!(queue.ledger().await.unwrap(), ledger);
+    assert_eq!(queue.lease(9, Duration::ZERO).await.unwrap()[0].job, kept.job);
 }

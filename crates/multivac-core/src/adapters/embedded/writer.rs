@@ -5,15 +5,20 @@
 //! are the next group, so one step alone waits for nobody and many share.
 //!
 //! Each step runs in a savepoint of its own: one that fails is undone and answered, and the others go on.
+//!
+//! A step that panics is a fault in the code, after which no further write can be relied on. So its group is rolled back and
+//! answered as not written, the thread ends, and the writer is [broken](Writer::broken): whoever runs the process ends it.
 
 use std::cell::Cell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::error::DatabaseError;
 
@@ -25,6 +30,7 @@ const MAX_WAITING_KIB: u32 = 32 * 1024;
 pub(super) struct Writer {
     handle: Option<WriterHandle>,
     thread: Option<JoinHandle<()>>,
+    broken: CancellationToken,
 }
 
 /// Sends steps to the writer.
@@ -71,17 +77,24 @@ impl WriteContext<'_> {
 impl Writer {
     /// Starts the thread.
     pub(super) fn start(connection: Connection) -> io::Result<Self> {
-        let (steps, waiting) = mpsc::channel();
+        let (steps, receiver) = mpsc::channel();
+        let broken = CancellationToken::new();
         let signals = Arc::new(Signals { jobs: watch::Sender::new(()), data: watch::Sender::new(()) });
         let handle = WriterHandle {
             steps,
             waiting_kib: Arc::new(Semaphore::new(MAX_WAITING_KIB as usize)),
             signals: Arc::clone(&signals),
         };
+        let ended_by_panic = broken.clone();
         let thread = std::thread::Builder::new()
             .name("multivac-writer".into())
-            .spawn(move || run(connection, &waiting, &signals))?;
-        Ok(Self { handle: Some(handle), thread: Some(thread) })
+            .spawn(move || run(connection, receiver, &signals, &ended_by_panic))?;
+        Ok(Self { handle: Some(handle), thread: Some(thread), broken })
+    }
+
+    /// Cancelled when the thread has ended by a panic, and nothing can be written any more.
+    pub(super) fn broken(&self) -> &CancellationToken {
+        &self.broken
     }
 
     /// Sends it steps.
@@ -94,10 +107,8 @@ impl Drop for Writer {
     /// Waits for the thread, which has a commit and a checkpoint to finish: the directory may be opened again right after.
     fn drop(&mut self) {
         self.handle = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the embedded database's writer had panicked; what it had not answered was not written");
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the writer catches every panic");
         }
     }
 }
@@ -116,7 +127,7 @@ impl WriterHandle {
         let permit =
             Arc::clone(&self.waiting_kib).acquire_many_owned(kib).await.map_err(|_| DatabaseError::WriterEnded)?;
         let (reply, answer) = oneshot::channel();
-        let step = PendingStep { work: Some(work), outcome: None, reply, _permit: Some(permit) };
+        let step = PendingStep { work: Some(work), result: None, reply: Some(reply), _permit: Some(permit) };
         self.steps.send(Box::new(step)).map_err(|_| DatabaseError::WriterEnded)?;
         answer.await.map_err(|_| DatabaseError::OutcomeUnknown)?
     }
@@ -126,7 +137,7 @@ impl WriterHandle {
     where
         F: FnOnce(&WriteContext<'_>) -> rusqlite::Result<()> + Send + 'static,
     {
-        let step = PendingStep { work: Some(work), outcome: None, reply: oneshot::channel().0, _permit: None };
+        let step = PendingStep { work: Some(work), result: None, reply: None, _permit: None };
         // Without a writer nothing can be written; the callers that wait for theirs find out.
         let _ = self.steps.send(Box::new(step));
     }
@@ -151,11 +162,23 @@ trait Step: Send {
 }
 
 struct PendingStep<T, F> {
+    /// Until it runs.
     work: Option<F>,
-    outcome: Option<Result<T, DatabaseError>>,
-    reply: oneshot::Sender<Result<T, DatabaseError>>,
+    /// From then until it is answered.
+    result: Option<Result<T, DatabaseError>>,
+    /// Until it is answered; `None` from the start where nobody waits.
+    reply: Option<oneshot::Sender<Result<T, DatabaseError>>>,
     /// Its share of [`MAX_WAITING_KIB`], until it is answered.
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<T, F> PendingStep<T, F> {
+    fn reply(&mut self, result: Result<T, DatabaseError>) {
+        if let Some(reply) = self.reply.take() {
+            // The caller may have stopped waiting; what was committed stays.
+            let _ = reply.send(result);
+        }
+    }
 }
 
 impl<T, F> Step for PendingStep<T, F>
@@ -164,38 +187,76 @@ where
     F: FnOnce(&WriteContext<'_>) -> rusqlite::Result<T> + Send,
 {
     fn run(&mut self, context: &WriteContext<'_>) -> Result<(), DatabaseError> {
-        let work = self.work.take().ok_or(DatabaseError::WriterEnded)?;
-        let outcome = in_savepoint(context, work).map_err(DatabaseError::from);
-        let failed = outcome.as_ref().err().cloned();
-        self.outcome = Some(outcome);
-        failed.map_or(Ok(()), Err)
+        let work = self.work.take().expect("a step is in one group, which runs it once");
+        let result = in_savepoint(context, work).map_err(DatabaseError::from);
+        let error = result.as_ref().err().cloned();
+        self.result = Some(result);
+        error.map_or(Ok(()), Err)
     }
 
-    fn answer(self: Box<Self>, committed: Result<(), DatabaseError>) {
-        let Self { outcome, reply, .. } = *self;
-        // The caller may have stopped waiting; what was committed stays.
-        let _ = reply.send(committed.and_then(|()| outcome.unwrap_or(Err(DatabaseError::WriterEnded))));
+    fn answer(mut self: Box<Self>, committed: Result<(), DatabaseError>) {
+        let result = self.result.take().unwrap_or(Err(DatabaseError::WriterEnded));
+        self.reply(committed.and(result));
     }
 }
 
-fn run(connection: Connection, waiting: &mpsc::Receiver<Box<dyn Step>>, signals: &Signals) {
+impl<T, F> Drop for PendingStep<T, F> {
+    /// Only a panic drops a step unanswered: one that has not run was not written; of one that has run it is not known
+    /// whether its group was committed.
+    fn drop(&mut self) {
+        let not_run = self.work.is_some();
+        self.reply(Err(if not_run { DatabaseError::WriterEnded } else { DatabaseError::OutcomeUnknown }));
+    }
+}
+
+/// The thread: runs groups until the [`Writer`] is dropped or something panics, then closes the database.
+fn run(
+    connection: Connection,
+    steps: mpsc::Receiver<Box<dyn Step>>,
+    signals: &Signals,
+    ended_by_panic: &CancellationToken,
+) {
+    // After a panic the connection is closed, which rolls back what was open, and nothing else is used again.
+    if catch_unwind(AssertUnwindSafe(|| run_groups(&connection, &steps, signals))).is_err() {
+        // What panicked, and where, is in the log already (`observe/logs.rs`).
+        tracing::error!(
+            "the embedded database's writer has ended after a panic: nothing is written until the process is restarted"
+        );
+        ended_by_panic.cancel();
+    }
+    // Answers the steps that still wait, and fails the sending of others.
+    drop(steps);
+    // The last connection to close writes the log back into the file and removes it.
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(error = %error, "the embedded database did not close cleanly; the next start recovers it");
+    }
+}
+
+fn run_groups(connection: &Connection, steps: &mpsc::Receiver<Box<dyn Step>>, signals: &Signals) {
     let started = Instant::now();
     let mut failures = FailureLog::default();
-    while let Ok(first) = waiting.recv() {
-        let mut group: Vec<_> = std::iter::once(first).chain(waiting.try_iter()).collect();
-        let context = WriteContext {
-            connection: &connection,
-            started,
-            jobs_changed: Cell::new(false),
-            data_changed: Cell::new(false),
-        };
+    while let Ok(first) = steps.recv() {
+        let mut group: Vec<_> = std::iter::once(first).chain(steps.try_iter()).collect();
+        let context =
+            WriteContext { connection, started, jobs_changed: Cell::new(false), data_changed: Cell::new(false) };
         let before = connection.total_changes();
-        let committed = commit(&context, &mut group);
+        let ran = catch_unwind(AssertUnwindSafe(|| run_steps(&context, &mut group)));
+        let committed = match &ran {
+            Ok(Ok(())) => execute(connection, "COMMIT").map_err(DatabaseError::from),
+            Ok(Err(error)) => Err(error.clone()),
+            Err(_) => Err(DatabaseError::WriterEnded),
+        };
         if committed.is_err() && !connection.is_autocommit() {
             // This fails only where SQLite has rolled back by itself.
             let _ = connection.execute_batch("ROLLBACK");
         }
-        failures.note(&connection, &committed, connection.total_changes() > before);
+        if let Err(panic) = ran {
+            for step in group {
+                step.answer(committed.clone());
+            }
+            resume_unwind(panic);
+        }
+        failures.note(connection, &committed, connection.total_changes() > before);
         if context.jobs_changed.get() {
             signals.jobs.send_replace(());
         }
@@ -206,10 +267,20 @@ fn run(connection: Connection, waiting: &mpsc::Receiver<Box<dyn Step>>, signals:
             step.answer(committed.clone());
         }
     }
-    // The last connection to close writes the log back into the file and removes it.
-    if let Err((_, error)) = connection.close() {
-        tracing::warn!(error = %error, "the embedded database did not close cleanly; the next start recovers it");
+}
+
+/// Runs a group's steps in one transaction, which is left open. After an error none of them may be committed.
+fn run_steps(context: &WriteContext<'_>, group: &mut [Box<dyn Step>]) -> Result<(), DatabaseError> {
+    execute(context.connection, "BEGIN IMMEDIATE")?;
+    for step in group {
+        if let Err(error) = step.run(context)
+            // A failing disk concerns every step; and SQLite may have rolled back the whole transaction.
+            && (error.is_disk_failure() || context.connection.is_autocommit())
+        {
+            return Err(error);
+        }
     }
+    Ok(())
 }
 
 /// Logs when groups begin to fail and when they succeed again, rather than each group that fails.
@@ -244,20 +315,6 @@ impl FailureLog {
             }
         }
     }
-}
-
-/// Runs a group in one transaction. If it fails, none of it was written.
-fn commit(context: &WriteContext<'_>, group: &mut [Box<dyn Step>]) -> Result<(), DatabaseError> {
-    execute(context.connection, "BEGIN IMMEDIATE")?;
-    for step in group {
-        if let Err(error) = step.run(context)
-            // A failing disk concerns every step; and SQLite may have rolled back the whole transaction.
-            && (error.is_disk_failure() || context.connection.is_autocommit())
-        {
-            return Err(error);
-        }
-    }
-    Ok(execute(context.connection, "COMMIT")?)
 }
 
 fn in_savepoint<T>(

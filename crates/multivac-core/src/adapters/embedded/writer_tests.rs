@@ -22,11 +22,14 @@ async fn all(writer: &Writer) -> Vec<i64> {
 
 /// Keeps the writer busy until the returned sender is dropped, so that the steps sent meanwhile are one group.
 fn block(writer: &Writer) -> mpsc::Sender<()> {
+    let (begin, begun) = mpsc::channel();
     let (unblock, blocked) = mpsc::channel::<()>();
     writer.handle().post(move |_| {
+        begin.send(()).unwrap();
         let _ = blocked.recv();
         Ok(())
     });
+    begun.recv().unwrap();
     unblock
 }
 
@@ -104,4 +107,107 @@ async fn text_over_the_limit_waits_for_its_turn() {
     whole.await.unwrap();
     next.await.unwrap();
     assert_eq!(all(&writer).await, [1, 2]);
+}
+
+/// Runs as a step until the returned sender is dropped, and panics then. The receiver says when it has begun.
+fn panic_later(
+    handle: &WriterHandle,
+) -> (impl Future<Output = Result<(), DatabaseError>>, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (begin, begun) = mpsc::channel();
+    let (unblock, blocked) = mpsc::channel::<()>();
+    let panics = move |context: &WriteContext<'_>| {
+        insert(context, 666)?;
+        begin.send(()).unwrap();
+        let _ = blocked.recv();
+        panic!("a bug")
+    };
+    (handle.write(0, panics), begun, unblock)
+}
+
+fn on_disk() -> (tempfile::TempDir, Writer) {
+    let dir = tempfile::tempdir().unwrap();
+    let connection = Connection::open(dir.path().join("n.db")).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE n (n INTEGER UNIQUE)").unwrap();
+    (dir, Writer::start(connection).unwrap())
+}
+
+fn left_on_disk(dir: &tempfile::TempDir) -> Vec<i64> {
+    let connection = Connection::open(dir.path().join("n.db")).unwrap();
+    let mut select = connection.prepare("SELECT n FROM n ORDER BY n").unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn a_panic_writes_nothing_of_its_group_and_ends_the_writer() {
+    let (dir, writer) = on_disk();
+    let handle = writer.handle();
+    handle.write(0, |context| insert(context, 1)).await.unwrap();
+    let blocked = block(&writer);
+    let panics = |context: &WriteContext<'_>| -> rusqlite::Result<()> {
+        insert(context, 3)?;
+        panic!("a bug")
+    };
+    let (before, panicked, after, ()) = tokio::join!(
+        handle.write(0, |context| insert(context, 2)),
+        handle.write(0, panics),
+        handle.write(0, |context| insert(context, 4)),
+        async { drop(blocked) }
+    );
+    for result in [before, panicked, after] {
+        assert!(matches!(result, Err(DatabaseError::WriterEnded)), "{result:?}");
+    }
+    writer.broken().cancelled().await;
+    let later = handle.write(0, |context| insert(context, 5)).await;
+    assert!(matches!(later, Err(DatabaseError::WriterEnded)), "{later:?}");
+    drop(writer);
+    assert_eq!(left_on_disk(&dir), [1]);
+}
+
+#[tokio::test]
+async fn steps_that_wait_during_a_panic_are_not_written() {
+    let (dir, writer) = on_disk();
+    let (panics, begun, unblock) = panic_later(writer.handle());
+    let mut panics = Box::pin(panics);
+    assert!(futures_util::poll!(&mut panics).is_pending());
+    // From now on a step is in no group with it.
+    begun.recv().unwrap();
+    let mut waits = Box::pin(writer.handle().write(0, |context| insert(context, 1)));
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    drop(unblock);
+    assert!(matches!(panics.await, Err(DatabaseError::WriterEnded)));
+    assert!(matches!(waits.await, Err(DatabaseError::WriterEnded)));
+    drop(writer);
+    assert_eq!(left_on_disk(&dir), [0_i64; 0]);
+}
+
+#[tokio::test]
+async fn a_panic_after_the_commit_leaves_the_outcome_unknown() {
+    struct PanicsWhenDropped;
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("a bug");
+        }
+    }
+    let (dir, writer) = on_disk();
+    let blocked = block(&writer);
+    // Nobody takes this result, so that it is dropped where the group is answered.
+    let mut gone = Box::pin(writer.handle().write(0, |context| insert(context, 1).map(|()| PanicsWhenDropped)));
+    assert!(futures_util::poll!(&mut gone).is_pending());
+    let mut next = Box::pin(writer.handle().write(0, |context| insert(context, 2)));
+    assert!(futures_util::poll!(&mut next).is_pending());
+    drop(gone);
+    drop(blocked);
+    assert!(matches!(next.await, Err(DatabaseError::OutcomeUnknown)));
+    writer.broken().cancelled().await;
+    drop(writer);
+    assert_eq!(left_on_disk(&dir), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_writer_that_is_dropped_is_not_broken() {
+    let writer = writer();
+    let broken = writer.broken().clone();
+    writer.handle().write(0, |context| insert(context, 1)).await.unwrap();
+    drop(writer);
+    assert!(!broken.is_cancelled());
 }
