@@ -20,14 +20,12 @@ use super::error::DatabaseError;
 use super::writer::{WriteContext, WriterHandle};
 use crate::datum::{DatumId, Timestamp};
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, Record, Retraction, Scan, Store, StoreCounts, StoreError, StoredDatum,
+    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Record, Retraction, Scan, Store, StoreCounts,
+    StoreError, StoredDatum,
 };
 
 /// How long a follower waits for a change before it returns an empty batch.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
-
-/// How long a replica counts as alive after it announced itself.
-const ANNOUNCED_FOR: Duration = Duration::from_secs(5);
 
 /// How many data one batch of a scan holds at most.
 const SCAN_ROWS: usize = 500;
@@ -116,7 +114,7 @@ impl Store for EmbeddedStore {
 
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
-        replicas.retain(|_, (_, announced)| announced.elapsed() <= ANNOUNCED_FOR);
+        replicas.retain(|_, (_, announced)| announced.elapsed() <= REPLICA_ALIVE);
         Ok(replicas
             .iter()
             .filter(|(_, (reached, _))| *reached < position)
