@@ -46,7 +46,7 @@ async fn reads_run_on_threads_of_their_own() {
 async fn no_more_reads_run_at_once_than_there_are_threads() {
     let (_dir, readers) = readers();
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let reads = (0..2 * MAX_WAITING_READS).map(|_| {
+    let reads = (0..2 * MAX_PENDING_READS).map(|_| {
         let (running, most) = (Arc::clone(&running), Arc::clone(&most));
         readers.read(move |connection| {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
