@@ -1,8 +1,8 @@
 //! Leases: how a job is leased, and how a lease is extended, ended by its holder, or voided.
 //!
 //! A lease is a token in the job's row of `attempt`. A holder whose job has passed to another has the wrong token, so
-//! what it says about its attempt changes nothing. Only [`complete`] asks for no token: whoever has stored the datum has
-//! finished its job.
+//! what it says about its attempt changes nothing. Only [`complete`] asks for no token: a consumer that has stored
+//! the datum has finished its job.
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //! How the ports' promises are kept:
 //!
 //! - **Durable**: write-ahead log with `synchronous=FULL`, so a commit has reached the disk when it returns, and a
-//!   power cut loses nothing that was answered. `writer.rs` shares each commit among all who wait.
+//!   power cut loses nothing that was answered. `writer.rs` shares each commit among all steps that wait.
 //! - **At least once, counted once**: a job, its attempts and the ledger change in one transaction. Leases belong to
 //!   the process: at the next start all of them are void, and the attempts stay counted.
 //! - **Followed without a gap**: there is one writer, so the numbers that changes get become visible in their order.
@@ -65,7 +65,7 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens a data directory, or makes it. Blocks for as long as that takes, so it is called at start.
+    /// Opens a data directory, or creates it. Blocks for as long as that takes, so it is called at start.
     ///
     /// # Errors
     /// See [`OpenError`].

@@ -31,7 +31,7 @@ fn counts_of_rows(path: &std::path::Path) -> (u64, u64, u64) {
 }
 
 #[tokio::test]
-async fn a_job_whose_lease_runs_out_comes_again_without_polling_and_dies_in_the_end() {
+async fn a_job_whose_lease_runs_out_comes_again_without_polling_and_is_dead_in_the_end() {
     let (_dir, _embedded, queue) = queue(2, 9);
     let job = submission("poison");
     queue.accept(std::slice::from_ref(&job)).await.unwrap();

@@ -123,7 +123,7 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// One follower, and how far it has come.
+/// A follower, and the position that it has reached.
 struct Follower {
     database: Arc<Database>,
     data_changed: watch::Receiver<()>,

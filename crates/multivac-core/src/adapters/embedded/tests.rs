@@ -37,7 +37,7 @@ async fn opening_again_keeps_everything_and_frees_leases() {
     drop((embedded, queue));
 
     let queue = open(dir.path()).unwrap().queue();
-    // A holder out of the time before has nothing to say.
+    // A lease of the earlier process has ended.
     queue.release(&leased).await.unwrap();
     let again = queue.lease(9, Duration::ZERO).await.unwrap();
     let got: Vec<_> = again.iter().map(|lease| (lease.job.clone(), lease.attempt)).collect();
@@ -58,7 +58,7 @@ async fn an_accepted_job_is_in_the_file_before_the_answer() {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_said_and_work_goes_on_when_there_is_room_again() {
+async fn a_full_disk_is_an_error_and_writes_succeed_when_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
     let embedded = open(dir.path()).unwrap();
     let queue = embedded.queue();
@@ -95,7 +95,7 @@ async fn retracted_and_completed_text_leaves_the_file() {
 }
 
 #[tokio::test]
-async fn a_write_that_panics_is_said_loses_nothing_and_leaves_reads_alone() {
+async fn a_write_that_panics_breaks_the_writer_loses_nothing_and_leaves_reads_alone() {
     let dir = tempfile::tempdir().unwrap();
     let embedded = open(dir.path()).unwrap();
     let (queue, store) = (embedded.queue(), embedded.store());

@@ -1,13 +1,13 @@
-//! The one writer: a thread that owns the only writing connection, and shares each commit among all who wait.
+//! The one writer: a thread that owns the only writing connection, and shares each commit among all steps that wait.
 //!
 //! A durable commit costs an fsync, whatever is in it. So the writer takes every step that waits, runs them all in
 //! one transaction, commits once, and then answers each. There is no timer: the steps that arrive during one commit
-//! are the next group, so one step alone waits for nobody and many share.
+//! are the next group, so a single step waits for no other, and many steps share a commit.
 //!
 //! Each step runs in a savepoint of its own: one that fails is undone and answered, and the others go on.
 //!
 //! A step that panics is a fault in the code, after which no further write can be relied on. So its group is rolled back and
-//! answered as not written, the thread ends, and the writer is [broken](Writer::broken): whoever runs the process ends it.
+//! answered as not written, the thread ends, and the writer is [broken](Writer::broken), upon which the process is to be ended.
 
 use std::cell::Cell;
 use std::io;
