@@ -37,6 +37,9 @@ pub struct Backends {
     pub store: Arc<dyn Store>,
     /// What the last check of their set-up found.
     pub warnings: Warnings,
+    /// Cancelled when a backend inside this process is broken for good, which only a new start mends: the process has to
+    /// end then. Never for servers, which come back.
+    pub broken: CancellationToken,
 }
 
 /// Settings of the queue's server under which an accepted datum could be lost, as the last check found them. Cheap to
@@ -103,7 +106,8 @@ impl Backends {
         };
         let queue = RedisQueue::new(redis, settings)?;
         let store = MongoStore::new(&urls.mongo, passages).await?;
-        Ok(Self { queue: Arc::new(queue), store: Arc::new(store), warnings: Warnings::default() })
+        let (queue, store) = (Arc::new(queue), Arc::new(store));
+        Ok(Self { queue, store, warnings: Warnings::default(), broken: CancellationToken::new() })
     }
 
     /// One file in a directory.
@@ -112,7 +116,8 @@ impl Backends {
     /// When the directory or the file in it cannot be used.
     pub fn embedded(directory: &Path, settings: QueueSettings) -> Result<Self, BackendError> {
         let embedded = Embedded::open(directory, settings)?;
-        Ok(Self { queue: embedded.queue(), store: embedded.store(), warnings: Warnings::default() })
+        let (queue, store, broken) = (embedded.queue(), embedded.store(), embedded.broken());
+        Ok(Self { queue, store, warnings: Warnings::default(), broken })
     }
 
     /// Waits until both can be used, and says so while they cannot.
