@@ -27,7 +27,7 @@ use crate::observe::metrics;
 use crate::queue::{Failure, Job, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
 use crate::runtime::supervise::{TaskEnded, panic_message};
-use crate::store::{Put, Record, Store, StoreError, StoredDatum};
+use crate::store::{Put, Store, StoreEntry, StoreError, StoredDatum};
 
 /// Jobs leased at once, at most.
 const BATCH_SIZE: usize = 1_000;
@@ -249,8 +249,8 @@ impl Consumer {
                 break;
             };
             match found {
-                Some(Record::Live(_)) => finished.push((lease, Outcome::Learned)),
-                Some(Record::Tombstone { .. }) => finished.push((lease, Outcome::Retracted)),
+                Some(StoreEntry::Live(_)) => finished.push((lease, Outcome::Learned)),
+                Some(StoreEntry::Tombstone { .. }) => finished.push((lease, Outcome::Retracted)),
                 None => {
                     let attempt = lease.attempt;
                     let error =
@@ -271,7 +271,7 @@ impl Consumer {
     }
 
     /// What the store holds of an id; `None` when it was stopped before the store replied.
-    async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<Record>> {
+    async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<StoreEntry>> {
         self.ask_store(1, stop, || self.store.get(id)).await
     }
 

@@ -15,7 +15,7 @@ use crate::index::Index;
 use crate::index::follow::Follower;
 use crate::observe::metrics;
 use crate::queue::{JobState, Ledger, QueueAdmin, QueueError};
-use crate::store::{Record, Retraction, Store, StoreError};
+use crate::store::{Retraction, Store, StoreEntry, StoreError};
 
 /// How often the store is asked which replicas have not passed a tombstone yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -92,16 +92,16 @@ impl Registry {
     /// When the queue or the store is out of reach.
     pub async fn status(&self, id: DatumId) -> Result<Option<DatumStatus>, StatusError> {
         let job = self.queue.job_state(id).await?;
-        let record = self.store.get(id).await?;
+        let entry = self.store.get(id).await?;
         let created_at = id.created_at();
-        Ok(match (record, job) {
-            (Some(Record::Tombstone { received_at, .. }), _) => Some(DatumStatus {
+        Ok(match (entry, job) {
+            (Some(StoreEntry::Tombstone { received_at, .. }), _) => Some(DatumStatus {
                 state: DatumState::Retracted,
                 received_at: received_at.or(created_at),
                 processed_at: None,
                 passages: 0,
             }),
-            (Some(Record::Live(datum)), _) => {
+            (Some(StoreEntry::Live(datum)), _) => {
                 let visible = self.index.contains(id);
                 Some(DatumStatus {
                     state: if visible { DatumState::Processed } else { DatumState::Queued },

@@ -33,7 +33,7 @@ pub struct StoredDatum {
 
 /// What lies under an id.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Record {
+pub enum StoreEntry {
     /// A learned datum.
     Live(StoredDatum),
     /// It was taken back.
@@ -167,7 +167,7 @@ pub trait Store: Send + Sync + 'static {
     async fn put(&self, data: &[StoredDatum]) -> Result<Vec<Put>, StoreError>;
 
     /// What lies under an id.
-    async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError>;
+    async fn get(&self, id: DatumId) -> Result<Option<StoreEntry>, StoreError>;
 
     /// Puts a tombstone in a datum's place, durably, whether the datum is there yet or not.
     async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError>;

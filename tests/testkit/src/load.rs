@@ -22,7 +22,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the clients have seen.
 #[derive(Default)]
-struct Record {
+struct StoreEntry {
     /// Every id that got a 200, with its text.
     confirmed: HashMap<String, String>,
     /// The ids, to choose from.
@@ -38,7 +38,7 @@ struct Record {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    record: Mutex<Record>,
+    record: Mutex<StoreEntry>,
     refused: AtomicU64,
     lost: AtomicU64,
     polls: AtomicU64,

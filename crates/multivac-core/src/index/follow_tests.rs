@@ -7,7 +7,7 @@ use crate::adapters::embedded::Embedded;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::process::process;
 use crate::queue::{Job, QueueSettings};
-use crate::store::{Put, Record, Retraction, Scan, StoreCounts, StoredDatum};
+use crate::store::{Put, Retraction, Scan, StoreCounts, StoreEntry, StoredDatum};
 
 /// The embedded store, whose changes panic when they are read for the first time.
 struct PanicsOnce {
@@ -36,7 +36,7 @@ impl Store for PanicsOnce {
     async fn put(&self, data: &[StoredDatum]) -> Result<Vec<Put>, StoreError> {
         self.store.put(data).await
     }
-    async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError> {
+    async fn get(&self, id: DatumId) -> Result<Option<StoreEntry>, StoreError> {
         self.store.get(id).await
     }
     async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {

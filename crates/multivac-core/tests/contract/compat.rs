@@ -8,7 +8,7 @@ use mongodb::bson::{Document, oid::ObjectId};
 use multivac_core::adapters::embedded::Embedded;
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::queue::{Acceptance, IdempotencyKey, Job, JobState, Ledger, QueueAdmin, QueueSettings, Submission};
-use multivac_core::store::{Put, Record, Store, StoreCounts, StoredDatum};
+use multivac_core::store::{Put, Store, StoreCounts, StoreEntry, StoredDatum};
 use multivac_testkit::sample::stored_datum;
 use rusqlite::Connection;
 
@@ -105,7 +105,7 @@ async fn all_jobs_are_found_and_finished(queue: &Arc<dyn QueueAdmin>) {
 }
 
 async fn the_learned_and_the_retracted_datum_are_found(store: &dyn Store) {
-    let Some(Record::Live(learned)) = store.get(id(LEARNED)).await.unwrap() else { panic!("it is not live") };
+    let Some(StoreEntry::Live(learned)) = store.get(id(LEARNED)).await.unwrap() else { panic!("it is not live") };
     assert_eq!(learned.id, id(LEARNED));
     assert_eq!(learned.text, "The first paragraph, é 🌌.\n\nThe second paragraph.");
     assert_eq!(learned.passages, ["The first paragraph, é 🌌.", "The second paragraph."]);
@@ -115,7 +115,9 @@ async fn the_learned_and_the_retracted_datum_are_found(store: &dyn Store) {
     assert_eq!(scan(store).await.get(&learned.id), Some(&learned));
 
     let tombstone = store.get(id(RETRACTED)).await.unwrap();
-    let Some(Record::Tombstone { received_at: at, .. }) = tombstone else { panic!("{tombstone:?} is no tombstone") };
+    let Some(StoreEntry::Tombstone { received_at: at, .. }) = tombstone else {
+        panic!("{tombstone:?} is no tombstone")
+    };
     assert_eq!(at, Some(received_at(RETRACTED)));
     let again = StoredDatum { id: id(RETRACTED), ..stored_datum("again") };
     assert_eq!(put_one(store, &again).await, Put::Retracted);
@@ -151,7 +153,7 @@ async fn documents_of_0_1_0_and_of_the_original_application_are_data() {
         mongo.entropy().insert_many(documents).await.unwrap();
         the_learned_and_the_retracted_datum_are_found(&mongo.store).await;
         let original = DatumId::Original(ObjectId::parse_str("6500010203040506070809ff").unwrap().bytes());
-        let Some(Record::Live(datum)) = mongo.store.get(original).await.unwrap() else { panic!("it is not live") };
+        let Some(StoreEntry::Live(datum)) = mongo.store.get(original).await.unwrap() else { panic!("it is not live") };
         assert_eq!(datum.text, "Learned by the original application.");
         assert_eq!(mongo.store.counts().await.unwrap(), StoreCounts { learned: 2, retracted: 1 });
         let mut followed = [].into();

@@ -6,7 +6,7 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, doc};
 use multivac_core::adapters::mongo::MongoStore;
 use multivac_core::datum::DatumId;
-use multivac_core::store::{Change, Put, Record, Retraction, Store, StoreError, StoredDatum};
+use multivac_core::store::{Change, Put, Retraction, Store, StoreEntry, StoreError, StoredDatum};
 use multivac_testkit::backends::with_database;
 use multivac_testkit::mongo::{self, Mongod};
 use multivac_testkit::port::free_port;
@@ -64,7 +64,7 @@ async fn a_document_of_the_original_application_is_a_datum() {
             }
         };
         let (bare, odd) = (original(bare, "learned long ago"), original(odd, "odd"));
-        assert_eq!(mongo.store.get(bare.id).await.unwrap(), Some(Record::Live(bare.clone())));
+        assert_eq!(mongo.store.get(bare.id).await.unwrap(), Some(StoreEntry::Live(bare.clone())));
         let expected = [(bare.id, bare.clone()), (odd.id, odd)].into();
         assert_eq!(scan(&mongo.store).await, expected);
         let mut known = [].into();
@@ -72,8 +72,8 @@ async fn a_document_of_the_original_application_is_a_datum() {
         assert_eq!(known, expected);
 
         assert_eq!(mongo.store.retract(bare.id).await.unwrap(), Retraction::WasLive);
-        let record = mongo.store.get(bare.id).await.unwrap();
-        let Some(Record::Tombstone { id, received_at, .. }) = record else { panic!("{record:?} is no tombstone") };
+        let entry = mongo.store.get(bare.id).await.unwrap();
+        let Some(StoreEntry::Tombstone { id, received_at, .. }) = entry else { panic!("{entry:?} is no tombstone") };
         assert_eq!((id, received_at), (bare.id, Some(bare.received_at)));
     })
     .await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join_all};
 use multivac_core::datum::DatumId;
-use multivac_core::store::{Change, Changes, Position, Put, Record, Retraction, Store, StoreCounts, StoredDatum};
+use multivac_core::store::{Change, Changes, Position, Put, Retraction, Store, StoreCounts, StoreEntry, StoredDatum};
 use multivac_testkit::sample::stored_datum as datum;
 
 use crate::store_backends;
@@ -65,7 +65,7 @@ async fn a_datum_comes_back_byte_for_byte(store: &dyn Store) {
     data[2].passages = vec!["🌌".into(), String::new(), "\0".into()];
     assert_eq!(store.put(&data).await.unwrap(), vec![Put::Stored; data.len()]);
     for datum in data {
-        assert_eq!(store.get(datum.id).await.unwrap(), Some(Record::Live(datum)));
+        assert_eq!(store.get(datum.id).await.unwrap(), Some(StoreEntry::Live(datum)));
     }
 }
 
@@ -74,7 +74,7 @@ async fn putting_twice_is_putting_once(store: &dyn Store) {
     assert_eq!(put_one(store, &first).await, Put::Stored);
     let second = StoredDatum { text: "another text".into(), ..first.clone() };
     assert_eq!(put_one(store, &second).await, Put::Stored);
-    assert_eq!(store.get(first.id).await.unwrap(), Some(Record::Live(first)));
+    assert_eq!(store.get(first.id).await.unwrap(), Some(StoreEntry::Live(first)));
     assert_eq!(store.counts().await.unwrap(), counts(1, 0));
 }
 
@@ -111,7 +111,9 @@ async fn a_retracted_datum_leaves_a_tombstone(store: &dyn Store) {
     put_one(store, &datum).await;
     assert_eq!(store.retract(datum.id).await.unwrap(), Retraction::WasLive);
     let tombstone = store.get(datum.id).await.unwrap();
-    let Some(Record::Tombstone { id, received_at, .. }) = tombstone else { panic!("{tombstone:?} is no tombstone") };
+    let Some(StoreEntry::Tombstone { id, received_at, .. }) = tombstone else {
+        panic!("{tombstone:?} is no tombstone")
+    };
     assert_eq!((id, received_at), (datum.id, Some(datum.received_at)));
 
     assert_eq!(put_one(store, &datum).await, Put::Retracted, "it cannot come back");
@@ -125,8 +127,8 @@ async fn a_datum_retracted_before_it_is_put_never_comes(store: &dyn Store) {
     let datum = datum("too late");
     assert_eq!(store.retract(datum.id).await.unwrap(), Retraction::WasAbsent);
     assert_eq!(put_one(store, &datum).await, Put::Retracted);
-    let record = store.get(datum.id).await.unwrap();
-    assert!(matches!(record, Some(Record::Tombstone { received_at: None, .. })), "{record:?}");
+    let entry = store.get(datum.id).await.unwrap();
+    assert!(matches!(entry, Some(StoreEntry::Tombstone { received_at: None, .. })), "{entry:?}");
     assert_eq!(store.counts().await.unwrap(), counts(0, 1));
 }
 
@@ -345,7 +347,7 @@ async fn preparing_again_changes_nothing(store: &dyn Store) {
     let datum = datum("kept");
     put_one(store, &datum).await;
     store.prepare().await.unwrap();
-    assert_eq!(store.get(datum.id).await.unwrap(), Some(Record::Live(datum)));
+    assert_eq!(store.get(datum.id).await.unwrap(), Some(StoreEntry::Live(datum)));
 }
 
 pub(crate) async fn put_one(store: &dyn Store, datum: &StoredDatum) -> Put {

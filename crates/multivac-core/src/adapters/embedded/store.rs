@@ -20,7 +20,7 @@ use super::error::DatabaseError;
 use super::writer::{WriteContext, WriterHandle};
 use crate::datum::{DatumId, Timestamp};
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Record, Retraction, Scan, Store, StoreCounts,
+    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry,
     StoreError, StoredDatum,
 };
 
@@ -70,7 +70,7 @@ impl Store for EmbeddedStore {
             .await?)
     }
 
-    async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError> {
+    async fn get(&self, id: DatumId) -> Result<Option<StoreEntry>, StoreError> {
         Ok(self.read(move |connection| get(connection, id)).await?)
     }
 
@@ -88,7 +88,7 @@ impl Store for EmbeddedStore {
         stream::try_unfold(Position(0), move |after| async move {
             let batch = self.read(move |connection| scan(connection, after)).await?;
             let last = batch.last().map(|(position, _)| *position);
-            let data = batch.into_iter().filter_map(|(_, record)| live(record)).collect();
+            let data = batch.into_iter().filter_map(|(_, entry)| live(entry)).collect();
             Ok(last.map(|last| (data, last)))
         })
         .boxed()
@@ -182,10 +182,10 @@ fn put(context: &WriteContext<'_>, datum: &StoredDatum) -> rusqlite::Result<Put>
     Ok(if retracted { Put::Retracted } else { Put::Stored })
 }
 
-fn get(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<Record>> {
+fn get(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<StoreEntry>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE id = ?1"))?
-        .query_row([IdColumn(id)], read_record)
+        .query_row([IdColumn(id)], read_entry)
         .optional()
 }
 
@@ -213,21 +213,21 @@ fn position(connection: &Connection) -> rusqlite::Result<Position> {
     connection.prepare_cached("SELECT IFNULL(MAX(seq), 0) FROM datum")?.query_row([], read_position)
 }
 
-fn scan(connection: &Connection, after: Position) -> rusqlite::Result<Vec<(Position, Record)>> {
+fn scan(connection: &Connection, after: Position) -> rusqlite::Result<Vec<(Position, StoreEntry)>> {
     let mut select = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM datum WHERE seq > ?1 AND retracted_at IS NULL ORDER BY seq LIMIT ?2"
     ))?;
-    read_records(select.query([to_column(after.0), to_column(SCAN_ROWS)])?)
+    read_entries(select.query([to_column(after.0), to_column(SCAN_ROWS)])?)
 }
 
 fn changes(connection: &Connection, from: Position, max: usize) -> rusqlite::Result<ChangeBatch> {
     let mut select =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
-    let records = read_records(select.query([to_column(from.0), to_column(max)])?)?;
-    let position = records.last().map_or(from, |(position, _)| *position);
-    let changes = records.into_iter().map(|(_, record)| match record {
-        Record::Live(datum) => Change::Put(Box::new(datum)),
-        Record::Tombstone { id, .. } => Change::Removed(id),
+    let entries = read_entries(select.query([to_column(from.0), to_column(max)])?)?;
+    let position = entries.last().map_or(from, |(position, _)| *position);
+    let changes = entries.into_iter().map(|(_, entry)| match entry {
+        StoreEntry::Live(datum) => Change::Put(Box::new(datum)),
+        StoreEntry::Tombstone { id, .. } => Change::Removed(id),
     });
     Ok(ChangeBatch { changes: changes.collect(), position })
 }
@@ -245,11 +245,11 @@ fn counts(connection: &Connection) -> rusqlite::Result<StoreCounts> {
         })
 }
 
-fn read_records(rows: Rows<'_>) -> rusqlite::Result<Vec<(Position, Record)>> {
-    let read = |row: &Row<'_>| Ok((read_position(row)?, read_record(row)?));
-    read_batch(rows, &mut 0, read, |(_, record)| match record {
-        Record::Live(datum) => text_bytes(datum),
-        Record::Tombstone { .. } => 0,
+fn read_entries(rows: Rows<'_>) -> rusqlite::Result<Vec<(Position, StoreEntry)>> {
+    let read = |row: &Row<'_>| Ok((read_position(row)?, read_entry(row)?));
+    read_batch(rows, &mut 0, read, |(_, entry)| match entry {
+        StoreEntry::Live(datum) => text_bytes(datum),
+        StoreEntry::Tombstone { .. } => 0,
     })
 }
 
@@ -259,14 +259,14 @@ fn read_position(row: &Row<'_>) -> rusqlite::Result<Position> {
 }
 
 /// From [`COLUMNS`].
-fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoreEntry> {
     let IdColumn(id) = row.get(1)?;
     if let Some(retracted_at) = row.get(4)? {
         let received_at = row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis);
-        return Ok(Record::Tombstone { id, received_at, retracted_at: Timestamp::from_millis(retracted_at) });
+        return Ok(StoreEntry::Tombstone { id, received_at, retracted_at: Timestamp::from_millis(retracted_at) });
     }
     let not_json = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(6, Type::Text, error.into());
-    Ok(Record::Live(StoredDatum {
+    Ok(StoreEntry::Live(StoredDatum {
         id,
         received_at: Timestamp::from_millis(row.get(2)?),
         processed_at: Timestamp::from_millis(row.get(3)?),
@@ -276,10 +276,10 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<Record> {
     }))
 }
 
-fn live(record: Record) -> Option<StoredDatum> {
-    match record {
-        Record::Live(datum) => Some(datum),
-        Record::Tombstone { .. } => None,
+fn live(entry: StoreEntry) -> Option<StoredDatum> {
+    match entry {
+        StoreEntry::Live(datum) => Some(datum),
+        StoreEntry::Tombstone { .. } => None,
     }
 }
 

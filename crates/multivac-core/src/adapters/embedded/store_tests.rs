@@ -31,8 +31,8 @@ async fn a_datum_is_kept_once_and_a_tombstone_stays() {
     assert_eq!(store.retract(gone.id).await.unwrap(), Retraction::WasRetracted);
     assert_eq!(store.retract(DatumId::generate()).await.unwrap(), Retraction::WasAbsent);
     assert_eq!(store.put(&both).await.unwrap(), [Put::Stored, Put::Retracted]);
-    assert_eq!(store.get(kept.id).await.unwrap(), Some(Record::Live(kept.clone())));
-    let Some(Record::Tombstone { id, received_at, .. }) = store.get(gone.id).await.unwrap() else { panic!() };
+    assert_eq!(store.get(kept.id).await.unwrap(), Some(StoreEntry::Live(kept.clone())));
+    let Some(StoreEntry::Tombstone { id, received_at, .. }) = store.get(gone.id).await.unwrap() else { panic!() };
     assert_eq!((id, received_at), (gone.id, Some(gone.received_at)));
     assert_eq!(store.counts().await.unwrap(), StoreCounts { learned: 1, retracted: 2 });
     let scanned: Vec<_> = store.scan().map(Result::unwrap).concat().await;

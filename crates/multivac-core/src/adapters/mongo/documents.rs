@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, DateTime, RawArrayBuf, RawDocument, RawDocumentBuf};
 use uuid::Uuid;
 
 use crate::datum::{DatumId, Timestamp};
-use crate::store::{Record, StoredDatum};
+use crate::store::{StoreEntry, StoredDatum};
 
 /// The largest document that is written. MongoDB takes 16 MiB, but a change event carries the document and must not
 /// be larger either: a larger one would end the stream of every follower.
@@ -60,18 +60,18 @@ pub(super) fn write(datum: &StoredDatum) -> RawDocumentBuf {
 ///
 /// An id and a text make a datum. Whatever else is missing or of another type is replaced, so that the documents of the
 /// original application, which have nothing else, are data like any other: `process` makes their passages.
-pub(super) fn read(document: &RawDocument, process: fn(&str) -> Vec<String>) -> Option<Record> {
+pub(super) fn read(document: &RawDocument, process: fn(&str) -> Vec<String>) -> Option<StoreEntry> {
     let id = read_key(document.get("_id").ok()??)?;
     let received_at = read_time(document, "received_at").or(match id {
         DatumId::Original(_) => id.created_at(),
         DatumId::Uuid(_) => None,
     });
     if let Some(retracted_at) = read_time(document, "retracted_at") {
-        return Some(Record::Tombstone { id, received_at, retracted_at });
+        return Some(StoreEntry::Tombstone { id, received_at, retracted_at });
     }
     let text = document.get_str("data").ok()?;
     let received_at = received_at.or(id.created_at()).unwrap_or(Timestamp::from_millis(0));
-    Some(Record::Live(StoredDatum {
+    Some(StoreEntry::Live(StoredDatum {
         id,
         text: text.to_owned(),
         passages: read_passages(document).unwrap_or_else(|| process(text)),
@@ -125,13 +125,13 @@ mod tests {
         };
         let mut document = write(&datum);
         document.append(cstr!("digest"), "8f0c6a1d");
-        assert_eq!(read(&document, |_| Vec::new()), Some(Record::Live(datum)));
+        assert_eq!(read(&document, |_| Vec::new()), Some(StoreEntry::Live(datum)));
     }
 
     proptest! {
         #[test]
         fn a_datum_reads_back(datum in datum()) {
-            prop_assert_eq!(read(&write(&datum), |_| Vec::new()), Some(Record::Live(datum)));
+            prop_assert_eq!(read(&write(&datum), |_| Vec::new()), Some(StoreEntry::Live(datum)));
         }
 
         #[test]

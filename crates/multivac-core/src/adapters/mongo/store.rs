@@ -24,7 +24,7 @@ use serde::Deserialize;
 use super::{NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, store_error};
 use crate::datum::DatumId;
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Record, Retraction, Scan, Store, StoreCounts,
+    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry,
     StoreError, StoredDatum,
 };
 
@@ -188,7 +188,7 @@ impl Store for MongoStore {
         Ok(puts)
     }
 
-    async fn get(&self, id: DatumId) -> Result<Option<Record>, StoreError> {
+    async fn get(&self, id: DatumId) -> Result<Option<StoreEntry>, StoreError> {
         let found = self.entropy.find_one(doc! { "_id": documents::key(id) }).await.map_err(store_error)?;
         Ok(found.and_then(|document| self.reader.read(&document)))
     }
@@ -200,8 +200,8 @@ impl Store for MongoStore {
             other => other,
         };
         Ok(match before.map_err(store_error)?.and_then(|document| self.reader.read(&document)) {
-            Some(Record::Live(_)) => Retraction::WasLive,
-            Some(Record::Tombstone { .. }) => Retraction::WasRetracted,
+            Some(StoreEntry::Live(_)) => Retraction::WasLive,
+            Some(StoreEntry::Tombstone { .. }) => Retraction::WasRetracted,
             None => Retraction::WasAbsent,
         })
     }
@@ -295,23 +295,23 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&self, document: &RawDocument) -> Option<Record> {
-        let record = documents::read(document, self.process);
-        if record.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
+    fn read(&self, document: &RawDocument) -> Option<StoreEntry> {
+        let entry = documents::read(document, self.process);
+        if entry.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 collection = ENTROPY,
                 document.id = ?document.get("_id").ok().flatten(),
                 "a document is not a datum and is skipped; further ones are skipped without a warning"
             );
         }
-        record
+        entry
     }
 
     fn read_batch(&self, batch: &RawBatch) -> Result<Vec<StoredDatum>, StoreError> {
         let mut data = Vec::new();
         for document in batch.doc_slices().map_err(store_error)? {
             let document = document.map_err(|error| store_error(error.into()))?;
-            if let Some(Record::Live(datum)) = document.as_document().and_then(|document| self.read(document)) {
+            if let Some(StoreEntry::Live(datum)) = document.as_document().and_then(|document| self.read(document)) {
                 data.push(datum);
             }
         }
@@ -387,7 +387,7 @@ impl MongoChanges {
             }
             _ => return Ok(None),
         }
-        if let Some(Record::Live(datum)) = event.full_document.and_then(|document| self.reader.read(&document)) {
+        if let Some(StoreEntry::Live(datum)) = event.full_document.and_then(|document| self.reader.read(&document)) {
             return Ok(Some(Change::Put(Box::new(datum))));
         }
         let id = event.document_key.and_then(|key| documents::read_key(key.get("_id").ok()??));
