@@ -54,9 +54,6 @@ step() {
 # CI=1: a backend that is not there is a failed test here, never a skipped one.
 tests() { CI=1 scripts/test-backends.sh cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log"; }
 
-# Reported only, until the last moves of the code are done.
-tree() { scripts/check-tree.sh || true; }
-
 # As deny.toml says. The list of advisories has to be fetched; all else is known without a network.
 licences() {
     if ! cargo deny --version >/dev/null 2>&1; then
@@ -81,7 +78,7 @@ edge() { scripts/e2e.sh 2>&1 | tee -a "$log"; }
 compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
 step format cargo fmt --all --check
-step tree tree
+step tree scripts/check-tree.sh
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step licences licences
 step tests tests
