@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, dev::Server, web};
 use multivac_core::accept::Acceptor;
-use multivac_core::adapters::{BackendError, Backends, Prepared, Warnings};
+use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::answer::StandingAnswer;
 use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::Config;
-use crate::drain::Connections;
+use crate::state::State;
 use crate::{middleware, routes};
 
 /// How long requests under way may take once the server is to stop: with the longest delay before it and what comes after,
@@ -74,26 +74,6 @@ pub enum StartError {
     /// Logs and traces.
     #[error("cannot start logging or tracing: {0}")]
     Telemetry(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// What every route may use.
-pub(crate) struct State {
-    /// Takes data in.
-    pub(crate) acceptor: Acceptor,
-    /// Knows where data stand.
-    pub(crate) registry: Registry,
-    /// The standing question.
-    pub(crate) standing: StandingAnswer,
-    /// The largest datum, in bytes.
-    pub(crate) max_datum_size: usize,
-    /// The confidence below which there is no answer.
-    pub(crate) min_confidence: f64,
-    /// What the backends' check at the start said; not set before it.
-    pub(crate) warnings: Warnings,
-    /// Cancelled when the server is to stop.
-    pub(crate) stop: CancellationToken,
-    /// Who is connected.
-    pub(crate) connections: Arc<Connections>,
 }
 
 /// A server that listens, and has yet to run.

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand};
 use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::{Durability, QueueSettings};
 use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_size, duration};
-use multivac_core::runtime::health::HealthArgs;
+
+use crate::cli::Command;
 
 /// So that it can end within 30 seconds, whatever is under way.
 pub(crate) const LONGEST_DRAIN_DELAY: Duration = Duration::from_secs(15);
@@ -84,15 +85,6 @@ pub struct Config {
     #[command(flatten)]
     /// How the server speaks.
     pub log: LogArgs,
-}
-
-/// What else the program can do.
-#[derive(Subcommand, Clone)]
-pub enum Command {
-    /// Asks the server that listens at --listen whether it is ready; exit code 0 if so, else 1 and what is missing.
-    ///
-    /// For a container's health check: the image holds nothing else that could ask.
-    Health(HealthArgs),
 }
 
 impl Config {

@@ -3,6 +3,7 @@
 //! [`app`] wires everything on one page; `routes` is the contract's table as code.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 
 mod body;
@@ -11,6 +12,8 @@ mod middleware;
 mod negotiate;
 mod problem;
 mod routes;
+mod state;
+mod trace;
 
 use multivac_core::observe::{self, LogFormat};
 use multivac_core::runtime::shutdown;

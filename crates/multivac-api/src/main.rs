@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use mimalloc::MiMalloc;
-use multivac_api::config::{Command, Config};
+use multivac_api::cli::Command;
+use multivac_api::config::Config;
 use multivac_core::runtime::health;
 
 /// A question makes and drops thousands of small things, for which the system's allocator takes a sixth of its time, and

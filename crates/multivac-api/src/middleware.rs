@@ -12,12 +12,8 @@ use multivac_core::observe::TraceContext;
 use multivac_core::observe::metrics;
 use tracing::{Instrument, Span, debug, field, info_span};
 
-use crate::app::State;
-
-tokio::task_local! {
-    /// The trace that the request under way belongs to.
-    pub(crate) static TRACE: TraceContext;
-}
+use crate::state::State;
+use crate::trace::TRACE;
 
 /// Gives a request its trace (the caller's, where it named one), and tells how it went.
 pub(crate) async fn observe(

@@ -14,7 +14,7 @@ use multivac_core::status::StatusError;
 use serde_json::json;
 use tracing::error;
 
-use crate::middleware::TRACE;
+use crate::trace::trace_id;
 
 /// An error as the client sees it.
 #[derive(Debug)]
@@ -96,8 +96,8 @@ impl ResponseError for Problem {
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
-        if let Ok(trace) = TRACE.try_with(|trace| trace.trace_id()) {
-            body["trace_id"] = trace.into();
+        if let Some(trace_id) = trace_id() {
+            body["trace_id"] = trace_id.into();
         }
         let mut response = HttpResponse::build(self.status);
         response.insert_header((CONTENT_TYPE, "application/problem+json"));

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use clap::Parser;
 use multivac_core::runtime::config::{BackendArgs, LogArgs};
 
-use crate::commands::Command;
+use crate::cli::Command;
 
 /// MultiVAC's worker: learns what multivac-api accepted. Any number of them share the work.
 ///

@@ -1,5 +1,6 @@
 //! MultiVAC's worker: thin. It wires the consumer of [`multivac_core`] and runs it until it is stopped.
 
+pub mod cli;
 pub mod commands;
 pub mod config;
 

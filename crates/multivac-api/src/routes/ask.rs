@@ -11,9 +11,9 @@ use multivac_core::question::Question;
 use percent_encoding::percent_decode;
 
 use super::TEXT;
-use crate::app::State;
 use crate::negotiate::{preferred, revalidated};
 use crate::problem::Problem;
+use crate::state::State;
 
 /// Said with an answer that rests on a part of the data, since the index is not filled yet. nginx keeps none of those.
 const INCOMPLETE: &str = "199 multivac \"the index is not filled yet\"";

@@ -11,10 +11,11 @@ use multivac_core::observe::metrics;
 use multivac_core::queue::{IdempotencyKey, ReachedDurability};
 use serde::Serialize;
 
-use super::data::{idempotency_key, tell_durability, trace};
-use crate::app::State;
+use super::data::{idempotency_key, tell_durability};
 use crate::body;
 use crate::problem::Problem;
+use crate::state::State;
+use crate::trace::traceparent;
 
 /// Lines accepted in one step, at most.
 const LINES: usize = 1_000;
@@ -54,7 +55,7 @@ pub(super) async fn feed(
     let mut feed = Feed {
         state: &state,
         key,
-        trace: trace(),
+        trace: traceparent(),
         batch: Vec::new(),
         bytes: 0,
         ids: Vec::new(),

@@ -11,10 +11,10 @@ use multivac_core::queue::{Durability, IdempotencyKey, ReachedDurability};
 use multivac_core::status::Retracted;
 use serde_json::json;
 
-use crate::app::State;
 use crate::body;
-use crate::middleware::TRACE;
 use crate::problem::Problem;
+use crate::state::State;
+use crate::trace::traceparent;
 
 /// How long a retraction waits for the other replicas.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(super) async fn feed(
 ) -> Result<HttpResponse, Problem> {
     let key = idempotency_key(&request)?.map(|key| IdempotencyKey::new(&key, None));
     let datum = body::datum(&request, payload, state.max_datum_size).await?;
-    let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key, trace: trace() }).await?;
+    let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key, trace: traceparent() }).await?;
     metrics::ACCEPTED.inc();
     let location = format!("/multivac/data/{id}");
     // Written out, since the original's clients know its fields in this order.
@@ -78,11 +78,6 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, P
         Ok(key) if !key.trim().is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
         _ => Err(Problem::bad_request(format!("Idempotency-Key: expected 1 to {LONGEST_KEY} visible characters"))),
     }
-}
-
-/// The trace that a datum is fed in.
-pub(super) fn trace() -> Option<String> {
-    TRACE.try_with(ToString::to_string).ok()
 }
 
 fn known(id: &str) -> Result<DatumId, Problem> {

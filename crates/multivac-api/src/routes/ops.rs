@@ -7,7 +7,7 @@ use multivac_core::observe::metrics;
 use serde_json::json;
 
 use super::text;
-use crate::app::State;
+use crate::state::State;
 
 const OPENAPI: &str = include_str!("../assets/openapi.json");
 

@@ -3,8 +3,8 @@
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
-use crate::app::State;
 use crate::problem::Problem;
+use crate::state::State;
 
 pub(super) async fn stats(state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let ledger = state.registry.ledger().await?;

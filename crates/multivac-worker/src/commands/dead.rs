@@ -3,62 +3,17 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use clap::{Args, Subcommand};
 use multivac_core::adapters::Backends;
-use multivac_core::datum::{DatumId, NotAnId};
+use multivac_core::datum::DatumId;
 use multivac_core::queue::{DeadLetter, JobState, QueueAdmin};
 use multivac_core::store::Retraction;
 use serde_json::{Value, json};
 
-use super::{CommandError, Output};
+use super::CommandError;
+use crate::cli::{Dead, Output, Which};
 
 /// Letters read at once; each has its text.
 const PAGE: usize = 20;
-
-/// What can be done with dead letters.
-#[derive(Subcommand, Clone)]
-pub enum Dead {
-    /// List them, oldest first.
-    List {
-        /// How many at most.
-        #[arg(long, value_name = "N")]
-        max: Option<usize>,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Show one, with its text.
-    Show {
-        /// The datum's id.
-        #[arg(value_parser = id)]
-        id: DatumId,
-        /// The text alone, byte for byte as it was fed.
-        #[arg(long, conflicts_with = "json")]
-        text: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// Put them back on the queue, with all their attempts before them.
-    Retry(Which),
-    /// Take them back for good: as if each had been retracted by whoever fed it.
-    Drop(Which),
-}
-
-/// Some dead letters.
-#[derive(Args, Clone)]
-pub struct Which {
-    /// The data's ids.
-    #[arg(value_parser = id, required_unless_present = "all")]
-    ids: Vec<DatumId>,
-    /// All that lie there.
-    #[arg(long, conflicts_with = "ids")]
-    all: bool,
-    #[command(flatten)]
-    output: Output,
-}
-
-fn id(text: &str) -> Result<DatumId, String> {
-    text.parse().map_err(|error: NotAnId| error.to_string())
-}
 
 pub(super) async fn run(out: &mut dyn Write, command: Dead, backends: &Backends) -> Result<(), CommandError> {
     match command {

@@ -6,37 +6,15 @@ mod status;
 
 use std::io::{self, Write};
 
-use clap::{Args, Subcommand};
 use multivac_core::adapters::{BackendError, Backends};
 use multivac_core::datum::DatumId;
 use multivac_core::queue::QueueError;
 use multivac_core::runtime::config::ConfigError;
-use multivac_core::runtime::health::{HealthArgs, HealthError};
+use multivac_core::runtime::health::HealthError;
 use multivac_core::store::StoreError;
 
+use crate::cli::Command;
 use crate::config::Config;
-
-/// What to do in place of working.
-#[derive(Subcommand, Clone)]
-pub enum Command {
-    /// Show the ledger, and what waits.
-    Status(Output),
-    /// Look after the dead letters: data whose attempts were used up.
-    #[command(subcommand)]
-    Dead(dead::Dead),
-    /// Ask the worker that listens at --health-listen whether it is ready: exit code 0 if so, else 1 and what is missing.
-    ///
-    /// For a container's health check: the image holds nothing else that could ask.
-    Health(HealthArgs),
-}
-
-/// How a command speaks.
-#[derive(Args, Clone, Copy)]
-pub struct Output {
-    /// JSON, one object a line, for scripts.
-    #[arg(long)]
-    json: bool,
-}
 
 /// Why a command did not do what it was told.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,8 @@ use multivac_core::adapters::Backends;
 use multivac_core::datum::Timestamp;
 use serde_json::json;
 
-use super::{CommandError, Output};
+use super::CommandError;
+use crate::cli::Output;
 
 pub(super) async fn status(
     out: &mut dyn Write,
