@@ -8,6 +8,7 @@
 //! - [`system`], [`load`], [`take_over`]: the full system as processes, clients that put it under load and check what it
 //!   holds in the end, and how soon the jobs of a killed worker are done by others
 //! - [`http`]: HTTP/1.1 by hand; [`text`]: sentences and questions by a seed; [`sample`]: jobs and data
+//! - [`snapshot`]: files that are compared with what is so, or written again
 //! - [`wait`]: waiting until something is so
 //!
 //! Integration tests and benches use it. Unit tests must not pass its types that hold core's to code under test: to them
@@ -26,6 +27,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod sample;
+pub mod snapshot;
 pub mod system;
 pub mod take_over;
 pub mod text;
