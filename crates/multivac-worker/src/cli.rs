@@ -4,24 +4,24 @@ use clap::{Args, Subcommand};
 use multivac_core::datum::{DatumId, NotAnId};
 use multivac_core::runtime::health::HealthArgs;
 
-/// What to do in place of working.
+/// What to do instead of working.
 #[derive(Subcommand, Clone)]
 pub enum Command {
-    /// Show the ledger, and what waits.
+    /// Show the ledger, and what is queued in each partition.
     Status(Output),
-    /// Look after the dead letters: data whose attempts were used up.
+    /// Show, retry or drop the dead letters: data whose attempts were used up.
     #[command(subcommand)]
     Dead(Dead),
     /// Ask the worker that listens at --health-listen whether it is ready: exit code 0 if so, else 1 and what is missing.
     ///
-    /// For a container's health check: the image holds nothing else that could ask.
+    /// For a container's health check, since the image holds no other program that could ask.
     Health(HealthArgs),
 }
 
-/// How a command speaks.
+/// How a command writes its output.
 #[derive(Args, Clone, Copy)]
 pub struct Output {
-    /// JSON, one object a line, for scripts.
+    /// Write JSON, one object a line, for scripts.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -29,42 +29,43 @@ pub struct Output {
 /// What can be done with dead letters.
 #[derive(Subcommand, Clone)]
 pub enum Dead {
-    /// List them, oldest first.
+    /// List the dead letters, oldest first.
     List {
-        /// How many at most.
+        /// List so many at most.
         #[arg(long, value_name = "N")]
         max: Option<usize>,
         /// How it is written.
         #[command(flatten)]
         output: Output,
     },
-    /// Show one, with its text.
+    /// Show one dead letter, with its text.
     Show {
         /// The datum's id.
         #[arg(value_parser = id)]
         id: DatumId,
-        /// The text alone, byte for byte as it was fed.
+        /// Print the text alone, byte for byte as it was fed.
         #[arg(long, conflicts_with = "json")]
         text: bool,
         /// How it is written.
         #[command(flatten)]
         output: Output,
     },
-    /// Put them back on the queue, with all their attempts before them.
-    Retry(Which),
-    /// Take them back for good: as if each had been retracted by whoever fed it.
-    Drop(Which),
+    /// Put dead letters back on the queue, with all attempts again.
+    Retry(Selection),
+    /// Drop dead letters for good: each counts as retracted, as if whoever fed it had taken it back.
+    Drop(Selection),
 }
 
-/// Some dead letters.
+/// Which dead letters.
 #[derive(Args, Clone)]
-pub struct Which {
-    /// The data's ids.
+pub struct Selection {
+    /// The ids of the data.
     #[arg(value_parser = id, required_unless_present = "all")]
     pub(crate) ids: Vec<DatumId>,
-    /// All that lie there.
+    /// All dead letters.
     #[arg(long, conflicts_with = "ids")]
     pub(crate) all: bool,
+    /// How it is written.
     #[command(flatten)]
     pub(crate) output: Output,
 }

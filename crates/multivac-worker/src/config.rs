@@ -7,17 +7,17 @@ use multivac_core::runtime::config::{BackendArgs, LogArgs};
 
 use crate::cli::Command;
 
-/// MultiVAC's worker: learns what multivac-api accepted. Any number of them share the work.
+/// MultiVAC's worker: learns what multivac-api accepted. Any number of workers share the work.
 ///
 /// Without a command it works until it is stopped.
 #[derive(Parser, Clone)]
 #[command(name = "multivac-worker", version)]
 pub struct Config {
-    /// What to do in place of working.
+    /// What to do instead of working.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// The address and port of health, readiness and metrics; port 0 lets the system choose one.
+    /// The address and port that serve /healthz, /readyz and /metrics; port 0 lets the system choose one.
     #[arg(
         long,
         global = true,
@@ -27,8 +27,8 @@ pub struct Config {
     )]
     pub health_listen: String,
 
-    /// Batches under way at once, 48 at most: each holds a connection to Redis while it waits. Left out: the number of
-    /// cores.
+    /// How many batches are processed at once; at most 48, since each holds a connection to Redis while it waits for jobs.
+    /// The number of cores if left out.
     #[arg(long, env = "MULTIVAC_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=48))]
     pub concurrency: Option<u16>,
 
@@ -37,12 +37,12 @@ pub struct Config {
     pub backends: BackendArgs,
 
     #[command(flatten)]
-    /// How the worker speaks.
+    /// How the worker logs.
     pub log: LogArgs,
 }
 
 impl Config {
-    /// Batches under way at once.
+    /// How many batches are processed at once.
     #[must_use]
     pub fn concurrency(&self) -> usize {
         self.concurrency.map_or_else(|| available_parallelism().map_or(1, |cores| cores.get().min(48)), usize::from)

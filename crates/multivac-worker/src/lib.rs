@@ -1,4 +1,7 @@
 //! MultiVAC's worker: thin. It wires the consumer of [`multivac_core`] and runs it until it is stopped.
+//!
+//! What runs where: the main thread is one actix runtime, which runs the consumer and the check of the backends' set-up.
+//! Data are processed on the runtime's blocking threads, and one more thread serves health, readiness and metrics.
 
 pub mod cli;
 pub mod commands;
@@ -8,30 +11,34 @@ mod ops;
 
 use std::io;
 
+use actix_web::dev::Server;
+use futures_util::FutureExt;
 use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::consumer::Consumer;
 use multivac_core::observe::{self, LogFormat};
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::shutdown;
-use multivac_core::runtime::supervise::TaskEnded;
-use tracing::info;
+use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
 use config::Config;
 
-/// Why the worker cannot start, or had to end.
+/// Why the worker cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum WorkerError {
     /// The settings do not fit together.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Neither server is named.
+    /// No server is named.
     #[error("REDIS_URL and MONGO_URL are needed; without them multivac-api learns in its own process")]
     NoServers,
     /// The queue or the store cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The port.
+    /// The port cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Where it was to listen.
@@ -39,13 +46,13 @@ pub enum StartError {
         /// Why it cannot.
         source: io::Error,
     },
-    /// A task that the worker cannot go on without.
+    /// A task that the process needs ended by itself.
     #[error(transparent)]
-    TaskEnded(#[from] TaskEnded),
-    /// Signals.
+    Task(#[from] TaskEnded),
+    /// Signals cannot be listened for.
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
-    /// Logs and traces.
+    /// Logging or tracing cannot start.
     #[error("cannot start logging or tracing: {0}")]
     Telemetry(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -53,32 +60,87 @@ pub enum StartError {
 /// Runs the worker until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot start: see [`StartError`].
-pub async fn run(config: Config) -> Result<(), StartError> {
+/// When it cannot start, or cannot go on: see [`WorkerError`].
+pub async fn run(config: Config) -> Result<(), WorkerError> {
     let format = LogFormat::or_default(config.log.log_format);
-    let _telemetry = observe::start("multivac-worker", format).map_err(StartError::Telemetry)?;
-    let stop = shutdown::on_signal().map_err(StartError::Signals)?;
-    let urls = config.backends.server_urls()?.ok_or(StartError::NoServers)?;
+    let _telemetry = observe::start("multivac-worker", format).map_err(WorkerError::Telemetry)?;
+    let stop = shutdown::on_signal().map_err(WorkerError::Signals)?;
+    let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     let ops = ops::serve(&config.health_listen, backends.queue.clone(), backends.warnings.clone(), stop.clone())
-        .map_err(|source| StartError::Listen { address: config.health_listen.clone(), source })?;
+        .map_err(|source| WorkerError::Listen { address: config.health_listen.clone(), source })?;
+    let consumer = Consumer {
+        queue: backends.queue.clone(),
+        store: backends.store.clone(),
+        lease: *config.backends.lease,
+        concurrency: config.concurrency(),
+        process,
+        process_timeout: *config.backends.process_timeout,
+    };
+    run_until_stopped(backends, consumer, ops, stop).await
+}
+
+/// Learns until it is stopped, or a task that it needs ends by itself; then finishes the jobs that it has.
+async fn run_until_stopped(
+    backends: Backends,
+    consumer: Consumer,
+    ops: Server,
+    stop: CancellationToken,
+) -> Result<(), WorkerError> {
+    let supervisor = Supervisor::new(stop.child_token());
     let handle = ops.handle();
-    let serving = tokio::spawn(ops);
-    if backends.prepare(&stop).await? == Prepared::Ready {
-        tokio::spawn(backends.clone().keep_checked(stop.clone()));
-        info!(concurrency = config.concurrency(), "learning");
-        let consumer = Consumer {
-            queue: backends.queue,
-            store: backends.store,
-            lease: *config.backends.lease,
-            concurrency: config.concurrency(),
-            process,
-            process_timeout: *config.backends.process_timeout,
-        };
-        consumer.run(stop).await?;
+    let serving = supervisor.spawn("the server of health and metrics", async {
+        if let Err(error) = ops.await {
+            error!(%error, "the server of health and metrics failed");
+        }
+    });
+    let mut consuming = None;
+    let mut failure = tokio::select! {
+        () = stop.cancelled() => None,
+        failure = learn(backends, consumer, &supervisor, &mut consuming) => Some(failure),
+    };
+    if let Some(error) = &failure {
+        error!(%error, "stopping");
+    }
+    supervisor.stop().cancel();
+    if let Some(consuming) = consuming {
+        let _ = consuming.await;
     }
     handle.stop(false).await;
     let _ = serving.await;
+    failure = failure.or_else(|| supervisor.failed().now_or_never().map(WorkerError::from));
     info!("stopped");
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
+
+/// Waits for the backends, then learns. Returns why it cannot go on.
+async fn learn(
+    backends: Backends,
+    consumer: Consumer,
+    supervisor: &Supervisor,
+    consuming: &mut Option<JoinHandle<()>>,
+) -> WorkerError {
+    let stop = supervisor.stop();
+    let prepared = tokio::select! {
+        prepared = backends.prepare(stop) => prepared,
+        ended = supervisor.failed() => return ended.into(),
+    };
+    match prepared {
+        Ok(Prepared::Ready) => {}
+        Ok(Prepared::Stopped) => return std::future::pending().await,
+        Err(error) => return error.into(),
+    }
+    supervisor.spawn("the check of the backends' set-up", backends.keep_checked(stop.clone()));
+    info!(concurrency = consumer.concurrency, "learning");
+    let (reporting, stopped) = (supervisor.clone(), stop.clone());
+    *consuming = Some(supervisor.spawn("the consumer", async move {
+        if let Err(ended) = consumer.run(stopped).await {
+            reporting.report(ended);
+        }
+    }));
+    supervisor.failed().await.into()
+}
+
+#[cfg(test)]
+#[path = "lib_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! `multivac-worker`: learns what was accepted, and does what an operator tells it.
+//! `multivac-worker`: learns what was accepted, and carries out the commands of operators.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -9,18 +9,19 @@ use multivac_worker::config::Config;
 #[actix_web::main]
 async fn main() -> ExitCode {
     let config = Config::parse();
-    let done = match config.command.clone() {
-        Some(command) => told(multivac_worker::commands::run(command, &config).await),
-        None => told(multivac_worker::run(config).await),
-    };
-    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match config.command.clone() {
+        Some(command) => exit(multivac_worker::commands::run(command, &config).await),
+        None => exit(multivac_worker::run(config).await),
+    }
 }
 
-/// Whether it went well. An error does not go through the log: whoever started it shall read it as it is, without a
-/// trace of the program's inside.
-fn told(done: Result<(), impl Display>) -> bool {
-    if let Err(error) = &done {
-        eprintln!("multivac-worker: {error}");
+/// Prints an error past the log, in whatever format that is: whoever started the program reads it as it is.
+fn exit(result: Result<(), impl Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("multivac-worker: {error}");
+            ExitCode::FAILURE
+        }
     }
-    done.is_ok()
 }

@@ -1,4 +1,4 @@
-//! The worker's small port: health, readiness, metrics.
+//! The worker's HTTP server for operators: health, readiness, metrics.
 
 use std::io;
 use std::net::TcpListener;
@@ -10,12 +10,21 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use multivac_core::adapters::Warnings;
 use multivac_core::observe::metrics;
 use multivac_core::queue::Queue;
-use serde_json::json;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
-/// How long the queue may take to show that it is there.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the queue may take to reply to a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether the worker can work, and what is missing if not.
+#[derive(Serialize)]
+struct Readiness<'a> {
+    ready: bool,
+    missing: Vec<&'static str>,
+    /// Settings of the queue's server under which accepted data could be lost.
+    warnings: &'a [String],
+}
 
 struct State {
     queue: Arc<dyn Queue>,
@@ -55,11 +64,23 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
     let warnings = state.warnings.get();
     if warnings.is_none() {
         missing.push("the queue or the store is not there yet");
-    } else if !matches!(tokio::time::timeout(PATIENCE, state.queue.ledger()).await, Ok(Ok(_))) {
+    } else if !replies(&*state.queue).await {
         missing.push("the queue is out of reach");
     }
-    let body = json!({ "ready": missing.is_empty(), "missing": missing, "warnings": *warnings.unwrap_or_default() });
-    if missing.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+    let warnings = warnings.unwrap_or_default();
+    let reply = Readiness { ready: missing.is_empty(), missing, warnings: &warnings };
+    if reply.ready { HttpResponse::Ok().json(reply) } else { HttpResponse::ServiceUnavailable().json(reply) }
+}
+
+/// Whether the queue replies. Nobody else sees a call of a probe fail, so it is logged and counted here.
+async fn replies(queue: &dyn Queue) -> bool {
+    match tokio::time::timeout(PROBE_TIMEOUT, queue.ledger()).await {
+        Ok(Ok(_)) => return true,
+        Ok(Err(error)) => warn!(%error, "a probe got no reply of the queue"),
+        Err(_) => warn!(timeout_ms = PROBE_TIMEOUT.as_millis() as u64, "a probe got no reply of the queue in time"),
+    }
+    metrics::QUEUE_ERRORS.inc();
+    false
 }
 
 async fn metrics(state: web::Data<State>) -> HttpResponse {

@@ -1,4 +1,4 @@
-//! `dead`: what became of data whose attempts were used up, and what shall become of them.
+//! `dead`: shows the dead letters (data whose attempts were used up), retries them, drops them.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -7,41 +7,41 @@ use multivac_core::adapters::Backends;
 use multivac_core::datum::DatumId;
 use multivac_core::queue::{DeadLetter, JobState, QueueAdmin};
 use multivac_core::store::Retraction;
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::CommandError;
-use crate::cli::{Dead, Output, Which};
+use super::{CommandError, write_json};
+use crate::cli::{Dead, Output, Selection};
 
-/// Letters read at once; each has its text.
-const PAGE: usize = 20;
+/// Dead letters read at once; each comes with its text.
+const PAGE_SIZE: usize = 20;
 
 pub(super) async fn run(out: &mut dyn Write, command: Dead, backends: &Backends) -> Result<(), CommandError> {
     match command {
         Dead::List { max, output } => list(out, &*backends.queue, max.unwrap_or(usize::MAX), output).await,
         Dead::Show { id, text, output } => {
             let letter = backends.queue.dead_letter(id).await?.ok_or(CommandError::NoSuch(vec![id]))?;
-            Ok(show(out, &letter, text, output)?)
+            show(out, &letter, text, output)
         }
-        Dead::Retry(which) => each(out, which, backends, Act::Retry).await,
-        Dead::Drop(which) => each(out, which, backends, Act::Drop).await,
+        Dead::Retry(selection) => for_each(out, selection, backends, Action::Retry).await,
+        Dead::Drop(selection) => for_each(out, selection, backends, Action::Drop).await,
     }
 }
 
 async fn list(out: &mut dyn Write, queue: &dyn QueueAdmin, max: usize, output: Output) -> Result<(), CommandError> {
     let (mut listed, mut after) = (HashSet::new(), None);
     while listed.len() < max {
-        let page = queue.dead_letters(after, PAGE.min(max - listed.len())).await?;
+        let page = queue.dead_letters(after, PAGE_SIZE.min(max - listed.len())).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.job.id);
-        let mut news = false;
+        let mut is_new = false;
         for letter in &page {
-            // A list begins anew where somebody took its last letter away meanwhile.
+            // The list begins anew if its last letter was taken away meanwhile, so letters may come twice.
             if listed.insert(letter.job.id) {
-                news = true;
+                is_new = true;
                 write_line(out, letter, output)?;
             }
         }
-        if !news {
+        if !is_new {
             break;
         }
     }
@@ -51,115 +51,148 @@ async fn list(out: &mut dyn Write, queue: &dyn QueueAdmin, max: usize, output: O
     Ok(())
 }
 
-fn write_line(out: &mut dyn Write, letter: &DeadLetter, output: Output) -> std::io::Result<()> {
+fn write_line(out: &mut dyn Write, letter: &DeadLetter, output: Output) -> Result<(), CommandError> {
     if output.json {
-        return writeln!(out, "{}", describe(letter));
+        return write_json(out, &DeadLetterReply::from(letter));
     }
     let (id, bytes, error) = (letter.job.id, letter.job.datum.as_str().len(), first_line(&letter.error));
-    writeln!(out, "{id}  died {}  {} attempts  {bytes} bytes  {error}", letter.died_at, letter.attempts)
+    Ok(writeln!(out, "{id}  died {}  {} attempts  {bytes} bytes  {error}", letter.died_at, letter.attempts)?)
 }
 
-/// An error may have several lines, a line of a list may not.
+/// An error may have several lines, and a line of the list has room for one.
 fn first_line(error: &str) -> &str {
     error.lines().next().unwrap_or_default()
 }
 
-fn describe(letter: &DeadLetter) -> Value {
-    json!({
-        "id": letter.job.id.to_string(),
-        "received_at": letter.job.received_at.to_string(),
-        "died_at": letter.died_at.to_string(),
-        "attempts": letter.attempts,
-        "error": letter.error,
-        "size_bytes": letter.job.datum.as_str().len(),
-    })
+/// A line of `dead list --json`; with its text, `dead show --json`.
+#[derive(Serialize)]
+struct DeadLetterReply<'a> {
+    id: DatumId,
+    received_at: String,
+    died_at: String,
+    attempts: u32,
+    error: &'a str,
+    size_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a str>,
 }
 
-fn show(out: &mut dyn Write, letter: &DeadLetter, text_alone: bool, output: Output) -> std::io::Result<()> {
+impl<'a> From<&'a DeadLetter> for DeadLetterReply<'a> {
+    fn from(letter: &'a DeadLetter) -> Self {
+        Self {
+            id: letter.job.id,
+            received_at: letter.job.received_at.to_string(),
+            died_at: letter.died_at.to_string(),
+            attempts: letter.attempts,
+            error: &letter.error,
+            size_bytes: letter.job.datum.as_str().len(),
+            data: None,
+        }
+    }
+}
+
+fn show(out: &mut dyn Write, letter: &DeadLetter, text_alone: bool, output: Output) -> Result<(), CommandError> {
     let text = letter.job.datum.as_str();
     if text_alone {
-        return out.write_all(text.as_bytes());
+        return Ok(out.write_all(text.as_bytes())?);
     }
     if output.json {
-        let mut letter = describe(letter);
-        letter["data"] = text.into();
-        return writeln!(out, "{letter}");
+        return write_json(out, &DeadLetterReply { data: Some(text), ..letter.into() });
     }
     writeln!(out, "id        {}", letter.job.id)?;
     writeln!(out, "received  {}", letter.job.received_at)?;
     writeln!(out, "died      {}", letter.died_at)?;
     writeln!(out, "attempts  {}", letter.attempts)?;
     writeln!(out, "error     {}", letter.error)?;
-    writeln!(out, "text      {} bytes\n\n{text}", text.len())
+    Ok(writeln!(out, "text      {} bytes\n\n{text}", text.len())?)
 }
 
 #[derive(Clone, Copy)]
-enum Act {
+enum Action {
     Retry,
     Drop,
 }
 
-impl Act {
-    fn done(self) -> &'static str {
+/// What was done to a dead letter: `{"retried": "…"}`, a line of the commands' `--json`.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum DoneReply {
+    Retried(DatumId),
+    Dropped(DatumId),
+}
+
+impl Action {
+    fn past_tense(self) -> &'static str {
         match self {
             Self::Retry => "retried",
             Self::Drop => "dropped",
         }
     }
 
-    /// Whether there was such a letter.
-    async fn on(self, backends: &Backends, id: DatumId) -> Result<bool, CommandError> {
+    /// Does it to one dead letter; `false` if there is none with this id.
+    async fn apply(self, backends: &Backends, id: DatumId) -> Result<bool, CommandError> {
         match self {
             Self::Retry => Ok(backends.queue.retry_dead(id).await?),
             Self::Drop => {
                 if backends.queue.job_state(id).await? != Some(JobState::Dead) {
                     return Ok(false);
                 }
-                // The tombstone first, as with every retraction: what comes back later meets it.
+                // The tombstone first, as with every retraction, so that the store refuses a job that comes back later.
                 let before = backends.store.retract(id).await?;
                 backends.queue.retract(id, before == Retraction::WasLive).await?;
                 Ok(true)
             }
         }
     }
+
+    fn report(self, out: &mut dyn Write, id: DatumId, output: Output) -> Result<(), CommandError> {
+        if !output.json {
+            return Ok(writeln!(out, "{} {id}", self.past_tense())?);
+        }
+        let reply = match self {
+            Self::Retry => DoneReply::Retried(id),
+            Self::Drop => DoneReply::Dropped(id),
+        };
+        write_json(out, &reply)
+    }
 }
 
-/// Does it to each, and says so. One that is not there keeps none of the others from it.
-async fn each(out: &mut dyn Write, which: Which, backends: &Backends, act: Act) -> Result<(), CommandError> {
+/// Does it to each of the selection, and reports it. An id that names no dead letter does not keep it from the others.
+async fn for_each(
+    out: &mut dyn Write,
+    selection: Selection,
+    backends: &Backends,
+    action: Action,
+) -> Result<(), CommandError> {
+    let Selection { ids, all, output } = selection;
     let mut missing = Vec::new();
-    let mut count = 0_u64;
-    let mut say = |out: &mut dyn Write, id| {
-        count += 1;
-        match which.output.json {
-            true => writeln!(out, "{}", json!({ act.done(): id })),
-            false => writeln!(out, "{} {id}", act.done()),
+    for id in ids {
+        if action.apply(backends, id).await? {
+            action.report(out, id, output)?;
+        } else {
+            missing.push(id);
         }
-    };
-    if which.all {
-        // Those that lie there now: one that was retried, and is dead again before the end, is not retried again.
+    }
+    if all {
+        let mut count = 0_u64;
+        // Those that are dead now: one that was retried, and is dead again before the end, is not retried again.
         let mut seen = HashSet::new();
         loop {
-            let page = backends.queue.dead_letters(None, PAGE).await?;
+            let page = backends.queue.dead_letters(None, PAGE_SIZE).await?;
             let new: Vec<DatumId> = page.iter().map(|letter| letter.job.id).filter(|id| seen.insert(*id)).collect();
             if new.is_empty() {
                 break;
             }
             for id in new {
-                if act.on(backends, id).await? {
-                    say(out, id.to_string())?;
+                if action.apply(backends, id).await? {
+                    count += 1;
+                    action.report(out, id, output)?;
                 }
             }
         }
-    }
-    for id in which.ids {
-        if act.on(backends, id).await? {
-            say(out, id.to_string())?;
-        } else {
-            missing.push(id);
+        if !output.json {
+            writeln!(out, "{} {count} in all", action.past_tense())?;
         }
-    }
-    if which.all && !which.output.json {
-        writeln!(out, "{} {count} in all", act.done())?;
     }
     if missing.is_empty() { Ok(()) } else { Err(CommandError::NoSuch(missing)) }
 }

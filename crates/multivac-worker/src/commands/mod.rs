@@ -1,5 +1,5 @@
-//! The operator's commands. But for `health`, each looks at the queue and the store that the settings name, says what it found or did on
-//! the standard output, and ends; workers need not be stopped for it.
+//! The operator's commands. Each but `health` connects to the queue and the store that the settings name, prints what it
+//! found or did to the standard output, and ends; workers need not be stopped for it.
 
 mod dead;
 mod status;
@@ -12,29 +12,30 @@ use multivac_core::queue::QueueError;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::health::HealthError;
 use multivac_core::store::StoreError;
+use serde::Serialize;
 
 use crate::cli::Command;
 use crate::config::Config;
 
-/// Why a command did not do what it was told.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The settings do not fit together.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Neither server is named.
+    /// No server is named.
     #[error("REDIS_URL and MONGO_URL are needed: these commands are for the full system")]
     NoServers,
     /// The queue or the store cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The worker that was asked.
+    /// The worker whose health was asked for is not well, or does not reply.
     #[error(transparent)]
     Health(#[from] HealthError),
     /// Some ids name no dead letter.
     #[error("no dead letter has the id {}", list(.0))]
     NoSuch(Vec<DatumId>),
-    /// What was to be said could not be.
+    /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
@@ -55,13 +56,13 @@ fn list(ids: &[DatumId]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Does one.
+/// Carries out a command.
 ///
 /// # Errors
 /// See [`CommandError`].
 pub async fn run(command: Command, config: &Config) -> Result<(), CommandError> {
     match command {
-        Command::Health(asking) => Ok(asking.ask(&config.health_listen)?),
+        Command::Health(args) => Ok(args.ask(&config.health_listen)?),
         Command::Status(output) => {
             with_backends(config, async |out, backends, warnings| status::status(out, output, backends, warnings).await)
                 .await
@@ -74,16 +75,22 @@ pub async fn run(command: Command, config: &Config) -> Result<(), CommandError> 
 
 async fn with_backends(
     config: &Config,
-    act: impl AsyncFnOnce(&mut dyn Write, &Backends, &[String]) -> Result<(), CommandError>,
+    command: impl AsyncFnOnce(&mut dyn Write, &Backends, &[String]) -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
     let urls = config.backends.server_urls()?.ok_or(CommandError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     let warnings = backends.queue.prepare().await?;
     let mut out = io::stdout().lock();
-    let done = act(&mut out, &backends, &warnings).await;
+    let done = command(&mut out, &backends, &warnings).await;
     match done.and_then(|()| Ok(out.flush()?)) {
-        // Whoever reads has seen enough.
+        // The reader has seen enough, as `head` has.
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => done,
     }
+}
+
+/// Writes one line of JSON.
+fn write_json(out: &mut dyn Write, reply: &impl Serialize) -> Result<(), CommandError> {
+    serde_json::to_writer(&mut *out, reply).map_err(io::Error::from)?;
+    Ok(writeln!(out)?)
 }

@@ -5,10 +5,58 @@ use std::time::Duration;
 
 use multivac_core::adapters::Backends;
 use multivac_core::datum::Timestamp;
-use serde_json::json;
+use multivac_core::queue::{Ledger, Partition};
+use serde::Serialize;
 
 use super::CommandError;
 use crate::cli::Output;
+
+/// `status --json`.
+#[derive(Serialize)]
+struct StatusReply<'a> {
+    ledger: LedgerReply,
+    balances: bool,
+    partitions: Vec<PartitionReply>,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct LedgerReply {
+    accepted: u64,
+    queued: u64,
+    processing: u64,
+    learned: u64,
+    retracted: u64,
+    dead: u64,
+}
+
+impl From<&Ledger> for LedgerReply {
+    fn from(ledger: &Ledger) -> Self {
+        let Ledger { accepted, queued, processing, learned, retracted, dead } = *ledger;
+        Self { accepted, queued, processing, learned, retracted, dead }
+    }
+}
+
+#[derive(Serialize)]
+struct PartitionReply {
+    queued: u64,
+    processing: u64,
+    dead: u64,
+    size_bytes: u64,
+    oldest_received_at: Option<String>,
+}
+
+impl From<&Partition> for PartitionReply {
+    fn from(partition: &Partition) -> Self {
+        Self {
+            queued: partition.queued,
+            processing: partition.processing,
+            dead: partition.dead,
+            size_bytes: partition.size_bytes,
+            oldest_received_at: partition.oldest.map(|at| at.to_string()),
+        }
+    }
+}
 
 pub(super) async fn status(
     out: &mut dyn Write,
@@ -18,6 +66,12 @@ pub(super) async fn status(
 ) -> Result<(), CommandError> {
     let ledger = backends.queue.ledger().await?;
     let partitions = backends.queue.partitions().await?;
+    if output.json {
+        let partitions = partitions.iter().map(PartitionReply::from).collect();
+        let reply =
+            StatusReply { ledger: LedgerReply::from(&ledger), balances: ledger.balances(), partitions, warnings };
+        return super::write_json(out, &reply);
+    }
     let counts = [
         ("accepted", ledger.accepted),
         ("queued", ledger.queued),
@@ -26,26 +80,6 @@ pub(super) async fn status(
         ("retracted", ledger.retracted),
         ("dead", ledger.dead),
     ];
-    if output.json {
-        let counts: serde_json::Map<_, _> = counts.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect();
-        let partitions = partitions.iter().map(|partition| {
-            json!({
-                "queued": partition.queued,
-                "processing": partition.processing,
-                "dead": partition.dead,
-                "size_bytes": partition.size_bytes,
-                "oldest_received_at": partition.oldest.map(|at| at.to_string()),
-            })
-        });
-        let status = json!({
-            "ledger": counts,
-            "balances": ledger.balances(),
-            "partitions": partitions.collect::<Vec<_>>(),
-            "warnings": warnings,
-        });
-        writeln!(out, "{status}")?;
-        return Ok(());
-    }
     for (name, count) in counts {
         writeln!(out, "{name:<12}{count:>12}")?;
     }
