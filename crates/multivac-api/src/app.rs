@@ -1,4 +1,9 @@
 //! The whole wiring: settings to a server that runs until it is stopped.
+//!
+//! What runs where: the main thread is one actix runtime, which batches what is accepted, follows the store, reconciles,
+//! checks the backends' set-up and, when embedded, runs the consumer. As many threads as cores serve HTTP, each with
+//! one more that answers questions. Commits of the index run on a blocking thread of the main runtime; the embedded file
+//! has threads of its own.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -8,75 +13,46 @@ use std::time::Duration;
 
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, dev::Server, web};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use multivac_core::accept::Acceptor;
-use multivac_core::adapters::{BackendError, Backends, Prepared};
+use multivac_core::adapters::{Backends, Prepared};
 use multivac_core::answer::StandingAnswer;
 use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
+use multivac_core::index::Index;
 use multivac_core::index::follow::Follower;
-use multivac_core::index::{Index, IndexError};
 use multivac_core::observe::LogFormat;
 use multivac_core::process::process;
-use multivac_core::runtime::config::ConfigError;
-use multivac_core::runtime::supervise::Supervisor;
+use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
 use multivac_core::status::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, max_connections};
+use crate::error::AppError;
 use crate::state::State;
 use crate::{middleware, routes};
 
-/// How long requests under way may take once the server is to stop: with the longest delay before it and what comes after,
+/// How long requests may take to finish once the server is to stop: with the longest delay before it and what comes after,
 /// less than the 30 seconds after which orchestrators kill.
-const UNDER_WAY: Duration = Duration::from_secs(21);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(21);
 
-/// How long the consumer may take for the batch that it has.
-const LAST_BATCH: Duration = Duration::from_secs(4);
+/// How long the background tasks may take to finish, such as the consumer with the batch that it has.
+const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long an idle connection is kept: longer than nginx keeps those to its upstreams (60 s), so that it is nginx who
-/// closes them, and never loses a request to one that was closed at that moment.
+/// How long an idle connection is kept: longer than nginx keeps those to its upstreams (60 s), so that nginx closes them,
+/// and never sends a request on one that is being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How long a request's head may take from the connection on.
-const HEAD: Duration = Duration::from_secs(10);
+/// How long the head of a request may take from the start of its connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Open files that are none of connections: the index's, the database's, those to Redis and MongoDB.
-const OTHER_FILES: u64 = 512;
+/// What is reported when [`Backends::broken`] is cancelled.
+const FILE_BROKEN: TaskEnded = TaskEnded { task: "the writer of the embedded file", how: "ended by itself" };
 
-/// Why the server cannot start, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The settings do not fit together.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The queue or the store cannot be used.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// The index's directory.
-    #[error(transparent)]
-    Index(#[from] IndexError),
-    /// The port.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where it was to listen.
-        address: String,
-        /// Why it cannot.
-        source: io::Error,
-    },
-    /// The server itself.
-    #[error("the server failed: {0}")]
-    Server(#[source] io::Error),
-    /// Signals.
-    #[error("cannot listen for signals: {0}")]
-    Signals(#[source] io::Error),
-    /// Logs and traces.
-    #[error("cannot start logging or tracing: {0}")]
-    Telemetry(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// A server that listens, and has yet to run.
+/// A server that listens, and does not run yet.
 pub struct Application {
     state: web::Data<State>,
     backends: Backends,
@@ -86,22 +62,22 @@ pub struct Application {
     listener: TcpListener,
     drain_delay: Duration,
     address: SocketAddr,
-    halt: CancellationToken,
+    background: Supervisor,
 }
 
 impl Application {
     /// Wires everything, and listens. Redis and MongoDB need not be there yet.
     ///
     /// # Errors
-    /// See [`StartError`].
-    pub async fn build(config: Config) -> Result<Self, StartError> {
+    /// See [`AppError`].
+    pub async fn build(config: Config) -> Result<Self, AppError> {
         let urls = config.backends.server_urls()?;
         let min_confidence = config.threshold()?;
         let settings = config.queue_settings()?;
-        // The port before the data directory: what cannot run shall not leave a directory behind.
-        let cannot = |source| StartError::Listen { address: config.listen.clone(), source };
-        let listener = TcpListener::bind(&config.listen).map_err(cannot)?;
-        let address = listener.local_addr().map_err(cannot)?;
+        // The port before the data directory: a server that cannot run leaves no directory behind.
+        let cannot_listen = |source| AppError::Listen { address: config.listen.clone(), source };
+        let listener = TcpListener::bind(&config.listen).map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
         let (backends, data_dir) = match urls {
             Some(urls) => (Backends::servers(urls, &config.backends, settings).await?, None),
             None => {
@@ -117,13 +93,14 @@ impl Application {
             process,
             process_timeout: *config.backends.process_timeout,
         });
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let index = Arc::new(Index::new()?);
         let replica = DatumId::generate().to_string();
         let follower = Follower::new(Arc::clone(&backends.store), Arc::clone(&index), replica);
-        let halt = CancellationToken::new();
-        let supervisor = Supervisor::new(halt.clone());
+        // Its tasks may end only after the server has: requests need them until then.
+        let background = Supervisor::new(CancellationToken::new());
         let state = web::Data::new(State {
-            acceptor: Acceptor::new(backends.queue.clone(), &supervisor),
+            acceptor: Acceptor::new(backends.queue.clone(), &background),
             registry: Registry {
                 queue: Arc::clone(&backends.queue),
                 store: Arc::clone(&backends.store),
@@ -138,8 +115,7 @@ impl Application {
             connections: Arc::default(),
         });
         let (shared, connections) = (state.clone(), Arc::clone(&state.connections));
-        let listening = listener.try_clone().map_err(cannot)?;
-        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        let accepting = listener.try_clone().map_err(cannot_listen)?;
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
@@ -147,21 +123,20 @@ impl Application {
                 .configure(routes::configure)
                 .default_service(web::to(routes::not_found))
         })
-        .workers(workers)
-        // Questions are what blocks. One after the other, each is answered in its own time; all at once, each would take
-        // as long as all of them.
+        .workers(cores)
+        // Questions are what blocks. One after the other, each is answered in its own time.
         .worker_max_blocking_threads(1)
-        .max_connections(connections_at_most() / workers)
+        .max_connections(max_connections() / cores)
         .on_connect(move |_, connection| connections.count(connection))
         .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD)
-        .shutdown_timeout(UNDER_WAY.saturating_sub(config.drain_delay).as_secs())
+        .client_request_timeout(HEAD_TIMEOUT)
+        .shutdown_timeout(SHUTDOWN_TIMEOUT.saturating_sub(config.drain_delay).as_secs())
         .disable_signals()
-        .listen(listening)
-        .map_err(cannot)?
+        .listen(accepting)
+        .map_err(cannot_listen)?
         .run();
         let drain_delay = config.drain_delay;
-        Ok(Self { state, backends, consumer, data_dir, server, listener, drain_delay, address, halt })
+        Ok(Self { state, backends, consumer, data_dir, server, listener, drain_delay, address, background })
     }
 
     /// Where it listens.
@@ -170,7 +145,7 @@ impl Application {
         self.address
     }
 
-    /// Says where it listens, where its data are, and what to try next.
+    /// Prints where it listens, where its data are, and what to try next; for a machine, a log line.
     pub fn greet(&self, format: LogFormat) {
         let address = self.address;
         let data = self.data_dir.as_ref().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone()));
@@ -189,77 +164,83 @@ impl Application {
              ask it:    curl http://{address}/multivac\n\
              ask more:  curl -G http://{address}/multivac --data-urlencode question='What can be gathered?'\n"
         );
-        // Where nobody reads it, it need not be said.
+        // An error means that nobody reads it.
         let _ = io::stdout().write_all(text.as_bytes());
     }
 
-    /// Serves until it is stopped, then finishes what is under way.
+    /// Serves until it is stopped, or a task that it needs ends by itself; then finishes the requests that it has.
     ///
     /// # Errors
-    /// When the backends turn out to be unusable, or the server fails.
-    pub async fn run_until_stopped(self, stop: CancellationToken) -> Result<(), StartError> {
-        let Self { state, backends, consumer, server, listener, drain_delay, halt, .. } = self;
-        let background = tokio::spawn(background(state.clone(), backends, consumer, halt.clone()));
-        let background = flatten(background);
-        tokio::pin!(background);
+    /// When the backends turn out to be unusable, or a task ended by itself.
+    pub async fn run_until_stopped(self, stop: CancellationToken) -> Result<(), AppError> {
+        let Self { state, backends, consumer, server, listener, drain_delay, background, .. } = self;
+        let http = Supervisor::new(state.stop.clone());
         let handle = server.handle();
-        let serving = tokio::spawn(server);
-        let mut failed = None;
-        tokio::select! {
-            () = stop.cancelled() => {}
-            ended = &mut background => failed = ended.err(),
+        let serving = http.spawn("the HTTP server", async {
+            if let Err(error) = server.await {
+                error!(%error, "the HTTP server failed");
+            }
+        });
+        let mut tasks = Vec::new();
+        let broken = backends.broken.clone();
+        let mut failure: Option<AppError> = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = http.failed() => Some(ended.into()),
+            ended = background.failed() => Some(ended.into()),
+            () = broken.cancelled() => Some(FILE_BROKEN.into()),
+            failure = run_background(&state, backends, consumer, &background, &mut tasks) => Some(failure),
+        };
+        if let Some(error) = &failure {
+            error!(%error, "stopping");
         }
-        // Not ready from here on; what is under way goes on.
+        // From here on the replica is not ready; requests are served until the drain is done.
         state.stop.cancel();
-        if failed.is_none() {
-            state.connections.drain(listener, drain_delay).await;
+        if !serving.is_finished() {
+            let delay = if failure.is_some() { Duration::ZERO } else { drain_delay };
+            state.connections.drain(listener, delay).await;
         }
         handle.stop(true).await;
-        if let Ok(Err(error)) = serving.await {
-            failed = failed.or(Some(StartError::Server(error)));
-        }
-        halt.cancel();
-        if failed.is_none() {
-            failed = background.await.err();
+        let _ = serving.await;
+        failure = failure.or_else(|| background.failed().now_or_never().map(AppError::from));
+        background.stop().cancel();
+        if tokio::time::timeout(BACKGROUND_TIMEOUT, join_all(tasks)).await.is_err() {
+            warn!("the background tasks did not finish in time; what the consumer had leased passes to others");
         }
         info!("stopped");
-        failed.map_or(Ok(()), Err)
+        failure.map_or(Ok(()), Err)
     }
 }
 
-/// As many connections as the system lets this process have, whose limit is raised as far as it may be. Who comes beyond
-/// waits to be taken, where too many open files would fail whatever needs one.
-fn connections_at_most() -> usize {
-    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
-        1_024
-    });
-    usize::try_from(files.saturating_sub(OTHER_FILES).clamp(64, 50_000)).expect("50,000 fits")
-}
-
-async fn flatten(task: JoinHandle<Result<(), StartError>>) -> Result<(), StartError> {
-    task.await.unwrap_or_else(|error| Err(StartError::Server(io::Error::other(error))))
-}
-
-/// What goes on beside the requests: waits for the backends, follows the store, and when embedded learns.
-async fn background(
-    state: web::Data<State>,
+/// Waits for the backends, then starts what goes on beside the requests. Returns only if the backends cannot be used.
+async fn run_background(
+    state: &State,
     backends: Backends,
     consumer: Option<Consumer>,
-    halt: CancellationToken,
-) -> Result<(), StartError> {
-    match backends.prepare(&halt).await? {
-        Prepared::Ready => {}
-        Prepared::Stopped => return Ok(()),
+    supervisor: &Supervisor,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> AppError {
+    let stop = supervisor.stop();
+    match backends.prepare(stop).await {
+        Ok(Prepared::Ready) => {}
+        Ok(Prepared::Stopped) => return std::future::pending().await,
+        Err(error) => return error.into(),
     }
-    tokio::spawn(backends.keep_checked(halt.clone()));
-    let reconciling = tokio::spawn(state.registry.clone().keep_reconciled(halt.clone()));
-    let consuming = consumer.map(|consumer| tokio::spawn(consumer.run(halt.clone())));
-    state.registry.follower.run(halt).await;
-    reconciling.abort();
-    if let Some(consuming) = consuming {
-        // Its own leases are given back within a second; a batch under way is finished.
-        let _ = tokio::time::timeout(LAST_BATCH, consuming).await;
+    tasks.push(supervisor.spawn("the check of the backends' set-up", backends.keep_checked(stop.clone())));
+    let reconciling = state.registry.clone().keep_reconciled(stop.clone());
+    tasks.push(supervisor.spawn("the reconciliation of the ledger", reconciling));
+    let (follower, stopped) = (Arc::clone(&state.registry.follower), stop.clone());
+    tasks.push(supervisor.spawn("the follower of the store", async move { follower.run(stopped).await }));
+    if let Some(consumer) = consumer {
+        let (reporting, stopped) = (supervisor.clone(), stop.clone());
+        tasks.push(supervisor.spawn("the consumer", async move {
+            if let Err(ended) = consumer.run(stopped).await {
+                reporting.report(ended);
+            }
+        }));
     }
-    Ok(())
+    std::future::pending().await
 }
+
+#[cfg(test)]
+#[path = "app_tests.rs"]
+mod tests;

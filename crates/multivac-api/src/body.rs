@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use actix_multipart::Multipart;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use actix_web::mime::{self, Mime};
 use actix_web::web::{BytesMut, Payload};
 use actix_web::{HttpMessage, HttpRequest};
 use futures_util::{StreamExt, TryStreamExt};
@@ -12,65 +13,80 @@ use multivac_core::datum::{Datum, DatumError};
 use percent_encoding::percent_decode;
 use serde::Deserialize;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use crate::problem::Problem;
 
-/// How long a client may take for its next piece of a body.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client may take for the next chunk of a body.
+pub(crate) const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How fast a body has to come once that time is over, in bytes a second: one that trickles would hold its connection, and
-/// what has come of it, for hours.
-const SLOWEST: usize = 4 << 10;
+/// How fast a body has to arrive once that time is over, in bytes a second: a slower one would hold its connection, and
+/// the memory of what has arrived, for hours.
+const MIN_BYTES_PER_SECOND: usize = 4 << 10;
 
 /// The field that holds the text.
 const FIELD: &str = "data";
 
-/// Room for what is around a text: other fields, boundaries, names.
-const SLACK: usize = 64 << 10;
+/// Bytes allowed for what surrounds a text: other fields, boundaries, names.
+const OVERHEAD: usize = 64 << 10;
 
-/// What a datum looks like in JSON.
-#[derive(Deserialize)]
+/// One datum, as JSON and the forms carry it.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewDatum)]
 pub(crate) struct JsonDatum<'a> {
+    /// The text.
     #[serde(borrow)]
+    #[schema(value_type = String, min_length = 1)]
     data: Cow<'a, str>,
 }
 
 /// Reads one datum, in whichever of the listed forms it comes.
 pub(crate) async fn datum(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Datum, Problem> {
     refuse_encoding(request)?;
-    let media = request.content_type();
-    // A byte takes three in a form at most; in JSON six: \u0041. What is over the limit by its own word is not read at all.
-    let most = match media {
-        "text/plain" => limit,
-        "application/x-www-form-urlencoded" => limit.saturating_mul(3) + SLACK,
-        "multipart/form-data" => limit.saturating_add(2 * SLACK),
-        _ => limit.saturating_mul(6) + SLACK,
+    let media = media_type(request)?;
+    let essence = media.as_ref().map(Mime::essence_str);
+    // In a form a byte takes up to three bytes (%41), in JSON up to six (\u0041).
+    let max_size = match essence {
+        Some("text/plain") => limit,
+        Some("application/x-www-form-urlencoded") => limit.saturating_mul(3) + OVERHEAD,
+        Some("multipart/form-data") => limit.saturating_add(2 * OVERHEAD),
+        _ => limit.saturating_mul(6) + OVERHEAD,
     };
-    if declared_length(request).is_some_and(|length| length > most as u64) {
+    // A body whose declared length is over the limit is not read at all.
+    if declared_length(request).is_some_and(|length| length > max_size as u64) {
         return Err(Problem::too_large(limit));
     }
-    match media {
-        "application/x-www-form-urlencoded" => {
-            let body = collect(payload, most, limit).await?;
+    match essence {
+        Some("application/x-www-form-urlencoded") => {
+            let body = collect(payload, max_size, limit).await?;
             urlencoded(&body, limit)
         }
-        "multipart/form-data" => multipart(request, payload, limit).await,
-        "application/json" => {
-            charset(request)?;
-            let body = collect(payload, most, limit).await?;
+        Some("multipart/form-data") => multipart(request, payload, limit).await,
+        Some("application/json") => {
+            require_utf8(media.as_ref())?;
+            let body = collect(payload, max_size, limit).await?;
             json(&body, limit)
         }
-        "text/plain" => {
-            charset(request)?;
-            let body = collect(payload, most, limit).await?;
+        Some("text/plain") => {
+            require_utf8(media.as_ref())?;
+            let body = collect(payload, max_size, limit).await?;
             text(&body, limit)
         }
-        "" => Err(Problem::unsupported("no Content-Type: expected a form, application/json or text/plain")),
-        other => Err(Problem::unsupported(format!(
-            "{}: expected application/x-www-form-urlencoded, multipart/form-data, application/json or text/plain",
-            other.chars().take(100).collect::<String>()
-        ))),
+        Some(_) => Err(unlisted(request)),
+        None => Err(Problem::unsupported("no Content-Type: expected a form, application/json or text/plain")),
     }
+}
+
+/// The request's `Content-Type`, if it has one.
+fn media_type(request: &HttpRequest) -> Result<Option<Mime>, Problem> {
+    request.mime_type().map_err(|_| unlisted(request))
+}
+
+fn unlisted(request: &HttpRequest) -> Problem {
+    Problem::unsupported(format!(
+        "{}: expected application/x-www-form-urlencoded, multipart/form-data, application/json or text/plain",
+        request.content_type().chars().take(100).collect::<String>()
+    ))
 }
 
 /// One datum out of a JSON object.
@@ -88,7 +104,7 @@ pub(crate) fn json(body: &[u8], limit: usize) -> Result<Datum, Problem> {
     Ok(Datum::new(&object.data, limit)?)
 }
 
-/// Bodies come as they are: what could unpack to any size is not unpacked.
+/// 415 for a compressed body: a few bytes could unpack to any size.
 pub(crate) fn refuse_encoding(request: &HttpRequest) -> Result<(), Problem> {
     match request.headers().get(CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {
@@ -98,45 +114,41 @@ pub(crate) fn refuse_encoding(request: &HttpRequest) -> Result<(), Problem> {
     }
 }
 
-fn charset(request: &HttpRequest) -> Result<(), Problem> {
-    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let charset = declared.split(';').skip(1).find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_ascii_lowercase())
-    });
-    match charset.as_deref() {
-        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(()),
+fn require_utf8(media: Option<&Mime>) -> Result<(), Problem> {
+    match media.and_then(|media| media.get_param(mime::CHARSET)) {
+        None => Ok(()),
+        Some(charset) if ["utf-8", "utf8", "us-ascii"].iter().any(|same| charset == *same) => Ok(()),
         Some(_) => Err(Problem::unsupported("charset: text is taken as UTF-8")),
     }
 }
 
-/// The next piece of a body, if the client sends it in time.
-pub(crate) async fn piece<S, T, E>(stream: &mut S) -> Result<Option<T>, Problem>
+/// The next chunk of a body; 408 if the client does not send it within [`CHUNK_TIMEOUT`].
+pub(crate) async fn next_chunk<S, T, E>(stream: &mut S) -> Result<Option<T>, Problem>
 where
     S: futures_util::Stream<Item = Result<T, E>> + Unpin,
     E: std::fmt::Display,
 {
-    let next = tokio::time::timeout(PATIENCE, stream.next()).await;
+    let next = tokio::time::timeout(CHUNK_TIMEOUT, stream.next()).await;
     let next = next.map_err(|_| Problem::timeout("the body came too slowly"))?;
     next.transpose().map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))
 }
 
-/// How fast a body comes.
+/// How fast a body arrives.
 struct Pace {
-    begun: Instant,
+    started: Instant,
     bytes: usize,
 }
 
 impl Pace {
     fn start() -> Self {
-        Self { begun: Instant::now(), bytes: 0 }
+        Self { started: Instant::now(), bytes: 0 }
     }
 
-    /// Counts what has come.
-    fn keep(&mut self, bytes: usize) -> Result<(), Problem> {
+    /// Counts a chunk; 408 once the body is slower than [`MIN_BYTES_PER_SECOND`].
+    fn add(&mut self, bytes: usize) -> Result<(), Problem> {
         self.bytes = self.bytes.saturating_add(bytes);
-        let allowed = PATIENCE.saturating_add(Duration::from_secs((self.bytes / SLOWEST) as u64));
-        if self.begun.elapsed() > allowed { Err(Problem::timeout("the body came too slowly")) } else { Ok(()) }
+        let allowed = CHUNK_TIMEOUT.saturating_add(Duration::from_secs((self.bytes / MIN_BYTES_PER_SECOND) as u64));
+        if self.started.elapsed() > allowed { Err(Problem::timeout("the body came too slowly")) } else { Ok(()) }
     }
 }
 
@@ -144,13 +156,13 @@ fn declared_length(request: &HttpRequest) -> Option<u64> {
     request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A whole body of at most `most` bytes.
-async fn collect(mut payload: Payload, most: usize, limit: usize) -> Result<BytesMut, Problem> {
+/// A whole body of at most `max_size` bytes.
+async fn collect(mut payload: Payload, max_size: usize, limit: usize) -> Result<BytesMut, Problem> {
     let mut body = BytesMut::new();
     let mut pace = Pace::start();
-    while let Some(chunk) = piece(&mut payload).await? {
-        pace.keep(chunk.len())?;
-        if body.len() + chunk.len() > most {
+    while let Some(chunk) = next_chunk(&mut payload).await? {
+        pace.add(chunk.len())?;
+        if body.len() + chunk.len() > max_size {
             return Err(Problem::too_large(limit));
         }
         body.extend_from_slice(&chunk);
@@ -163,12 +175,14 @@ fn text(body: &[u8], limit: usize) -> Result<Datum, Problem> {
     Ok(Datum::new(text, limit)?)
 }
 
-fn missing() -> Problem {
+fn no_field() -> Problem {
     Problem::bad_request(format!("the form has no field \"{FIELD}\""))
 }
 
-/// The first field of the name, as the original took it. By the URL standard's rules, except that bytes which are no
-/// UTF-8 are refused where the standard would replace them: a text is kept as it was meant or not at all.
+/// The first field named `data`, which is the one that the original application took.
+///
+/// Decoded by the rules of the URL standard, except that bytes that are not UTF-8 are refused where the standard would
+/// replace them: a text is kept unchanged or not at all.
 fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
     let decode = |part: &[u8]| -> Vec<u8> {
         let spaced: Vec<u8> = part.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
@@ -183,21 +197,21 @@ fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
             return text(&decode(value), limit);
         }
     }
-    Err(missing())
+    Err(no_field())
 }
 
 async fn multipart(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Datum, Problem> {
     let mut form = Multipart::new(request.headers(), payload.map_err(actix_web::error::PayloadError::from));
-    let mut passed_over = 0;
+    let mut skipped = 0;
     let mut pace = Pace::start();
-    while let Some(mut field) = piece(&mut form).await? {
-        let ours = field.name() == Some(FIELD);
+    while let Some(mut field) = next_chunk(&mut form).await? {
+        let is_datum = field.name() == Some(FIELD);
         let mut body = BytesMut::new();
-        while let Some(chunk) = piece(&mut field).await? {
-            pace.keep(chunk.len())?;
-            if !ours {
-                passed_over += chunk.len();
-                if passed_over > limit.saturating_add(SLACK) {
+        while let Some(chunk) = next_chunk(&mut field).await? {
+            pace.add(chunk.len())?;
+            if !is_datum {
+                skipped += chunk.len();
+                if skipped > limit.saturating_add(OVERHEAD) {
                     return Err(Problem::too_large(limit));
                 }
             } else if body.len() + chunk.len() > limit {
@@ -206,11 +220,11 @@ async fn multipart(request: &HttpRequest, payload: Payload, limit: usize) -> Res
                 body.extend_from_slice(&chunk);
             }
         }
-        if ours {
+        if is_datum {
             return text(&body, limit);
         }
     }
-    Err(missing())
+    Err(no_field())
 }
 
 #[cfg(test)]
@@ -235,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused() {
+    fn bytes_that_are_not_utf8_are_refused() {
         assert_eq!(form("data=%ff"), Err(DatumError::NotUtf8.to_string()));
     }
 
@@ -247,6 +261,20 @@ mod tests {
         );
         for body in ["", "{", "[]", "\"data\"", "{\"data\":1}", "{\"data\":null}", "{}", "{\"data\":\" \"}"] {
             assert!(json(body.as_bytes(), 100).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_charset_other_than_utf8_is_refused() {
+        for (media, is_taken) in [
+            ("text/plain", true),
+            ("text/plain; charset=utf-8", true),
+            ("text/plain; charset=\"UTF-8\"", true),
+            ("text/plain;charset=us-ascii; format=flowed", true),
+            ("text/plain; charset=latin1", false),
+        ] {
+            let media: Mime = media.parse().expect("a media type");
+            assert_eq!(require_utf8(Some(&media)).is_ok(), is_taken, "{media}");
         }
     }
 

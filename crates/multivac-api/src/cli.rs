@@ -3,11 +3,11 @@
 use clap::Subcommand;
 use multivac_core::runtime::health::HealthArgs;
 
-/// What else the program can do.
+/// What to do instead of serving.
 #[derive(Subcommand, Clone)]
 pub enum Command {
-    /// Asks the server that listens at --listen whether it is ready; exit code 0 if so, else 1 and what is missing.
+    /// Ask the server that listens at --listen whether it is ready: exit code 0 if so, else 1 and what is missing.
     ///
-    /// For a container's health check: the image holds nothing else that could ask.
+    /// For a container's health check, since the image holds no other program that could ask.
     Health(HealthArgs),
 }

@@ -13,8 +13,11 @@ use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_siz
 
 use crate::cli::Command;
 
-/// So that it can end within 30 seconds, whatever is under way.
-pub(crate) const LONGEST_DRAIN_DELAY: Duration = Duration::from_secs(15);
+/// The longest `--drain-delay`: with it, the process still ends within 30 seconds of being told to stop.
+const MAX_DRAIN_DELAY: Duration = Duration::from_secs(15);
+
+/// Open files beside connections: the index's, the database's, connections to Redis and MongoDB.
+const OTHER_FILES: u64 = 512;
 
 /// MultiVAC's HTTP server: accepts data and answers questions from them.
 ///
@@ -31,50 +34,52 @@ pub struct Config {
     #[arg(long, global = true, env = "MULTIVAC_LISTEN", default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     pub listen: String,
 
-    /// Where the embedded queue and store keep their data; made if it is not there. Unused with REDIS_URL and MONGO_URL.
+    /// The directory in which the embedded queue and store keep their data; created if it is missing. Unused with REDIS_URL
+    /// and MONGO_URL.
     #[arg(long, env = "MULTIVAC_DATA_DIR", default_value = "./multivac-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
 
-    /// How long, once it is to stop, it goes on serving while /readyz says no: for load balancers that look there before they
-    /// send elsewhere. Such as 5s; at most 15s.
+    /// How long a server that was told to stop goes on serving while /readyz says that it is not ready, such as 5s; at most
+    /// 15s. For load balancers that poll /readyz to decide where to send requests.
     #[arg(long, env = "MULTIVAC_DRAIN_DELAY", default_value = "0s", value_name = "TIME", value_parser = drain_delay)]
     pub drain_delay: Duration,
 
-    /// The standing question: what is answered when nothing else is asked.
+    /// The standing question: it is answered when a request names no other.
     #[arg(long, env = "MULTIVAC_QUESTION", default_value = STANDING_QUESTION, value_name = "TEXT")]
     pub question: Question,
 
-    /// The largest datum, in bytes of UTF-8; with KiB or MiB. At most 3MiB, so that a stored datum fits a document: it is
-    /// kept with its passages, in which each letter may take three times its bytes.
+    /// The largest datum that is accepted, in bytes of UTF-8, such as 512KiB; at most 3MiB, so that it fits a document of
+    /// MongoDB (16 MiB): it is stored with its passages, in which a letter may take up to three times its bytes.
     #[arg(long, env = "MULTIVAC_MAX_DATUM_SIZE", default_value_t = ByteSize::mib(1),
           value_name = "SIZE", value_parser = datum_size)]
     pub max_datum_size: ByteSize,
 
-    /// Unfinished data that the queue holds at most; beyond it, feeding gets 503.
+    /// How many unfinished data the queue holds at most; more are refused with 503.
     #[arg(long, env = "MULTIVAC_MAX_QUEUED", default_value_t = QueueSettings::default().max_queued,
           value_name = "N",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub max_queued: u64,
 
-    /// The text of unfinished data that the queue holds at most; with KiB, MiB or GiB. Beyond it, feeding gets 503. Redis
-    /// takes more for it: up to a quarter, and 300 bytes with each datum.
+    /// How much text of unfinished data the queue holds at most, such as 512MiB; more is refused with 503. Redis needs more
+    /// memory than that: up to a quarter more, and 300 bytes for each datum.
     #[arg(long, env = "MULTIVAC_MAX_QUEUED_BYTES", default_value_t = ByteSize(QueueSettings::default().max_queued_bytes),
           value_name = "SIZE", value_parser = byte_size)]
     pub max_queued_bytes: ByteSize,
 
-    /// What must have happened to a datum before it gets 200: `server`: what Redis does by itself (`appendfsync`);
-    /// `fsync`: it is on the disk of Redis; `replicated`: and on that of a replica. The last two need Redis 7.2 or newer,
-    /// and appendfsync always lest each datum waits a second. The reply's header Durability tells what was reached.
+    /// How durable a datum must be before feeding it gets 200. fsync and replicated need Redis 7.2 or newer, and the setting
+    /// appendfsync always of Redis: with everysec each datum would wait for up to a second. The reply's header Durability
+    /// says which level was reached.
     #[arg(long, env = "MULTIVAC_DURABILITY", default_value = Durability::default().as_str(),
           value_parser = durability(), value_name = "LEVEL")]
     pub durability: Durability,
 
-    /// The confidence below which there is no answer, from 0 to 1. Higher: fewer answers, and more of them right.
+    /// The confidence below which the reply is INSUFFICIENT DATA, from 0 to 1. A higher one gives fewer answers, of which
+    /// more are right.
     #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = fitted_threshold(), value_name = "P", value_parser = probability)]
     pub min_confidence: f64,
 
-    /// In place of a confidence, the share of answers that shall be right, such as 0.9: the confidence that gave it where
-    /// the model was fitted. Higher: fewer answers. Other data may give another share.
+    /// Instead of a confidence, the share of answers that should be right, such as 0.9: it chooses the confidence at which
+    /// that share was right on the data that the model was fitted to. Other data may give another share.
     #[arg(long, env = "MULTIVAC_MIN_PRECISION", value_name = "P", value_parser = probability, conflicts_with = "min_confidence")]
     pub min_precision: Option<f64>,
 
@@ -83,7 +88,7 @@ pub struct Config {
     pub backends: BackendArgs,
 
     #[command(flatten)]
-    /// How the server speaks.
+    /// How the server logs.
     pub log: LogArgs,
 }
 
@@ -91,13 +96,13 @@ impl Config {
     /// How the queue is used.
     ///
     /// # Errors
-    /// When the largest datum would never find room.
+    /// When the queue would have no room for the largest datum.
     pub fn queue_settings(&self) -> Result<QueueSettings, ConfigError> {
-        let least = self.max_datum_size.0.saturating_mul(u64::from(self.backends.partitions));
-        if self.max_queued_bytes.0 < least {
-            let least = ByteSize(least);
+        let min_bytes = self.max_datum_size.0.saturating_mul(u64::from(self.backends.partitions));
+        if self.max_queued_bytes.0 < min_bytes {
+            let min_bytes = ByteSize(min_bytes);
             let expected =
-                format!("--max-queued-bytes: expected {least:.0} or more: --max-datum-size for each partition");
+                format!("--max-queued-bytes: expected {min_bytes:.0} or more: --max-datum-size for each partition");
             return Err(ConfigError::Invalid(expected));
         }
         Ok(QueueSettings {
@@ -111,13 +116,23 @@ impl Config {
     /// The confidence below which there is no answer.
     ///
     /// # Errors
-    /// When no confidence gave the wanted precision.
+    /// When no confidence reached that precision.
     pub fn threshold(&self) -> Result<f64, ConfigError> {
         let Some(precision) = self.min_precision else { return Ok(self.min_confidence) };
-        let none =
+        let unreachable =
             || ConfigError::Invalid("--min-precision: no confidence gave as much; expected a lower one".to_owned());
-        threshold_for(precision).ok_or_else(none)
+        threshold_for(precision).ok_or_else(unreachable)
     }
+}
+
+/// As many connections as the system allows this process, whose limit is raised as far as possible. More wait to be
+/// accepted; without this limit too many open files would fail whatever needs one.
+pub(crate) fn max_connections() -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+        1_024
+    });
+    usize::try_from(files.saturating_sub(OTHER_FILES).clamp(64, 50_000)).expect("50,000 fits")
 }
 
 fn probability(text: &str) -> Result<f64, String> {
@@ -129,9 +144,9 @@ fn probability(text: &str) -> Result<f64, String> {
 
 fn durability() -> impl TypedValueParser<Value = Durability> {
     let help = |durability| match durability {
-        Durability::Server => "Whatever the server does by itself before it replies",
-        Durability::Fsync => "It is on the server's disk (fsync)",
-        Durability::Replicated => "It is on the disk of the server, and on that of a replica",
+        Durability::Server => "Whatever Redis does by itself before it replies (its setting appendfsync)",
+        Durability::Fsync => "It is on the disk of Redis (fsync)",
+        Durability::Replicated => "It is on the disk of Redis, and on that of a replica",
     };
     let value = |durability: Durability| PossibleValue::new(durability.as_str()).help(help(durability));
     PossibleValuesParser::new(Durability::ALL.map(value)).map(|name| {
@@ -142,7 +157,7 @@ fn durability() -> impl TypedValueParser<Value = Durability> {
 
 fn drain_delay(text: &str) -> Result<Duration, String> {
     let delay = *duration(text)?;
-    if delay <= LONGEST_DRAIN_DELAY { Ok(delay) } else { Err("expected 15s at most".to_owned()) }
+    if delay <= MAX_DRAIN_DELAY { Ok(delay) } else { Err("expected 15s at most".to_owned()) }
 }
 
 fn datum_size(text: &str) -> Result<ByteSize, String> {

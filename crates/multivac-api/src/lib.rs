@@ -1,16 +1,21 @@
-//! MultiVAC's HTTP server: thin. It checks what comes, hands it to [`multivac_core`], and words what comes back.
+//! MultiVAC's HTTP server: thin. It checks requests, hands them to [`multivac_core`], and puts what comes back into words.
 //!
-//! [`app`] wires everything on one page; `routes` is the contract's table as code.
+//! [`app`] wires everything on one page; `routes` is the contract's table as code, a file for each path. Below them:
+//! `state` (what handlers share), `replies` (every JSON reply as a type), `openapi` (the document made of them), `body` and
+//! `negotiate` (what requests hold and ask for), `problem` (errors as replies), `middleware` and `trace`, `drain` (stopping without refusing anybody).
 
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod error;
 
 mod body;
 mod drain;
 mod middleware;
 mod negotiate;
+mod openapi;
 mod problem;
+mod replies;
 mod routes;
 mod state;
 mod trace;
@@ -18,17 +23,18 @@ mod trace;
 use multivac_core::observe::{self, LogFormat};
 use multivac_core::runtime::shutdown;
 
-use app::{Application, StartError};
+use app::Application;
 use config::Config;
+use error::AppError;
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot start: see [`StartError`].
-pub async fn run(config: Config) -> Result<(), StartError> {
+/// When it cannot start, or cannot go on: see [`AppError`].
+pub async fn run(config: Config) -> Result<(), AppError> {
     let format = LogFormat::or_default(config.log.log_format);
-    let _telemetry = observe::start("multivac-api", format).map_err(StartError::Telemetry)?;
-    let stop = shutdown::on_signal().map_err(StartError::Signals)?;
+    let _telemetry = observe::start("multivac-api", format).map_err(AppError::Telemetry)?;
+    let stop = shutdown::on_signal().map_err(AppError::Signals)?;
     let application = Application::build(config).await?;
     application.greet(format);
     application.run_until_stopped(stop).await

@@ -1,4 +1,4 @@
-//! What happens to every request: its trace, its metrics, its line in the log.
+//! What every request gets: its trace, its metrics, its line in the log.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,15 +7,15 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, web};
+use actix_web::{Error, web};
 use multivac_core::observe::TraceContext;
 use multivac_core::observe::metrics;
-use tracing::{Instrument, Span, debug, field, info_span};
+use tracing::{Instrument, debug, field, info_span};
 
 use crate::state::State;
 use crate::trace::TRACE;
 
-/// Gives a request its trace (the caller's, where it named one), and tells how it went.
+/// Gives a request its trace (the caller's, if it sent one), and records how long it took and how it ended.
 pub(crate) async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -23,7 +23,6 @@ pub(crate) async fn observe(
     let started = Instant::now();
     let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
     let trace = given.map_or_else(TraceContext::generate, TraceContext::child);
-    request.extensions_mut().insert(trace);
     let method = request.method().as_str().to_owned();
     let span = info_span!("request", http.method = method, http.route = field::Empty, http.status = field::Empty);
     let connections = request.app_data::<web::Data<State>>().map(|state| Arc::clone(&state.connections));
@@ -37,13 +36,14 @@ pub(crate) async fn observe(
         Ok(response) => (response.status(), response.request().match_pattern()),
         Err(error) => (error.as_response_error().status_code(), None),
     };
-    // Paths that nobody made are one, or a scan of paths would fill the metrics.
+    // All unknown paths count as one: a scan of paths would fill the metrics.
     let route = route.unwrap_or_else(|| "none".to_owned());
-    let known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "DELETE" | "PUT" | "PATCH" | "OPTIONS");
-    let labels = [route.as_str(), if known { &method } else { "other" }, status.as_str()];
+    let is_known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "DELETE" | "PUT" | "PATCH" | "OPTIONS");
+    let labels = [route.as_str(), if is_known { &method } else { "other" }, status.as_str()];
     let elapsed = started.elapsed();
     metrics::REQUEST_SECONDS.with_label_values(&labels).observe(elapsed.as_secs_f64());
-    tell(&span, &route, status.as_u16());
+    span.record("http.route", &route);
+    span.record("http.status", status.as_u16());
     debug!(
         route,
         method,
@@ -53,9 +53,4 @@ pub(crate) async fn observe(
         "request"
     );
     response
-}
-
-fn tell(span: &Span, route: &str, status: u16) {
-    span.record("http.route", route);
-    span.record("http.status", status);
 }

@@ -2,18 +2,22 @@
 
 use std::fmt;
 
+use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use actix_web::{HttpResponse, ResponseError};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use multivac_core::accept::AcceptError;
 use multivac_core::datum::DatumError;
 use multivac_core::index::IndexError;
+use multivac_core::observe::metrics;
 use multivac_core::question::QuestionError;
 use multivac_core::queue::QueueError;
 use multivac_core::status::StatusError;
-use serde_json::json;
-use tracing::error;
+use multivac_core::store::StoreError;
+use tracing::{error, warn};
 
+use crate::openapi::PROBLEM_JSON;
+use crate::replies;
 use crate::trace::trace_id;
 
 /// An error as the client sees it.
@@ -39,9 +43,9 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    /// 405, with what the path has.
-    pub(crate) fn method_not_allowed(allow: &'static str) -> Self {
-        let header = Some((ALLOW, HeaderValue::from_static(allow)));
+    /// 405, with the methods that the path has.
+    pub(crate) fn method_not_allowed(allow: &str) -> Self {
+        let header = HeaderValue::from_str(allow).ok().map(|allow| (ALLOW, allow));
         Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this path has {allow}")) }
     }
 
@@ -60,9 +64,9 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
     }
 
-    /// 500: a fault of ours; told in the log, not to the client.
+    /// 500: a fault of ours, which the log describes and the reply does not.
     pub(crate) fn fault(cause: &dyn fmt::Display) -> Self {
-        error!(error = %cause, "a request failed");
+        error!(error = %cause, trace_id = trace_id(), "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "MultiVAC failed at this; its log says why")
     }
 
@@ -70,6 +74,12 @@ impl Problem {
     pub(crate) fn unavailable(detail: impl Into<String>, retry_after: u64) -> Self {
         let header = Some((RETRY_AFTER, HeaderValue::from(retry_after)));
         Self { header, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// 503 for a call to a backend that failed; its one line in the log.
+    fn out_of_reach(error: &dyn fmt::Display) -> Self {
+        warn!(%error, trace_id = trace_id(), "a request needs a backend that is out of reach");
+        Self::unavailable("the queue or the store is out of reach", 1)
     }
 
     /// What went wrong, in a sentence.
@@ -90,21 +100,27 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if let Some(trace_id) = trace_id() {
-            body["trace_id"] = trace_id.into();
-        }
+        let body = replies::Problem {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            trace_id: trace_id(),
+        };
         let mut response = HttpResponse::build(self.status);
-        response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
         if let Some(header) = self.header.clone() {
             response.insert_header(header);
         }
-        response.body(body.to_string())
+        response.json(body)
+    }
+}
+
+impl Responder for Problem {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        self.error_response()
     }
 }
 
@@ -123,12 +139,13 @@ impl From<QuestionError> for Problem {
     }
 }
 
+/// Not logged here: a failed step of the queue fails many requests at once, and `accept` logs and counts it once.
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match &error {
             AcceptError::Full { retry_after } => Self::unavailable(error.to_string(), retry_after.as_secs().max(1)),
             AcceptError::NotDurable { .. } => Self::unavailable(error.to_string(), 1),
-            // The cause's message is ours and names no server: that the disk is full, say.
+            // The cause's message is our own, such as that the disk is full, and names no server.
             AcceptError::Unavailable(cause) | AcceptError::OutcomeUnknown(cause) => {
                 Self::unavailable(format!("{error} ({cause})"), 1)
             }
@@ -138,14 +155,24 @@ impl From<AcceptError> for Problem {
 
 impl From<QueueError> for Problem {
     fn from(error: QueueError) -> Self {
-        StatusError::from(error).into()
+        metrics::QUEUE_ERRORS.inc();
+        Self::out_of_reach(&error)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        metrics::STORE_ERRORS.inc();
+        Self::out_of_reach(&error)
     }
 }
 
 impl From<StatusError> for Problem {
     fn from(error: StatusError) -> Self {
-        tracing::warn!(%error, "a request needs what is out of reach");
-        Self::unavailable("the queue or the store is out of reach", 1)
+        match error {
+            StatusError::Queue(error) => error.into(),
+            StatusError::Store(error) => error.into(),
+        }
     }
 }
 

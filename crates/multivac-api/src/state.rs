@@ -1,31 +1,50 @@
 //! What the handlers share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use multivac_core::accept::Acceptor;
 use multivac_core::adapters::Warnings;
 use multivac_core::answer::StandingAnswer;
+use multivac_core::observe::metrics;
+use multivac_core::queue::QueueError;
 use multivac_core::status::Registry;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::drain::Connections;
 
-/// What every route may use.
+/// How long the queue may take to reply to a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What every handler may use.
 pub(crate) struct State {
     /// Takes data in.
     pub(crate) acceptor: Acceptor,
-    /// Knows where data stand.
+    /// Knows the status of data.
     pub(crate) registry: Registry,
-    /// The standing question.
+    /// The standing question and its answer.
     pub(crate) standing: StandingAnswer,
     /// The largest datum, in bytes.
     pub(crate) max_datum_size: usize,
     /// The confidence below which there is no answer.
     pub(crate) min_confidence: f64,
-    /// What the backends' check at the start said; not set before it.
+    /// What the last check of the backends' set-up found; not set before the first.
     pub(crate) warnings: Warnings,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
-    /// Who is connected.
+    /// The open connections.
     pub(crate) connections: Arc<Connections>,
+}
+
+/// Makes a call to the queue for a probe, which reports what it found and does not fail itself: so a failed call is logged
+/// and counted here.
+pub(crate) async fn probe<T>(call: impl Future<Output = Result<T, QueueError>>) -> Option<T> {
+    match tokio::time::timeout(PROBE_TIMEOUT, call).await {
+        Ok(Ok(reply)) => return Some(reply),
+        Ok(Err(error)) => warn!(%error, "a probe got no reply of the queue"),
+        Err(_) => warn!(timeout_ms = PROBE_TIMEOUT.as_millis() as u64, "a probe got no reply of the queue in time"),
+    }
+    metrics::QUEUE_ERRORS.inc();
+    None
 }

@@ -4,24 +4,30 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::http::header::{HeaderValue, WARNING};
-use actix_web::{HttpRequest, HttpResponse, web};
-use multivac_core::answer::{Answer, Status, answer};
+use actix_web::{HttpRequest, HttpResponse, mime, web};
+use multivac_core::answer::{Answer, INSUFFICIENT_DATA, Status, answer};
 use multivac_core::observe::metrics;
-use multivac_core::question::Question;
+use multivac_core::question::{MAX_QUESTION_CHARS, Question};
 use percent_encoding::percent_decode;
+use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::{Content, Required};
 
 use super::TEXT;
 use crate::negotiate::{preferred, revalidated};
+use crate::openapi::{Described, reference, string, text_header, text_reply};
 use crate::problem::Problem;
+use crate::replies;
 use crate::state::State;
 
-/// Said with an answer that rests on a part of the data, since the index is not filled yet. nginx keeps none of those.
+/// The `Warning` of an answer that rests on a part of the data, since the index is not filled yet; nginx keeps no such
+/// answer.
 const INCOMPLETE: &str = "199 multivac \"the index is not filled yet\"";
 
 pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
     let is_complete = state.registry.follower.progress().borrow().caught_up;
-    let answer = match asked(request.query_string())? {
+    let answer = match question_in(request.query_string())? {
         None => standing(&state).await?,
         Some(question) => {
             let (snapshot, min_confidence) = (state.registry.index.snapshot(), state.min_confidence);
@@ -35,13 +41,13 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
     };
     metrics::ANSWERS.with_label_values(&[status]).inc();
     metrics::ANSWER_SECONDS.observe(started.elapsed().as_secs_f64());
-    // A later datum may make it another answer, and a retraction must.
-    let mut reply = match preferred(&request, &["text/plain", "application/json"]) {
-        "application/json" => {
-            let body = serde_json::to_string(&*answer).map_err(|error| Problem::fault(&error))?;
-            revalidated(&request, "application/json", body)
-        }
-        _ => revalidated(&request, TEXT, answer.text().to_owned()),
+    // A later datum may change the answer, and a retraction must, so every copy is revalidated.
+    let wanted = preferred(&request, &[mime::TEXT_PLAIN, mime::APPLICATION_JSON]);
+    let mut reply = if wanted == mime::APPLICATION_JSON {
+        let body = serde_json::to_string(&replies::Answer::from(&*answer)).map_err(|error| Problem::fault(&error))?;
+        revalidated(&request, "application/json", body)
+    } else {
+        revalidated(&request, TEXT, answer.text().to_owned())
     };
     if !is_complete {
         reply.headers_mut().insert(WARNING, HeaderValue::from_static(INCOMPLETE));
@@ -49,18 +55,18 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
     Ok(reply)
 }
 
-/// From memory where the index has not changed, as it has not for almost every request.
+/// The standing question's answer; from memory unless the index has changed since.
 async fn standing(state: &web::Data<State>) -> Result<Arc<Answer>, Problem> {
     if let Some(answer) = state.standing.known() {
         return Ok(answer);
     }
-    let state = state.clone();
-    let answered = web::block(move || state.standing.answer()).await;
+    let shared = state.clone();
+    let answered = web::block(move || shared.standing.answer()).await;
     Ok(answered.map_err(|error| Problem::fault(&error))??)
 }
 
-/// The question in a query, where there is one.
-fn asked(query: &str) -> Result<Option<Question>, Problem> {
+/// The question in a query string, if there is one.
+fn question_in(query: &str) -> Result<Option<Question>, Problem> {
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if decode(name).as_deref() == Some("question") {
@@ -76,12 +82,40 @@ fn decode(text: &str) -> Option<String> {
     percent_decode(text.as_bytes()).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
+pub(super) fn describe() -> Described {
+    let etag = || text_header("Names this answer; in `If-None-Match` it gets 304 while the answer is the same");
+    let answer = text_reply("The answer, or that the data are insufficient", INSUFFICIENT_DATA)
+        .content("application/json", Content::new(Some(reference::<replies::Answer<'_>>())))
+        .header("ETag", etag())
+        .header("Vary", text_header("`Accept`"))
+        .header("Cache-Control", text_header("`no-cache`: a later datum may change the answer, and a retraction must"))
+        .header("Warning", text_header("199 while the index is not filled yet; 110 if the edge sends a kept answer"));
+    let unchanged = ResponseBuilder::new().description("The answer is the one that `If-None-Match` names");
+    Described::read("ask", "Answers the standing question, or the given one")
+        .parameter(
+            parameter("question", ParameterIn::Query, "The question; the standing one if it is left out.")
+                .schema(Some(string().min_length(Some(1)).max_length(Some(MAX_QUESTION_CHARS)))),
+        )
+        .parameter(
+            parameter("If-None-Match", ParameterIn::Header, "The `ETag` of an answer that the client holds.")
+                .schema(Some(string())),
+        )
+        .schema::<replies::Answer<'_>>()
+        .reply(200, answer)
+        .reply(304, unchanged.header("ETag", etag()))
+        .problem(400, "The question is empty, too long, or not UTF-8")
+}
+
+fn parameter(name: &str, place: ParameterIn, description: &str) -> ParameterBuilder {
+    ParameterBuilder::new().name(name).parameter_in(place).required(Required::False).description(Some(description))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn question(query: &str) -> Result<Option<String>, String> {
-        asked(query).map(|q| q.map(|q| q.to_string())).map_err(|p| p.to_string())
+        question_in(query).map(|q| q.map(|q| q.to_string())).map_err(|p| p.to_string())
     }
 
     #[test]
@@ -96,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_question_or_one_that_is_no_text_is_refused() {
+    fn an_empty_question_or_one_that_is_not_utf8_is_refused() {
         for query in ["question=", "question", "question=+%20", "question=%ff"] {
             assert!(question(query).is_err(), "{query}");
         }

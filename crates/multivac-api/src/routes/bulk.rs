@@ -1,7 +1,7 @@
 //! `POST /multivac/data/bulk`: one JSON object a line, streamed, of any length.
 //!
-//! Lines are accepted in batches while the rest is still on its way, so memory stays bounded and a body never ends
-//! halfway into nothing: what was accepted stays accepted, and every other line is named in the reply.
+//! Lines are accepted in batches while the rest is still arriving, so memory stays bounded and a body that breaks off is
+//! not lost: what was accepted stays accepted, and the reply names every line that was not.
 
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
@@ -9,37 +9,26 @@ use multivac_core::accept::{AcceptError, AcceptRequest};
 use multivac_core::datum::DatumId;
 use multivac_core::observe::metrics;
 use multivac_core::queue::{IdempotencyKey, ReachedDurability};
-use serde::Serialize;
+use utoipa::openapi::Required;
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::ResponseBuilder;
 
-use super::data::{idempotency_key, tell_durability};
-use crate::body;
+use super::data::{durability_header, idempotency_key, key_parameter, set_durability};
+use crate::body::{self, JsonDatum};
+use crate::openapi::{Described, text_content};
 use crate::problem::Problem;
+use crate::replies::{BulkAccepted, RejectedLine};
 use crate::state::State;
 use crate::trace::traceparent;
 
 /// Lines accepted in one step, at most.
-const LINES: usize = 1_000;
+const MAX_BATCH_LINES: usize = 1_000;
 
 /// Bytes of text in one step, unless a single line has more.
-const BYTES: usize = 4 << 20;
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// Rejected lines told one by one; more would let a client make a reply of any size out of rubbish.
-const TOLD: usize = 10_000;
-
-#[derive(Serialize)]
-struct Rejected {
-    line: u64,
-    detail: String,
-}
-
-#[derive(Serialize)]
-struct Told<'a> {
-    accepted: usize,
-    rejected: &'a [Rejected],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rejected_in_all: Option<u64>,
-    ids: &'a [DatumId],
-}
+/// Rejected lines that the reply names one by one: without a limit, rubbish would make a reply of any size.
+const MAX_REPORTED: usize = 10_000;
 
 pub(super) async fn feed(
     request: HttpRequest,
@@ -47,12 +36,13 @@ pub(super) async fn feed(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     body::refuse_encoding(&request)?;
-    if request.content_type() != "application/x-ndjson" {
+    let media = request.mime_type().ok().flatten();
+    if media.is_none_or(|media| media.essence_str() != "application/x-ndjson") {
         return Err(Problem::unsupported("expected application/x-ndjson: one {\"data\": \"…\"} a line"));
     }
     let key = idempotency_key(&request)?;
     let mut lines = Lines::new(state.max_datum_size);
-    let mut feed = Feed {
+    let mut bulk = Bulk {
         state: &state,
         key,
         trace: traceparent(),
@@ -62,48 +52,48 @@ pub(super) async fn feed(
         durability: ReachedDurability::Stored,
         rejected: Vec::new(),
         rejections: 0,
-        refused: None,
+        first_error: None,
     };
-    while let Some(chunk) = body::piece(&mut payload).await? {
+    while let Some(chunk) = body::next_chunk(&mut payload).await? {
         lines.push(chunk);
         while let Some((number, line)) = lines.next() {
-            feed.take(number, line).await;
+            bulk.take(number, line).await;
         }
     }
     if let Some((number, line)) = lines.last() {
-        feed.take(number, line).await;
+        bulk.take(number, line).await;
     }
-    feed.flush().await;
-    feed.reply()
+    bulk.flush().await;
+    bulk.reply()
 }
 
-/// What one request has come to.
-struct Feed<'a> {
+/// One bulk request while it is read.
+struct Bulk<'a> {
     state: &'a State,
     key: Option<String>,
     trace: Option<String>,
     batch: Vec<(u64, AcceptRequest)>,
     bytes: usize,
     ids: Vec<DatumId>,
-    /// How durably they are held, the least of them.
+    /// How durably the least durable of them is held.
     durability: ReachedDurability,
-    rejected: Vec<Rejected>,
+    rejected: Vec<RejectedLine>,
     rejections: u64,
-    /// Why the queue took none of a line, if it did not.
-    refused: Option<AcceptError>,
+    /// The first error with which the queue did not accept a line.
+    first_error: Option<AcceptError>,
 }
 
-impl Feed<'_> {
+impl Bulk<'_> {
     async fn take(&mut self, number: u64, line: Result<Bytes, Problem>) {
         let limit = self.state.max_datum_size;
-        match line.and_then(|line| if blank(&line) { Ok(None) } else { body::json(&line, limit).map(Some) }) {
+        match line.and_then(|line| if is_blank(&line) { Ok(None) } else { body::json(&line, limit).map(Some) }) {
             Ok(None) => {}
             Ok(Some(datum)) => {
                 // The request's key and the line's number: sending the same lines again gives the same ids.
                 let key = self.key.as_ref().map(|key| IdempotencyKey::new(key, Some(number)));
                 self.bytes += datum.as_str().len();
                 self.batch.push((number, AcceptRequest { datum, key, trace: self.trace.clone() }));
-                if self.batch.len() >= LINES || self.bytes >= BYTES {
+                if self.batch.len() >= MAX_BATCH_LINES || self.bytes >= MAX_BATCH_BYTES {
                     self.flush().await;
                 }
             }
@@ -116,8 +106,8 @@ impl Feed<'_> {
             return;
         }
         self.bytes = 0;
-        let (numbers, offers): (Vec<u64>, Vec<AcceptRequest>) = std::mem::take(&mut self.batch).into_iter().unzip();
-        let results = self.state.acceptor.accept_many(offers).await;
+        let (numbers, requests): (Vec<u64>, Vec<AcceptRequest>) = std::mem::take(&mut self.batch).into_iter().unzip();
+        let results = self.state.acceptor.accept_many(requests).await;
         let before = self.ids.len();
         for (number, result) in numbers.into_iter().zip(results) {
             match result {
@@ -127,7 +117,7 @@ impl Feed<'_> {
                 }
                 Err(error) => {
                     self.reject(number, error.to_string());
-                    self.refused.get_or_insert(error);
+                    self.first_error.get_or_insert(error);
                 }
             }
         }
@@ -136,60 +126,82 @@ impl Feed<'_> {
 
     fn reject(&mut self, line: u64, detail: String) {
         self.rejections += 1;
-        if self.rejected.len() < TOLD {
-            self.rejected.push(Rejected { line, detail });
+        if self.rejected.len() < MAX_REPORTED {
+            self.rejected.push(RejectedLine { line, detail });
         }
     }
 
     fn reply(self) -> Result<HttpResponse, Problem> {
-        match self.refused {
+        match self.first_error {
             // Nothing was accepted: the whole request can be sent again.
             Some(error) if self.ids.is_empty() => Err(error.into()),
             _ => {
-                let told = Told {
+                let body = BulkAccepted {
                     accepted: self.ids.len(),
                     rejected: &self.rejected,
-                    rejected_in_all: Some(self.rejections).filter(|rejections| *rejections > TOLD as u64),
+                    rejected_in_all: Some(self.rejections).filter(|rejections| *rejections > MAX_REPORTED as u64),
                     ids: &self.ids,
                 };
                 let mut reply = HttpResponse::Ok();
                 if !self.ids.is_empty() {
-                    tell_durability(&mut reply, self.durability);
+                    set_durability(&mut reply, self.durability);
                 }
-                Ok(reply.json(told))
+                Ok(reply.json(body))
             }
         }
     }
 }
 
-fn blank(line: &[u8]) -> bool {
+pub(super) fn describe() -> Described {
+    let example = "{\"data\": \"first\"}\n{\"data\": \"second\"}\n";
+    let body = RequestBodyBuilder::new()
+        .required(Some(Required::True))
+        .description(Some("A NewDatum a line, of any number; blank lines are passed over"))
+        .content("application/x-ndjson", text_content(example));
+    let accepted = ResponseBuilder::new()
+        .description("What was accepted, and which lines were not")
+        .header("Durability", durability_header());
+    Described::write("feedBulk", "Takes one datum a line, streamed")
+        .parameter(key_parameter())
+        .body::<JsonDatum<'_>>(body.build())
+        .json::<BulkAccepted<'_>>(200, accepted)
+        .problem(400, "The body or a header cannot be read")
+        .problem(408, "The body came too slowly")
+        .problem(415, "A content type that is not listed, or a compressed body")
+        .problem(
+            503,
+            "The queue is full or out of reach, and nothing was accepted; or its outcome is unknown: `detail` says so",
+        )
+}
+
+fn is_blank(line: &[u8]) -> bool {
     line.iter().all(u8::is_ascii_whitespace)
 }
 
-/// Bytes as they come to numbered lines.
+/// Turns chunks of a body into numbered lines.
 struct Lines {
     buffer: BytesMut,
-    /// Bytes of the buffer that hold no line's end, so that a long line is not looked through again and again.
+    /// Bytes of the buffer that hold no end of a line, so that a long line is not searched again with each chunk.
     searched: usize,
     number: u64,
-    /// Bytes a line may have: six for each of its datum's (`\u0041`), and what is around it.
-    most: usize,
+    /// Bytes a line may have: six for each byte of its datum (`\u0041`), and what surrounds it.
+    max_line: usize,
     limit: usize,
-    /// Within a line that is too long: the rest of it is passed over.
+    /// Within a line that is too long: the rest of it is dropped.
     skipping: bool,
 }
 
 impl Lines {
     fn new(limit: usize) -> Self {
-        let most = limit.saturating_mul(6).saturating_add(64 << 10);
-        Self { buffer: BytesMut::new(), searched: 0, number: 0, most, limit, skipping: false }
+        let max_line = limit.saturating_mul(6).saturating_add(64 << 10);
+        Self { buffer: BytesMut::new(), searched: 0, number: 0, max_line, limit, skipping: false }
     }
 
     fn push(&mut self, chunk: Bytes) {
         self.buffer.extend_from_slice(&chunk);
     }
 
-    /// The next whole line, or word of one that is too long.
+    /// The next whole line, or 413 for one that is too long.
     fn next(&mut self) -> Option<(u64, Result<Bytes, Problem>)> {
         loop {
             let end = self.buffer[self.searched..].iter().position(|&byte| byte == b'\n');
@@ -198,7 +210,7 @@ impl Lines {
                 if self.skipping {
                     self.buffer.clear();
                     self.searched = 0;
-                } else if self.buffer.len() > self.most {
+                } else if self.buffer.len() > self.max_line {
                     self.skipping = true;
                     self.number += 1;
                     return Some((self.number, Err(Problem::too_large(self.limit))));
@@ -215,7 +227,7 @@ impl Lines {
         }
     }
 
-    /// What stands behind the last line's end.
+    /// What follows the last end of a line.
     fn last(mut self) -> Option<(u64, Result<Bytes, Problem>)> {
         if self.skipping || self.buffer.is_empty() {
             return None;
@@ -231,7 +243,7 @@ mod tests {
 
     fn lines(chunks: &[&str], limit: usize) -> Vec<(u64, Option<String>)> {
         let mut lines = Lines::new(limit);
-        lines.most = limit;
+        lines.max_line = limit;
         let mut got = Vec::new();
         for chunk in chunks {
             lines.push(Bytes::copy_from_slice(chunk.as_bytes()));
@@ -251,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_told_once_and_passed_over() {
+    fn a_line_that_is_too_long_is_reported_once_and_dropped() {
         let expected = vec![(1, None), (2, Some("ok".to_owned()))];
         assert_eq!(lines(&["123456", "789", "000\nok\n"], 5), expected);
     }

@@ -1,26 +1,25 @@
-//! `POST /multivac/data`, and `GET` and `DELETE /multivac/data/{id}`.
-
-use std::time::Duration;
+//! `POST /multivac/data`: takes a datum.
 
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use multivac_core::accept::{AcceptRequest, Receipt};
-use multivac_core::datum::DatumId;
 use multivac_core::observe::metrics;
 use multivac_core::queue::{Durability, IdempotencyKey, ReachedDurability};
-use multivac_core::status::Retracted;
-use serde_json::json;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::{Content, Required};
 
-use crate::body;
+use crate::body::{self, JsonDatum};
+use crate::openapi::{Described, reference, string, text_content, text_header};
 use crate::problem::Problem;
+use crate::replies::Accepted;
 use crate::state::State;
 use crate::trace::traceparent;
 
-/// How long a retraction waits for the other replicas.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// The longest `Idempotency-Key`, in bytes.
-const LONGEST_KEY: usize = 255;
+const MAX_KEY_LENGTH: usize = 255;
 
 pub(super) async fn feed(
     request: HttpRequest,
@@ -32,58 +31,69 @@ pub(super) async fn feed(
     let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key, trace: traceparent() }).await?;
     metrics::ACCEPTED.inc();
     let location = format!("/multivac/data/{id}");
-    // Written out, since the original's clients know its fields in this order.
-    let body = format!(r#"{{"response":"MultiVAC updated!","id":"{id}"}}"#);
     let mut reply = HttpResponse::Ok();
-    tell_durability(&mut reply, durability);
-    Ok(reply.insert_header((LOCATION, location)).content_type("application/json").body(body))
+    set_durability(&mut reply, durability);
+    Ok(reply.insert_header((LOCATION, location)).json(Accepted::new(id)))
 }
 
-/// What was reached, where it is more than what the queue's server does by itself: of that nothing is known here.
-pub(super) fn tell_durability(reply: &mut HttpResponseBuilder, durability: ReachedDurability) {
+/// Sets the `Durability` header, except where durability is up to the server of the queue: how durable a datum is then
+/// is not known here.
+pub(super) fn set_durability(reply: &mut HttpResponseBuilder, durability: ReachedDurability) {
     if durability != ReachedDurability::Queue(Durability::Server) {
         reply.insert_header(("Durability", durability.as_str()));
     }
 }
 
-pub(super) async fn status(id: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let id = known(&id)?;
-    let status = state.registry.status(id).await?.ok_or_else(never)?;
-    Ok(HttpResponse::Ok().json(json!({
-        "id": id.to_string(),
-        "status": status.state,
-        "received_at": status.received_at.map(|at| at.to_string()),
-        "processed_at": status.processed_at.map(|at| at.to_string()),
-        "passages": status.passages,
-    })))
-}
-
-pub(super) async fn retract(id: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
-    let id = known(&id)?;
-    match state.registry.retract(id, PATIENCE).await?.ok_or_else(never)? {
-        Retracted::Everywhere => Ok(HttpResponse::NoContent().finish()),
-        Retracted::PendingOn(replicas) => Ok(HttpResponse::Accepted().json(json!({
-            "id": id.to_string(),
-            "status": "retracted",
-            "detail": "retracted for good; these replicas have not said yet that they have seen it",
-            "replicas": replicas,
-        }))),
-    }
-}
-
-/// What the client calls this request, so that sending it again is no second datum.
+/// The request's `Idempotency-Key`: sending the request again with the same key makes no second datum.
 pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
     match key.to_str() {
-        Ok(key) if !key.trim().is_empty() && key.len() <= LONGEST_KEY => Ok(Some(key.to_owned())),
-        _ => Err(Problem::bad_request(format!("Idempotency-Key: expected 1 to {LONGEST_KEY} visible characters"))),
+        Ok(key) if !key.trim().is_empty() && key.len() <= MAX_KEY_LENGTH => Ok(Some(key.to_owned())),
+        _ => Err(Problem::bad_request(format!("Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} visible characters"))),
     }
 }
 
-fn known(id: &str) -> Result<DatumId, Problem> {
-    id.parse().map_err(|_| never())
+pub(super) fn describe() -> Described {
+    let object = || Content::new(Some(reference::<JsonDatum<'_>>()));
+    let body = RequestBodyBuilder::new()
+        .required(Some(Required::True))
+        .content("application/x-www-form-urlencoded", object())
+        .content("multipart/form-data", object())
+        .content("application/json", object())
+        .content("text/plain", text_content("Stars go out."));
+    let accepted = ResponseBuilder::new()
+        .description("The queue holds it durably")
+        .header("Location", text_header("Where its status is"))
+        .header("Durability", durability_header());
+    Described::write("feed", "Takes a datum")
+        .parameter(key_parameter())
+        .body::<JsonDatum<'_>>(body.build())
+        .json::<Accepted>(200, accepted)
+        .problem(400, "No text, a blank one, not UTF-8, or malformed")
+        .problem(408, "The body came too slowly")
+        .problem(413, "The datum is over the limit")
+        .problem(415, "A content type that is not listed, or a compressed body")
+        .problem(
+            503,
+            "The queue is full or out of reach, and nothing was accepted; or its outcome is unknown: `detail` says so",
+        )
 }
 
-fn never() -> Problem {
-    Problem::not_found("no datum was accepted under this id")
+/// How `Idempotency-Key` is described.
+pub(super) fn key_parameter() -> Parameter {
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("The same key again within a day is the same datum."))
+        .schema(Some(string().min_length(Some(1)).max_length(Some(MAX_KEY_LENGTH)).pattern(Some("^[!-~]+$"))))
+        .build()
+}
+
+/// How `Durability` is described.
+pub(super) fn durability_header() -> utoipa::openapi::header::Header {
+    HeaderBuilder::new()
+        .schema(Some(string().enum_values(Some(["fsync", "replicated", "stored"]))))
+        .description(Some("How durably it is held, at least; left out if that is up to the server of the queue"))
+        .build()
 }

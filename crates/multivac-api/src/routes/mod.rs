@@ -3,39 +3,49 @@
 mod ask;
 mod bulk;
 mod data;
+mod datum;
+mod healthz;
 mod home;
-mod ops;
+mod metrics;
+mod openapi;
+mod readyz;
 mod stats;
 mod zzz;
 
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, guard, web};
+use utoipa::openapi::HttpMethod;
 
+use crate::openapi::{Described, DescribedPath};
 use crate::problem::Problem;
 
-/// What a path that takes only reading has.
-const READ: &str = "GET, HEAD, OPTIONS";
-
-/// Plain text, as the original sent it.
+/// Plain text, as the original application sent it.
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Every path and what it has.
+/// Every path with its methods: what serves each, and how it is described.
+fn table() -> [Route; 12] {
+    [
+        Route::new("/").get(home::home, home::describe),
+        Route::new("/multivac").get(ask::ask, ask::describe),
+        Route::new("/multivac/data").post(data::feed, data::describe),
+        Route::new("/zzz").get(zzz::light, || zzz::describe("zzz")),
+        Route::new("/zzz/").get(zzz::light, || zzz::describe("zzzSlash")),
+        Route::new("/multivac/data/bulk").post(bulk::feed, bulk::describe),
+        Route::new("/multivac/data/{id}")
+            .get(datum::status, datum::describe_status)
+            .delete(datum::retract, datum::describe_retract),
+        Route::new("/multivac/stats").get(stats::stats, stats::describe),
+        Route::new("/healthz").get(healthz::healthz, healthz::describe),
+        Route::new("/readyz").get(readyz::readyz, readyz::describe),
+        Route::new("/metrics").get(metrics::metrics, metrics::describe),
+        Route::new("/openapi.json").get(openapi::openapi, openapi::describe),
+    ]
+}
+
+/// Serves the table.
 pub(crate) fn configure(app: &mut web::ServiceConfig) {
-    app.service(read("/", home::home))
-        .service(read("/multivac", ask::ask))
-        .service(resource("/multivac/data", "POST, OPTIONS").route(web::post().to(data::feed)))
-        .service(resource("/multivac/data/bulk", "POST, OPTIONS").route(web::post().to(bulk::feed)))
-        .service(
-            resource("/multivac/data/{id}", "GET, HEAD, DELETE, OPTIONS")
-                .route(reading().to(data::status))
-                .route(web::delete().to(data::retract)),
-        )
-        .service(read("/multivac/stats", stats::stats))
-        .service(read("/zzz", zzz::light))
-        .service(read("/zzz/", zzz::light))
-        .service(read("/healthz", ops::healthz))
-        .service(read("/readyz", ops::readyz))
-        .service(read("/metrics", ops::metrics))
-        .service(read("/openapi.json", ops::openapi));
+    for route in table() {
+        app.service(route.into_resource());
+    }
 }
 
 /// 404, for every other path.
@@ -43,37 +53,80 @@ pub(crate) async fn not_found() -> Problem {
     Problem::not_found("there is nothing here; /openapi.json says what there is")
 }
 
-impl Responder for Problem {
-    type Body = actix_web::body::BoxBody;
+/// A path and its methods. `GET` brings `HEAD` with it, and every path has `OPTIONS`.
+struct Route {
+    path: &'static str,
+    resource: Resource,
+    methods: Vec<(HttpMethod, fn() -> Described)>,
+}
 
-    fn respond_to(self, _: &actix_web::HttpRequest) -> HttpResponse {
-        actix_web::ResponseError::error_response(&self)
+impl Route {
+    fn new(path: &'static str) -> Self {
+        Self { path, resource: web::resource(path), methods: Vec::new() }
     }
-}
 
-/// GET, and HEAD with the same headers.
-fn reading() -> actix_web::Route {
-    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
-}
+    fn get<F, Args>(self, handler: F, describe: fn() -> Described) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        let route = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+        self.method(HttpMethod::Get, route.to(handler), describe)
+    }
 
-fn read<F, Args>(path: &'static str, handler: F) -> Resource
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    resource(path, READ).route(reading().to(handler))
-}
+    fn post<F, Args>(self, handler: F, describe: fn() -> Described) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.method(HttpMethod::Post, web::post().to(handler), describe)
+    }
 
-/// A path that says what it has to who asks, and to who asks for something else.
-fn resource(path: &'static str, allow: &'static str) -> Resource {
-    web::resource(path)
-        .route(
-            web::route()
-                .guard(guard::Options())
-                .to(move || async move { HttpResponse::NoContent().insert_header(("Allow", allow)).finish() }),
-        )
-        .default_service(web::to(move || async move { Problem::method_not_allowed(allow) }))
+    fn delete<F, Args>(self, handler: F, describe: fn() -> Described) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.method(HttpMethod::Delete, web::delete().to(handler), describe)
+    }
+
+    fn method(mut self, method: HttpMethod, route: actix_web::Route, describe: fn() -> Described) -> Self {
+        self.methods.push((method, describe));
+        Self { resource: self.resource.route(route), ..self }
+    }
+
+    /// The `Allow` header: every method that the path has.
+    fn allow(&self) -> String {
+        let names = self.methods.iter().map(|(method, _)| match method {
+            HttpMethod::Get => "GET, HEAD",
+            HttpMethod::Post => "POST",
+            HttpMethod::Delete => "DELETE",
+            _ => unreachable!("the table has no other methods"),
+        });
+        names.chain(["OPTIONS"]).collect::<Vec<_>>().join(", ")
+    }
+
+    fn into_resource(self) -> Resource {
+        let allow = self.allow();
+        let allowed = allow.clone();
+        let options = move || {
+            let allowed = allowed.clone();
+            async move { HttpResponse::NoContent().insert_header(("Allow", allowed)).finish() }
+        };
+        let other = move || {
+            let allow = allow.clone();
+            async move { Problem::method_not_allowed(&allow) }
+        };
+        self.resource.route(web::route().guard(guard::Options()).to(options)).default_service(web::to(other))
+    }
+
+    fn described(&self) -> DescribedPath {
+        let operations = self.methods.iter().map(|(method, describe)| (method.clone(), describe())).collect();
+        DescribedPath { path: self.path, allow: self.allow(), operations }
+    }
 }
 
 /// A reply in plain text.

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::rt::task::JoinHandle;
 use clap::Parser;
-use multivac_api::app::{Application, StartError};
+use multivac_api::app::Application;
 use multivac_api::config::Config;
+use multivac_api::error::AppError;
 use multivac_testkit::TEST_TIMEOUT;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -18,7 +19,7 @@ pub(crate) struct TestApp {
     pub(crate) client: Client,
     directory: TempDir,
     stop: CancellationToken,
-    running: JoinHandle<Result<(), StartError>>,
+    running: JoinHandle<Result<(), AppError>>,
 }
 
 impl TestApp {

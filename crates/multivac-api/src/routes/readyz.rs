@@ -1,0 +1,52 @@
+//! `GET /readyz`: readiness.
+
+use actix_web::{HttpResponse, web};
+use utoipa::openapi::response::ResponseBuilder;
+
+use crate::openapi::Described;
+use crate::replies::Readiness;
+use crate::state::{State, probe};
+
+/// Readiness: whether requests should come here, and in either case what is missing.
+///
+/// A replica is not ready before its index has been filled once, nor while it stops. Once it is ready, a queue or a store
+/// that is out of reach is reported and does not make it unready: every other replica would miss it too, questions are
+/// answered from the index, and feeding gets its 503 and `Retry-After` from the route itself.
+pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
+    let (mut unready, mut missing) = (Vec::new(), Vec::new());
+    if state.stop.is_cancelled() {
+        unready.push("stopping");
+    }
+    match state.warnings.get() {
+        None => unready.push("the queue or the store is not there yet"),
+        Some(_) => {
+            if probe(state.registry.queue.ledger()).await.is_none() {
+                missing.push("the queue is out of reach");
+            }
+        }
+    }
+    let progress = *state.registry.follower.progress().borrow();
+    if !progress.caught_up {
+        unready.push("the index is not filled yet");
+    } else if progress.unwritable {
+        missing.push("the index cannot be written; answers rest on what was learned before");
+    } else if !progress.following {
+        missing.push("the store is out of reach; answers rest on what was learned before");
+    }
+    let ready = unready.is_empty();
+    unready.extend(missing);
+    let warnings = state.warnings.get().unwrap_or_default();
+    let reply = Readiness { ready, missing: unready, warnings: &warnings };
+    if ready { HttpResponse::Ok().json(reply) } else { HttpResponse::ServiceUnavailable().json(reply) }
+}
+
+pub(super) fn describe() -> Described {
+    let ready = "Requests should come here; `missing` names what is out of reach all the same";
+    Described::read("readyz", "Readiness")
+        .closed_at_edge()
+        .json::<Readiness<'_>>(200, ResponseBuilder::new().description(ready))
+        .json::<Readiness<'_>>(
+            503,
+            ResponseBuilder::new().description("No requests should come here: the replica stops, or is not filled yet"),
+        )
+}

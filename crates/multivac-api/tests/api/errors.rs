@@ -1,0 +1,38 @@
+//! A failed call is one line in the log, under the trace that the client is told, and one count.
+
+use std::net::TcpListener;
+
+use reqwest::Client;
+use serde_json::Value;
+
+use crate::program::{Program, program};
+
+/// The value of a counter in Prometheus text.
+fn counter(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or("0");
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_lacks_the_queue_is_logged_under_its_trace_and_counted_once() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = program(&["--listen", "127.0.0.1:0", "--log-format", "text"]);
+    command
+        .env("REDIS_URL", format!("redis://{nobody}"))
+        .env("MONGO_URL", format!("mongodb://{nobody}/?serverSelectionTimeoutMS=300"));
+    let program = Program::spawn(&mut command);
+    let client = Client::new();
+    let metrics = async || client.get(format!("{}/metrics", program.base)).send().await.unwrap().text().await.unwrap();
+    // Asking for the metrics asks the queue too, and counts before it replies.
+    let before = counter(&metrics().await, "multivac_queue_errors_total");
+    let reply = client.get(format!("{}/multivac/stats", program.base)).send().await.unwrap();
+    assert_eq!(reply.status(), 503);
+    let problem: Value = reply.json().await.unwrap();
+    let after = counter(&metrics().await, "multivac_queue_errors_total");
+    assert_eq!(after - before, 2, "the request's, and that of the metrics");
+    let trace_id = problem["trace_id"].as_str().unwrap();
+    let logs = program.logs();
+    let lines: Vec<&str> = logs.lines().filter(|line| line.contains(trace_id)).collect();
+    assert_eq!(lines.len(), 1, "{logs}");
+    assert!(lines[0].contains("WARN"), "{}", lines[0]);
+}
