@@ -1,9 +1,9 @@
 //! The whole wiring: settings to a server that runs until it is stopped.
 //!
 //! What runs where: the main thread is one actix runtime, which batches what is accepted, follows the store, reconciles,
-//! checks the backends' set-up and, when embedded, runs the consumer. As many threads as cores serve HTTP, each with
-//! one more that answers questions. Commits of the index run on a blocking thread of the main runtime; the embedded file
-//! has threads of its own.
+//! checks the backends' set-up and, when embedded, runs the consumer. As many threads as cores serve HTTP, and as many
+//! answer questions ([`answering`](crate::answering)). Commits of the index run on a blocking thread of the main runtime;
+//! the embedded file has threads of its own. Nothing blocks a thread that serves HTTP.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::answering::AnswerThreads;
 use crate::config::{Config, max_connections};
 use crate::error::AppError;
 use crate::state::State;
@@ -108,6 +109,7 @@ impl Application {
                 follower,
             },
             standing: StandingAnswer::new(config.question, min_confidence, index),
+            answering: AnswerThreads::start(cores)?,
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
             min_confidence,
             warnings: backends.warnings.clone(),
@@ -124,8 +126,6 @@ impl Application {
                 .default_service(web::to(routes::not_found))
         })
         .workers(cores)
-        // Questions are what blocks. One after the other, each is answered in its own time.
-        .worker_max_blocking_threads(1)
         .max_connections(max_connections() / cores)
         .on_connect(move |_, connection| connections.count(connection))
         .keep_alive(KEEP_ALIVE)

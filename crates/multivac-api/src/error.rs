@@ -19,6 +19,9 @@ pub enum AppError {
     /// The index cannot be made.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// The system has no threads to give.
+    #[error("cannot start the threads that answer questions: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// The port cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {

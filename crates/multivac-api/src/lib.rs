@@ -2,13 +2,15 @@
 //!
 //! [`app`] wires everything on one page; `routes` is the contract's table as code, a file for each path. Below them:
 //! `state` (what handlers share), `replies` (every JSON reply as a type), `openapi` (the document made of them), `body` and
-//! `negotiate` (what requests hold and ask for), `problem` (errors as replies), `middleware` and `trace`, `drain` (stopping without refusing anybody).
+//! `negotiate` (what requests hold and ask for), `problem` (errors as replies), `answering` (threads for questions),
+//! `middleware` and `trace`, `drain` (stopping without refusing anybody).
 
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod error;
 
+mod answering;
 mod body;
 mod drain;
 mod middleware;

@@ -12,6 +12,7 @@ use multivac_core::status::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::answering::AnswerThreads;
 use crate::drain::Connections;
 
 /// How long the queue may take to reply to a probe.
@@ -25,6 +26,8 @@ pub(crate) struct State {
     pub(crate) registry: Registry,
     /// The standing question and its answer.
     pub(crate) standing: StandingAnswer,
+    /// The threads that answer questions.
+    pub(crate) answering: AnswerThreads,
     /// The largest datum, in bytes.
     pub(crate) max_datum_size: usize,
     /// The confidence below which there is no answer.

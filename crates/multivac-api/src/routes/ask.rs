@@ -31,8 +31,8 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
         None => standing(&state).await?,
         Some(question) => {
             let (snapshot, min_confidence) = (state.registry.index.snapshot(), state.min_confidence);
-            let answered = web::block(move || answer(&question, &snapshot, min_confidence)).await;
-            Arc::new(answered.map_err(|error| Problem::fault(&error))??)
+            let answered = state.answering.run(move || answer(&question, &snapshot, min_confidence)).await;
+            Arc::new(answered.map_err(|panicked| Problem::fault(&panicked))??)
         }
     };
     let status = match answer.status {
@@ -61,8 +61,8 @@ async fn standing(state: &web::Data<State>) -> Result<Arc<Answer>, Problem> {
         return Ok(answer);
     }
     let shared = state.clone();
-    let answered = web::block(move || shared.standing.answer()).await;
-    Ok(answered.map_err(|error| Problem::fault(&error))??)
+    let answered = state.answering.run(move || shared.standing.answer()).await;
+    Ok(answered.map_err(|panicked| Problem::fault(&panicked))??)
 }
 
 /// The question in a query string, if there is one.
