@@ -24,7 +24,7 @@ const OTHER_FILES: u64 = 512;
 /// With REDIS_URL and MONGO_URL it is one of any number of replicas beside multivac-worker. With neither it is the whole
 /// system in one process, its data in one directory.
 #[derive(Parser, Clone)]
-#[command(name = "multivac-api", version)]
+#[command(name = "multivac-api", version, max_term_width = 100)]
 pub struct Config {
     /// What to do instead of serving.
     #[command(subcommand)]

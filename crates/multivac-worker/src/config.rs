@@ -11,7 +11,7 @@ use crate::cli::Command;
 ///
 /// Without a command it works until it is stopped.
 #[derive(Parser, Clone)]
-#[command(name = "multivac-worker", version)]
+#[command(name = "multivac-worker", version, max_term_width = 100)]
 pub struct Config {
     /// What to do instead of working.
     #[command(subcommand)]

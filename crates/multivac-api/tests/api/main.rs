@@ -5,6 +5,7 @@ mod ask;
 mod backpressure;
 mod bad_input;
 mod bulk;
+mod configuration;
 mod embedded;
 mod errors;
 mod feed;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod configuration;
 mod crash;
 mod drain;
 mod faults;
