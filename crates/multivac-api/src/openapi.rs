@@ -187,7 +187,7 @@ pub(crate) fn document(paths: impl IntoIterator<Item = DescribedPath>) -> serde_
     components.responses.extend(SHARED.map(|(status, name, text)| (name.to_owned(), problem(status, text).into())));
     components.parameters.insert(TRACEPARENT.to_owned(), RefOr::T(traceparent()));
     let password = HttpBuilder::new().scheme(HttpAuthScheme::Basic).description(Some(
-        "Asked for by the edge, for every method that writes; a server that is reached past the edge asks for none.",
+        "Required by the edge for every method that writes; a server that is reached past the edge requires none.",
     ));
     components.add_security_scheme(PASSWORD, SecurityScheme::Http(password.build()));
     let mut license = License::new("MIT OR Apache-2.0");

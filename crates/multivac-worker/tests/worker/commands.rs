@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use multivac_core::datum::DatumId;
 use multivac_core::queue::{Failure, Ledger};
-use multivac_core::store::Record;
+use multivac_core::store::StoreEntry;
 use multivac_testkit::sample::submission;
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ async fn dead_letters_are_listed_shown_retried_and_dropped() {
     assert_eq!(servers.ledger().await, Ledger { accepted: 3, queued: 1, dead: 2, ..Ledger::default() });
     assert_eq!(servers.done(&["dead", "drop", &second]), format!("dropped {second}\n"));
     assert_eq!(servers.ledger().await, Ledger { accepted: 3, queued: 1, dead: 1, retracted: 1, ..Ledger::default() });
-    assert!(matches!(servers.backends.store.get(ids[1]).await.unwrap(), Some(Record::Tombstone { .. })));
+    assert!(matches!(servers.backends.store.get(ids[1]).await.unwrap(), Some(StoreEntry::Tombstone { .. })));
 
     // Neither is dead any more.
     let unknown = DatumId::generate().to_string();
