@@ -2,7 +2,7 @@
 //!
 //! What runs where: the main thread is one actix runtime, which batches what is accepted, follows the store, reconciles,
 //! checks the backends' set-up and, when embedded, runs the consumer. As many threads as cores serve HTTP, and as many
-//! answer questions ([`answering`](crate::answering)). Commits of the index run on a blocking thread of the main runtime;
+//! answer questions (`answering.rs`). Commits of the index run on a blocking thread of the main runtime;
 //! the embedded file has threads of its own. Nothing blocks a thread that serves HTTP.
 
 use std::io::{self, IsTerminal, Write};

@@ -169,7 +169,7 @@ impl SecureMongod {
         format!("mongodb://{user}{}/multivac?tls=true&tlsCAFile={}", self.server.host(), authority.display())
     }
 
-    /// As a client of the replica set connects; the parameters are those of [`Self::url`].
+    /// As a client of the replica set connects; the parameters are those of `url`.
     pub fn replica_set_url(&self, user: &str, authority: &str) -> String {
         format!("{}&replicaSet=rs0&authSource=admin&serverSelectionTimeoutMS=2000", self.url(user, authority))
     }
