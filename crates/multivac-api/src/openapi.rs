@@ -171,17 +171,19 @@ pub(crate) fn document(paths: impl IntoIterator<Item = DescribedPath>) -> serde_
     let mut components = Components::new();
     for DescribedPath { path, allow, operations } in paths {
         let mut item = PathItem::default();
-        let mut id = String::new();
+        let (mut id, mut path_parameters) = (String::new(), Vec::new());
         for (method, described) in operations {
             let (operation, schemas) = described.finish();
             components.schemas.extend(schemas);
             id = operation.operation_id.clone().unwrap_or_default();
+            path_parameters =
+                operation.parameters.iter().flatten().filter(|parameter| is_in_path(parameter)).cloned().collect();
             if method == HttpMethod::Get {
                 item.merge_operations(PathItem::new(HttpMethod::Head, head(&operation)));
             }
             item.merge_operations(PathItem::new(method, operation));
         }
-        item.merge_operations(PathItem::new(HttpMethod::Options, options(&id, &allow)));
+        item.merge_operations(PathItem::new(HttpMethod::Options, options(&id, &allow, path_parameters)));
         all.paths.insert(path.to_owned(), item);
     }
     components.responses.extend(SHARED.map(|(status, name, text)| (name.to_owned(), problem(status, text).into())));
@@ -201,6 +203,10 @@ pub(crate) fn document(paths: impl IntoIterator<Item = DescribedPath>) -> serde_
     OpenApiBuilder::new().info(info).paths(all).components(Some(components)).build().to_pretty_json()
 }
 
+fn is_in_path(parameter: &RefOr<Parameter>) -> bool {
+    matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Path)
+}
+
 /// `HEAD`: as `GET`, without bodies.
 fn head(get: &Operation) -> Operation {
     let mut head = get.clone();
@@ -216,16 +222,18 @@ fn head(get: &Operation) -> Operation {
 
 /// `OPTIONS`: what the path has. The 405 that any other method gets stands here too, since a method that a path does not
 /// have cannot be described.
-fn options(id: &str, allow: &str) -> Operation {
+fn options(id: &str, allow: &str, path_parameters: Vec<RefOr<Parameter>>) -> Operation {
     let allowed = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([allow]));
     let allowed = HeaderBuilder::new().schema(Some(allowed)).description(Some("The methods that the path has")).build();
     let other = problem(405, "What any other method of this path gets");
-    OperationBuilder::new()
+    let mut operation = OperationBuilder::new()
         .operation_id(Some(format!("{id}Options")))
         .summary(Some("Which methods the path has"))
         .response("204", ResponseBuilder::new().description("`Allow` names them").header("Allow", allowed.clone()))
         .response("405", RefOr::T(ResponseBuilder::from(other).header("Allow", allowed).build()))
-        .build()
+        .build();
+    operation.parameters = Some(path_parameters).filter(|parameters| !parameters.is_empty());
+    operation
 }
 
 /// An error in the form of RFC 9457, with the headers that its status comes with.
