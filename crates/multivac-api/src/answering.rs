@@ -3,9 +3,9 @@
 //! A question takes milliseconds of a processor, so it must not run on a thread that serves connections. There are as many
 //! threads as cores, and what waits for them is bounded by the connections, each of which serves one request at a time.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
 
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -14,18 +14,20 @@ use tracing::Span;
 #[error("answering a question panicked")]
 pub(crate) struct AnswerPanicked;
 
-/// Threads of their own for questions.
-pub(crate) struct AnswerThreads(ThreadPool);
+/// Threads of their own for questions: the blocking threads of a runtime that does nothing else. (A pool of rayon's, whose
+/// idle threads look for work for a while, made questions 3 % slower on two cores, measured 2026-11-25.)
+pub(crate) struct AnswerThreads(Option<Runtime>);
 
 impl AnswerThreads {
     /// As many threads as cores: with more, the questions of a moment would slow each other down, and each would take as
     /// long as all of them.
     ///
     /// # Errors
-    /// When the system has no thread to give.
-    pub(crate) fn start(threads: usize) -> Result<Self, ThreadPoolBuildError> {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "multivac-answer".to_owned());
-        pool.build().map(Self)
+    /// When the system cannot make the runtime.
+    pub(crate) fn start(threads: usize) -> io::Result<Self> {
+        let runtime =
+            Builder::new_current_thread().max_blocking_threads(threads).thread_name("multivac-answer").build()?;
+        Ok(Self(Some(runtime)))
     }
 
     /// Does the work on one of the threads. It must not wait for other work of these threads, which may be queued behind it.
@@ -38,17 +40,25 @@ impl AnswerThreads {
     ) -> Result<T, AnswerPanicked> {
         let (reply, answer) = oneshot::channel();
         let span = Span::current();
-        self.0.spawn(move || {
+        let runtime = self.0.as_ref().expect("taken only when it is dropped");
+        // Its handle is not awaited: a panic drops `reply` without a value.
+        runtime.spawn_blocking(move || {
             // The client hung up while the question waited.
             if reply.is_closed() {
                 return;
             }
-            // A panic that reached the pool would abort the process. Then `reply` is dropped without a value.
-            if let Ok(done) = catch_unwind(AssertUnwindSafe(|| span.in_scope(work))) {
-                let _ = reply.send(done);
-            }
+            let _ = reply.send(span.in_scope(work));
         });
         answer.await.map_err(|_| AnswerPanicked)
+    }
+}
+
+impl Drop for AnswerThreads {
+    /// Without waiting, which async code must not do; what is still under way has no client any more.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

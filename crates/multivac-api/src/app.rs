@@ -109,7 +109,7 @@ impl Application {
                 follower,
             },
             standing: StandingAnswer::new(config.question, min_confidence, index),
-            answering: AnswerThreads::start(cores)?,
+            answering: AnswerThreads::start(cores).map_err(AppError::Threads)?,
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
             min_confidence,
             warnings: backends.warnings.clone(),

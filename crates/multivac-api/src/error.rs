@@ -21,7 +21,7 @@ pub enum AppError {
     Index(#[from] IndexError),
     /// The system has no threads to give.
     #[error("cannot start the threads that answer questions: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
+    Threads(#[source] std::io::Error),
     /// The port cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
