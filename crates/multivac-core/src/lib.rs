@@ -48,8 +48,8 @@
 //! # }
 //! ```
 //!
-//! The ports' [`adapters`] are Redis and MongoDB, or one embedded file. [`observe`] is what they show of
-//! themselves, [`runtime`] what both programs need to run.
+//! The ports' [`adapters`] are Redis and MongoDB, or one embedded file. [`observe`] is what a running process shows of
+//! itself, [`runtime`] what both programs need to run. `words/` holds word lists as data files.
 
 pub mod datum;
 pub mod question;

@@ -1,0 +1,64 @@
+use super::*;
+
+#[test]
+fn white_space_is_no_datum() {
+    assert_eq!(Datum::new(" \n\t\u{2003}", 100), Err(DatumError::Blank));
+}
+
+#[test]
+fn the_limit_itself_is_taken_and_one_byte_more_is_not() {
+    assert!(Datum::new("abc", 3).is_ok());
+    assert_eq!(Datum::new("abcd", 3), Err(DatumError::TooLarge { limit: 3 }));
+}
+
+#[test]
+fn an_id_reads_back_as_it_was_written() {
+    let ours = DatumId::generate();
+    let original = DatumId::Original([0x65, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xff]);
+    for id in [ours, original] {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+    assert_eq!(original.to_string(), "6500010203040506070809ff");
+}
+
+#[test]
+fn an_id_has_one_spelling() {
+    let upper = DatumId::generate().to_string().to_uppercase();
+    for text in [upper.as_str(), "", "x", "+500010203040506070809ff", "6500010203040506070809fF", "ééééééé"] {
+        assert_eq!(text.parse::<DatumId>(), Err(NotAnId), "{text}");
+    }
+}
+
+#[test]
+fn an_id_carries_its_time() {
+    let before = Timestamp::now();
+    let made = DatumId::generate().created_at().expect("a UUIDv7 carries its time");
+    assert!(made >= before && made <= Timestamp::now());
+    let original = DatumId::Original([0x65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(original.created_at().map(|t| t.to_string()).as_deref(), Some("2023-09-12T06:06:56Z"));
+}
+
+#[test]
+fn the_text_of_a_datum_is_not_shown_in_logs() {
+    let datum = Datum::new("secret", 100).expect("a fine datum");
+    assert_eq!(format!("{datum:?}"), "Datum(6 bytes)");
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_reads_as_an_id_is_its_only_spelling(text in "[0-9a-fA-F+-]{24}|[0-9a-f-]{36}|.{0,40}") {
+        if let Ok(id) = text.parse::<DatumId>() {
+            proptest::prop_assert_eq!(id.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn any_id_reads_back_and_any_time_can_be_told(bytes: [u8; 16], millis: i64) {
+        let original = DatumId::Original(std::array::from_fn(|n| bytes[n]));
+        for id in [DatumId::Uuid(Uuid::from_bytes(bytes)), original] {
+            proptest::prop_assert_eq!(id.to_string().parse(), Ok(id));
+            let _ = id.created_at().map(|time| time.to_string());
+        }
+        proptest::prop_assert!(Timestamp::from_millis(millis).to_string().ends_with('Z'));
+    }
+}
