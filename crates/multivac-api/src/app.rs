@@ -176,9 +176,11 @@ impl Application {
         let Self { state, backends, consumer, server, listener, drain_delay, background, .. } = self;
         let http = Supervisor::new(state.stop.clone());
         let handle = server.handle();
-        let serving = http.spawn("the HTTP server", async {
+        let reporting = http.clone();
+        let serving = http.spawn("the HTTP server", async move {
             if let Err(error) = server.await {
                 error!(%error, "the HTTP server failed");
+                reporting.report(TaskEnded { task: "the HTTP server", how: "failed" });
             }
         });
         let mut tasks = Vec::new();
@@ -201,11 +203,15 @@ impl Application {
         }
         handle.stop(true).await;
         let _ = serving.await;
-        failure = failure.or_else(|| background.failed().now_or_never().map(AppError::from));
         background.stop().cancel();
         if tokio::time::timeout(BACKGROUND_TIMEOUT, join_all(tasks)).await.is_err() {
-            warn!("the background tasks did not finish in time; what the consumer had leased passes to others");
+            warn!("the background tasks did not finish in time; what an embedded consumer had leased comes again");
         }
+        // What failed while it was being stopped counts as well.
+        failure = failure
+            .or_else(|| background.failed().now_or_never().map(AppError::from))
+            .or_else(|| http.failed().now_or_never().map(AppError::from))
+            .or_else(|| broken.is_cancelled().then(|| FILE_BROKEN.into()));
         info!("stopped");
         failure.map_or(Ok(()), Err)
     }

@@ -100,9 +100,14 @@ impl Config {
     pub fn queue_settings(&self) -> Result<QueueSettings, ConfigError> {
         let min_bytes = self.max_datum_size.0.saturating_mul(u64::from(self.backends.partitions));
         if self.max_queued_bytes.0 < min_bytes {
-            let min_bytes = ByteSize(min_bytes);
+            // Exact, where its own display would round: the named value must be taken.
+            let min_bytes = match min_bytes {
+                n if n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+                n if n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
+                n => n.to_string(),
+            };
             let expected =
-                format!("--max-queued-bytes: expected {min_bytes:.0} or more: --max-datum-size for each partition");
+                format!("--max-queued-bytes: expected {min_bytes} or more: --max-datum-size for each partition");
             return Err(ConfigError::Invalid(expected));
         }
         Ok(QueueSettings {

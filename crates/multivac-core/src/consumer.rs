@@ -319,8 +319,13 @@ impl Consumer {
             } else {
                 debug!(%error, jobs = finished.len(), "finished jobs cannot be completed yet");
             }
+            // Stopped in between: one more call, since the queue may be back, and else the jobs are processed once more.
             if !retry.wait(stop).await {
-                return;
+                if let Err(error) = self.queue.complete(finished).await.map_err(count) {
+                    warn!(%error, jobs = finished.len(), "finished jobs are not completed; they come again");
+                    return;
+                }
+                break;
             }
         }
         let now = Timestamp::now();

@@ -1,7 +1,8 @@
 //! MultiVAC's worker: thin. It wires the consumer of [`multivac_core`] and runs it until it is stopped.
 //!
 //! What runs where: the main thread is one actix runtime, which runs the consumer and the check of the backends' set-up.
-//! Data are processed on the runtime's blocking threads, and one more thread serves health, readiness and metrics.
+//! Data are processed on threads of their own, one for each batch under way, and one more thread serves health, readiness
+//! and metrics.
 
 pub mod cli;
 pub mod commands;

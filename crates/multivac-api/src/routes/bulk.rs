@@ -4,7 +4,7 @@
 //! not lost: what was accepted stays accepted, and the reply names every line that was not.
 
 use actix_web::web::{Bytes, BytesMut};
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, AcceptRequest};
 use multivac_core::datum::DatumId;
 use multivac_core::observe::metrics;
@@ -36,8 +36,7 @@ pub(super) async fn feed(
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
     body::refuse_encoding(&request)?;
-    let media = request.mime_type().ok().flatten();
-    if media.is_none_or(|media| media.essence_str() != "application/x-ndjson") {
+    if body::media_type(&request) != "application/x-ndjson" {
         return Err(Problem::unsupported("expected application/x-ndjson: one {\"data\": \"…\"} a line"));
     }
     let key = idempotency_key(&request)?;

@@ -63,5 +63,5 @@ async fn a_limit_that_is_smaller_than_the_largest_datum_is_refused_at_start() {
     use clap::Parser;
     let line = ["multivac-api", "--max-queued-bytes", "3MiB", "--partitions", "4"];
     let refused = multivac_api::config::Config::parse_from(line).queue_settings().unwrap_err();
-    assert!(refused.to_string().contains("4 MiB or more"), "{refused}");
+    assert!(refused.to_string().contains("4MiB or more"), "{refused}");
 }

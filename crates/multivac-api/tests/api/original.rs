@@ -55,6 +55,9 @@ async fn data_are_taken_in_every_listed_form() {
         post().json(&serde_json::json!({ "data": text })),
         post().header("Content-Type", "text/plain").body(text),
         post().header("Content-Type", "text/plain; charset=UTF-8").body(text),
+        // White space around the semicolon, and the case of the type, as RFC 9110 has them.
+        post().header("Content-Type", "text/plain ; charset=utf-8").body(text),
+        post().header("Content-Type", "Text/Plain;charset=\"utf-8\" ; format=flowed").body(text),
     ];
     for form in forms {
         let reply = form.send().await.unwrap();

@@ -22,7 +22,11 @@ pub fn byte_size(text: &str) -> Result<ByteSize, String> {
     if !matches!(unit, "" | "B" | "KiB" | "MiB" | "GiB") {
         return Err(expected());
     }
-    text.trim().parse().map_err(|_| expected())
+    match text.trim().parse() {
+        // What is too large for a number of bytes is read as the largest one, which nobody means.
+        Ok(ByteSize(u64::MAX)) | Err(_) => Err(expected()),
+        Ok(size) => Ok(size),
+    }
 }
 
 /// Reads a time such as `500ms`, `30s` or `2min`.
@@ -208,7 +212,7 @@ mod tests {
         for (text, bytes) in [("1MiB", 1 << 20), ("512 KiB", 512 << 10), ("77", 77), ("2GiB", 2 << 30)] {
             assert_eq!(byte_size(text), Ok(ByteSize(bytes)));
         }
-        for wrong in ["", "MiB", "1MB", "-1", "much"] {
+        for wrong in ["", "MiB", "1MB", "-1", "much", "99999999999999999999", "99999999999999GiB"] {
             assert!(byte_size(wrong).is_err(), "{wrong}");
         }
     }
