@@ -69,6 +69,6 @@ async fn data_are_taken_in_every_listed_form() {
         assert_eq!(location, format!("/multivac/data/{id}"));
         app.until(&location, |datum| datum["status"] == "processed").await;
     }
-    assert_eq!(app.json("/multivac/stats").await["learned"], 5);
+    assert_eq!(app.json("/multivac/stats").await["learned"], 7);
     app.stop().await;
 }
