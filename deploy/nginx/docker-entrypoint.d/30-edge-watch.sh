@@ -17,6 +17,7 @@ upstream=$MULTIVAC_EDGE_DIR/upstream.conf
 pid=$MULTIVAC_EDGE_DIR/nginx.pid
 crt=$MULTIVAC_EDGE_DIR/tls.crt
 key=$MULTIVAC_EDGE_DIR/tls.key
+closing=$MULTIVAC_EDGE_DIR/closing
 
 # An upstream needs at least one server. Nothing listens on the discard port.
 no_replica=127.0.0.1:9
@@ -57,7 +58,18 @@ servers() {
 certificate() { cat "$MULTIVAC_EDGE_CERTIFICATE" "$MULTIVAC_EDGE_KEY" 2>/dev/null | cksum; }
 
 # reload: checks the configuration, then has nginx read it again.
-reload() { nginx -t -q -c "$conf" 2>/dev/null && nginx -s reload -c "$conf" 2>/dev/null; }
+#
+# The old workers close every connection that is idle, also one whose client is about to send its next request. From 1.27.4 on
+# nginx spares those that were in use within seconds. Before an older one reloads, its replies end their connections for a
+# while (`watch` removes the file), so that those still open then have been idle for as long.
+reload() {
+    nginx -t -q -c "$conf" 2>/dev/null || return 1
+    if [ "$MULTIVAC_EDGE_CLOSING_SECONDS" != 0 ]; then
+        : >"$closing"
+        sleep "$MULTIVAC_EDGE_CLOSING_SECONDS"
+    fi
+    nginx -s reload -c "$conf" 2>/dev/null
+}
 
 # take_certificate: has nginx use the certificate and key as they are now; 1 if they do not fit, and nothing is changed.
 take_certificate() {
@@ -73,6 +85,7 @@ watch() {
     known_servers=$1 known_certificate=$2
     started=
     while sleep "$MULTIVAC_EDGE_WATCH_SECONDS"; do
+        rm -f "$closing"
         if [ -s "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null; then
             started=yes
         elif [ -n "$started" ]; then
@@ -103,6 +116,7 @@ watch() {
     done
 }
 
+rm -f "$closing"
 known=$(certificate)
 cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt"
 cp "$MULTIVAC_EDGE_KEY" "$key"
