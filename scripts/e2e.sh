@@ -395,14 +395,14 @@ rule 'a replica is killed: reading goes on' reads_on
 feeds_on() { for _ in {1..10}; do as_susan --http1.1 "$BASE/multivac/data" -d 'data=It goes on.' && [[ $status == 200 ]] || return 1; done; }
 rule 'a replica is killed: feeding goes on' feeds_on
 kill -KILL "$second_api"
-no_answer() { send "$BASE/multivac" && is_problem 503 && [[ -n $(header retry-after) ]]; }
+no_answer() { send --http1.1 "$BASE/multivac" && is_problem 503 && [[ -n $(header retry-after) ]]; }
 rule 'both replicas are killed: no answer' no_answer
-stale() { send "$@" "$KEEPING/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == STALE && $(header warning) == 110* ]] && guarded; }
+stale() { send --http1.1 "$@" "$KEEPING/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == STALE && $(header warning) == 110* ]] && guarded; }
 rule 'where the operator chose it, the last answer, marked as stale' stale
 rule 'the stale answer is served for another Accept of the same meaning' stale -H 'Accept: text/plain, text/*;q=0.5'
-never_asked() { send --get "$KEEPING/multivac" --data-urlencode "question=Who has never asked?" && is_problem 503 && [[ -n $(header retry-after) ]]; }
+never_asked() { send --http1.1 --get "$KEEPING/multivac" --data-urlencode "question=Who has never asked?" && is_problem 503 && [[ -n $(header retry-after) ]]; }
 rule 'a question that was never asked gets a 503' never_asked
-not_fed() { feed 'Is anybody there?' || true; is_problem 502 && [[ -n $(header retry-after) ]]; }
+not_fed() { as_susan --http1.1 "$BASE/multivac/data" -d 'data=Is anybody there?' && is_problem 502 && [[ -n $(header retry-after) ]]; }
 rule 'feeding gets a 502' not_fed
 # A replica that has not filled its index would answer that there are no data.
 none_is_ready() { grep -q 'replicas: none' "$directory/edge.err.log" && grep -q 'replicas: none' "$directory/keeping.err.log"; }

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Run by the image's entrypoint: finds the api's replicas, and starts a watcher in the background that reloads nginx's
-# configuration, without dropping a connection, when
+# configuration, without losing a request, when
 #
 # - the replicas have changed. A replica is every address of MULTIVAC_EDGE_API's names whose /readyz is 200; nginx itself
 #   asks DNS only once, at its start. A replica that is not ready gets no questions, even if no other is left: with an
-#   unfilled index it would say that it has no answer, and the last answers kept by nginx are better. While DNS does not
+#   unfilled index it would say that it has no answer, and none at all, or a stale one, is better. While DNS does not
 #   answer, or a replica is too busy to, the last known state is kept;
 # - the certificate or its key has changed. nginx reads copies, so that a pair that does not fit never reaches it.
 #
