@@ -183,6 +183,11 @@ not_modified() { send -H "If-None-Match: $(header etag)" "$BASE/multivac" && [[ 
 rule 'the client can revalidate as well' not_modified
 another() { send -H 'If-Match: "another"' "$BASE/multivac" && is_problem 412; }
 rule 'If-Match with another ETag fails' another
+another_of_new() {
+    local i
+    for i in {1..5}; do send --get "$BASE/multivac" --data-urlencode "question=Is $i a number?" -H 'If-Match: "another"' && is_problem 412 || return 1; done
+}
+rule 'also where no answer was kept' another_of_new
 no_text() { send --path-as-is "$BASE/$(printf '\xff')%ff" && is_problem 404; }
 rule 'a path that is not valid UTF-8 is 404' no_text
 question() { send --get "$BASE/multivac" --data-urlencode "question=What can be reversed by gathering the starlight of Trantor?" && [[ $status == 200 ]]; }
@@ -197,7 +202,7 @@ taken_back() {
 rule 'a retraction shows at once' taken_back
 
 # An edge with low limits, in front of a replica that answers otherwise.
-start events scripts/e2e-replica.py "$directory/told"
+start events scripts/e2e-replica.py "$directory/told" "$directory/fenced"
 until_true 10 test -s "$directory/events.log" || fail "the event stream does not start"
 events_https=$(free_port) events_http=$(free_port)
 start events-edge edge "$directory/events-edge" "$events_https" "$events_http" "127.0.0.1:$(<"$directory/events.log")" MULTIVAC_EDGE_RATE=1 MULTIVAC_EDGE_BURST=5 MULTIVAC_EDGE_HEADER_TIMEOUT=3s MULTIVAC_EDGE_OPEN_CONNECTIONS=20
@@ -360,7 +365,7 @@ rule 'a slow body that the edge refuses is cut off' cut_off
 
 # A replica that may not answer, alone and beside one that may.
 events_port=$(<"$directory/events.log")
-refused_alone() { send --interface 127.0.0.11 "https://localhost:$events_https/multivac" && is_problem 503 && [[ $(header retry-after) == 7 && $(json_of detail) == 'not now' ]]; }
+refused_alone() { send --http1.1 --interface 127.0.0.11 "https://localhost:$events_https/multivac" && is_problem 503 && [[ $(header retry-after) == 7 && $(json_of detail) == 'not now' ]]; }
 rule "a single replica's 503 to a question reaches the client, with its Retry-After" refused_alone
 fence_https=$(free_port)
 start fence edge "$directory/fence" "$fence_https" "$(free_port)" "127.0.0.1:$events_port,127.0.0.1:$api_port"
@@ -384,6 +389,17 @@ feeds_once() {
     [[ $refused -gt 0 && $refused -lt 10 && $(seen_by_replica data) == $((before + refused)) ]]
 }
 rule 'the 503 of one replica to a datum is not' feeds_once
+touch "$directory/fenced"
+knows_fenced() { grep -q 'data go to' "$directory/events-edge.err.log"; }
+rule 'the edge notices that a replica is fenced' until_true 20 knows_fenced
+rule "a fenced replica's 503 reaches the client where no other is left" refused_alone
+takes_data() {
+    local before
+    before=$(seen_by_replica data)
+    send --config <(printf 'user = "susan:%s"' "$PASSWORD") --http1.1 --interface 127.0.0.12 "https://localhost:$events_https/multivac/data" -d 'data=x'
+    [[ $status == 503 && $(header retry-after) == 7 && $(seen_by_replica data) == $((before + 1)) ]]
+}
+rule 'and data go to it all the same' takes_data
 feed "$TEXT"
 until_true 20 answers_of_both || true
 send "$KEEPING/multivac"
