@@ -98,6 +98,20 @@ rule() {
     fi
 }
 
+# rules_of COMMAND…: runs a command that prints such lines, and counts them.
+rules_of() {
+    local lines returned=0
+    lines=$("$@") || returned=$?
+    printf '%s\n' "$lines"
+    held=$((held + $(grep -c '^ok ' <<<"$lines" || true)))
+    if grep -q '^BROKEN ' <<<"$lines"; then
+        broken=$((broken + $(grep -c '^BROKEN ' <<<"$lines")))
+        broken_names+="${broken_names:+; }$(sed -n 's/^BROKEN  //p' <<<"$lines" | paste -sd ';')"
+    elif [[ $returned != 0 ]]; then
+        rule "$1 runs to its end" false
+    fi
+}
+
 # count_rules NAME: the last line; 1 if a rule is broken.
 count_rules() {
     printf '%s: %d rules hold, %d broken%s\n' "$1" "$held" "$broken" "${broken_names:+: $broken_names}"

@@ -170,6 +170,14 @@ find_binaries() {
     if [[ -z $MULTIVAC_TEST_MONGOD && -x $CACHE/mongod ]]; then MULTIVAC_TEST_MONGOD=$CACHE/mongod; fi
 }
 
+# Is this Debian's nginx without its package of the module that counts connections?
+lacks_stream() {
+    local modules
+    modules=$("$MULTIVAC_TEST_NGINX" -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')
+    "$MULTIVAC_TEST_NGINX" -V 2>&1 | grep -q -e '--with-stream=dynamic' && [[ ! -e $modules/ngx_stream_module.so ]] &&
+        command -v apt-get >/dev/null
+}
+
 install_binaries() {
     local packages=()
     [[ -n $MULTIVAC_TEST_REDIS_SERVER ]] || packages+=(redis-server)
@@ -178,6 +186,9 @@ install_binaries() {
     [[ -n $MULTIVAC_TEST_MONGOD ]] || install_mongod
     install_pymongo
     find_binaries
+    if lacks_stream; then
+        (apt_install libnginx-mod-stream) || say "nginx's module stream could not be installed: rules that need it are skipped"
+    fi
     check_mongod_runs
     if [[ -z $MULTIVAC_TEST_REDIS8_SERVER ]]; then
         install_redis8 || say "redis-server 7.2 or newer could not be installed: tests that need it are skipped"
