@@ -14,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ $# == 3 ]] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 2; }
 read -r -a ssh <<<"${MULTIVAC_SSH:-ssh}"
 
-tar --create --gzip docker-compose.yml deploy scripts/setup.py |
+tar --create --gzip docker-compose.yml deploy scripts/setup.py scripts/installation |
     "${ssh[@]}" "$1" 'mkdir -p multivac && tar --extract --gzip --directory multivac'
 "${ssh[@]}" "$1" bash -s -- "$(printf '%q %q' "$2" "${3%/}/")" <<'THERE'
 set -euo pipefail

@@ -10,6 +10,7 @@ import sys
 
 step, program = int(sys.argv[1]), sys.argv[2]
 sys.argv = sys.argv[2:]
+sys.path[0] = os.path.dirname(program)
 steps = 0
 
 

@@ -267,9 +267,15 @@ class SetupRules(unittest.TestCase):
         done = self.it.run("--check")
         self.assertEqual(done.returncode, 1)
         self.assertRegex(done.stderr, r"expires in \d+ days")
+        self.refuses("was not made by setup.py", "--rotate", "certificate")
+        for name in ("edge/tls.crt", "edge/tls.key"):
+            (self.it.secrets / name).unlink()
+        self.succeeds()
+        before = self.it.read("edge/tls.crt")
         self.succeeds("--rotate", "certificate")
         self.succeeds("--check")
         self.it.assert_whole()
+        self.assertNotEqual(self.it.read("edge/tls.crt"), before)
 
     def test_the_certificate_of_a_ca_is_warned_of(self):
         self.succeeds()
@@ -313,7 +319,7 @@ class SetupRules(unittest.TestCase):
             whole.mkdir()
             self.assertEqual(Installation(whole).run().returncode, 0)
             killed = 0
-            for arguments in ([], ["--user", "multivac"], ["--user", "susan"], ["--rotate", "redis"], ["--rotate", "mongo"], ["--rotate", "certificate"]):
+            for arguments in ([], ["--user", "multivac"], ["--rotate", "redis"], ["--rotate", "mongo"], ["--rotate", "certificate"]):
                 steps = 0
                 # Four at once, until there are no more steps.
                 while True:
