@@ -381,6 +381,9 @@ cp "$directory/new.key" "$SECRETS/edge/tls.key"
 new=$(openssl x509 -noout -serial -in "$directory/new.crt")
 changed() { [[ $(serial "$https") == "$new" && $(serial "$events_https") == "$new" ]]; }
 rule 'a changed certificate is used' until_true 15 changed
+# It is valid for two days.
+warned() { grep -q 'WARNING: the certificate expires within 30 days' "$directory/edge.err.log"; }
+rule 'a certificate that expires soon is warned of' until_true 15 warned
 : >"$directory/told"
 rule 'an event stream goes on across the reload' until_true 10 has_event 2
 wait $streaming $sending || true

@@ -1,13 +1,29 @@
 """Runs the tests of a module as counted rules: a line for each, and a last line that `scripts/check.sh` adds up."""
 
+import signal
 import sys
 import unittest
+
+LIMIT_SECONDS = 90
+
+
+def too_long(*_):
+    raise TimeoutError(f"it takes more than {LIMIT_SECONDS} s")
 
 
 class Rules(unittest.TestResult):
     def __init__(self):
         super().__init__()
         self.held = 0
+
+    def startTest(self, test):
+        super().startTest(test)
+        signal.signal(signal.SIGALRM, too_long)
+        signal.alarm(LIMIT_SECONDS)
+
+    def stopTest(self, test):
+        signal.alarm(0)
+        super().stopTest(test)
 
     def addSuccess(self, test):
         self.held += 1

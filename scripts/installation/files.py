@@ -88,7 +88,7 @@ def write_whole(target, text, mode, belongs_to=None):
     target = pathlib.Path(os.path.realpath(target))
     new = target.with_name(f".{target.name}{UNFINISHED}")
     new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
         if belongs_to and os.getuid() == 0:
             os.fchown(file.fileno(), *belongs_to)
         os.fchmod(file.fileno(), mode)
@@ -112,7 +112,7 @@ def flush_directory(directory):
 
 
 def env_setting():
-    text = ENV_FILE.read_text(encoding="utf-8") if ENV_FILE.is_file() else ""
+    text = ENV_FILE.read_text(encoding="utf-8", errors="surrogateescape") if ENV_FILE.is_file() else ""
     found = re.findall(r"^MULTIVAC_USER=(.*)$", text, re.MULTILINE)
     if found and not re.fullmatch(r"\d+:\d+", found[-1]):
         raise Failure(f"{ENV_FILE}: MULTIVAC_USER: expected two numbers with a colon between them, UID:GID")
@@ -122,7 +122,7 @@ def env_setting():
 def make_env():
     if env_setting():
         return []
-    text = ENV_FILE.read_text(encoding="utf-8") if ENV_FILE.is_file() else ""
+    text = ENV_FILE.read_text(encoding="utf-8", errors="surrogateescape") if ENV_FILE.is_file() else ""
     before = ENV_FILE.stat() if ENV_FILE.is_file() else None
     mode, belongs_to = (stat.S_IMODE(before.st_mode), (before.st_uid, before.st_gid)) if before else (0o600, None)
     # If the last line has no end, the new one would be appended to it.

@@ -8,7 +8,7 @@
 #   answer, or a replica is too busy to, the last known state is kept;
 # - the certificate or its key has changed. nginx reads copies, so that a pair that does not fit never reaches it.
 #
-# nginx reads the list of users at every request by itself.
+# It warns, once a day, from 30 days before the certificate expires. nginx reads the list of users at every request by itself.
 set -eu
 umask 077
 
@@ -63,10 +63,20 @@ reload() { nginx -t -q -c "$conf" 2>/dev/null && nginx -s reload -c "$conf" 2>/d
 take_certificate() {
     cp "$crt" "$crt.old" && cp "$key" "$key.old" || return 1
     if cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt" && cp "$MULTIVAC_EDGE_KEY" "$key" && reload; then
+        rm -f "$crt.old" "$key.old"
         return 0
     fi
     mv "$crt.old" "$crt" && mv "$key.old" "$key"
     return 1
+}
+
+warned_on=
+warn_of_expiry() {
+    today=$(date +%F)
+    if [ "$today" = "$warned_on" ] || ! command -v openssl >/dev/null; then return; fi
+    warned_on=$today
+    openssl x509 -noout -checkend 2592000 -in "$crt" >/dev/null ||
+        say "WARNING: the certificate expires within 30 days: $(openssl x509 -noout -enddate -in "$crt")"
 }
 
 watch() {
@@ -95,14 +105,17 @@ watch() {
         if [ "$now" != "$known_certificate" ]; then
             if take_certificate; then
                 say "the certificate has changed"
+                warned_on=
             else
                 say "the certificate and its key do not fit or are missing; keeping the previous ones"
             fi
             known_certificate=$now
         fi
+        warn_of_expiry
     done
 }
 
+rm -f "$crt.old" "$key.old"
 known=$(certificate)
 cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt"
 cp "$MULTIVAC_EDGE_KEY" "$key"
