@@ -5,7 +5,7 @@
 #
 # What it does    Builds the programs; starts multivac-api, the edge in front of it and other people's web pages on free ports of
 #                 127.0.0.1, and a browser; tries each rule, and ends what it started.
-# What it needs   bash, python3 with venv, openssl. Chromium and nginx are installed from Debian's packages if they are missing
+# What it needs   bash, python3, openssl. Chromium and nginx are installed from Debian's packages if they are missing
 #                 (as root, or by sudo without a password), Playwright from PyPI into ${XDG_CACHE_HOME:-~/.cache}/multivac.
 # What it returns 0 if every rule holds, else 1; a line for each, and the last line counts them. A minute once built.
 set -euo pipefail

@@ -6,7 +6,8 @@
 #     scripts/check.sh             a few minutes once the dependencies are built
 #     scripts/check.sh --images    also builds the images and tests docker compose (compose-test.sh)
 #
-# What it needs   Rust (cargo, rustfmt, clippy), a C compiler, git, python3; test-backends.sh installs the servers.
+# What it needs   Rust (cargo, rustfmt, clippy), a C compiler, git, python3; test-backends.sh installs the servers, browser.sh
+#                 Chromium.
 #                 cargo-deny for the licences and advisories, which are SKIPPED without it.
 # What it returns 0 if every step passed. All steps run, so that one failure does not hide the next; the last
 #                 line is always the totals of all tests, `N passed, N failed`.

@@ -6,7 +6,7 @@
 #
 # What it does    Starts target/debug/multivac-api (or $MULTIVAC_API), embedded, on a free port, its data in a temporary
 #                 directory; runs schemathesis against it; ends it and removes the directory.
-# What it needs   the program (cargo build --workspace), bash, python3 with venv. schemathesis comes from PyPI, into a virtual
+# What it needs   the program (cargo build --workspace), bash, python3. schemathesis comes from PyPI, into a virtual
 #                 environment in ${XDG_CACHE_HOME:-~/.cache}/multivac, the first time.
 # What it returns 0 if no reply was a 5xx; 1 if one was (schemathesis says how to send it again); 2 if something is missing.
 set -euo pipefail

@@ -59,9 +59,10 @@ find_binary() { PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" || tr
 virtual_environment() {
     venv=${XDG_CACHE_HOME:-$HOME/.cache}/multivac/${1/==/-}-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')
     [[ ! -e $venv/complete ]] || return 0
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
     say "installing $1 into $venv"
     { python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check "$1" && touch "$venv/complete"; } >&2 ||
-        fail "$1 could not be installed from PyPI (Debian: python3-venv)"
+        fail "$1 could not be installed from PyPI"
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }

@@ -87,7 +87,8 @@ class BrowserRules(unittest.TestCase):
         cls.chromium = playwright.chromium.launch(
             executable_path=os.environ["MULTIVAC_TEST_CHROMIUM"],
             chromium_sandbox=os.getuid() != 0,
-            args=["--host-resolver-rules=MAP *.test 127.0.0.1", "--no-proxy-server"],
+            # /dev/shm is small in containers.
+            args=["--host-resolver-rules=MAP *.test 127.0.0.1", "--no-proxy-server", "--disable-dev-shm-usage"],
         )
         cls.addClassCleanup(cls.chromium.close)
 
