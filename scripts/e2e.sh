@@ -5,7 +5,7 @@
 #     scripts/e2e.sh
 #
 # What it does    Builds the programs, starts all of it on free ports of 127.0.0.1 in a temporary directory, with secrets
-#                 made by setup.sh, tries each rule, and ends what it started.
+#                 made by setup.py, tries each rule, and ends what it started.
 # What it needs   what test-backends.sh needs, curl, openssl, getent.
 # What it returns 0 if every rule holds, else 1; a line for each rule, and the last line counts them. About two minutes once built.
 set -euo pipefail
@@ -28,8 +28,8 @@ temporary_directory e2e
 # --- the system -----------------------------------------------------------------------------------------------
 
 readonly SECRETS=$directory/secrets
-MULTIVAC_SECRETS=$SECRETS MULTIVAC_ENV_FILE=$directory/env scripts/setup.sh 2>/dev/null
-PASSWORD=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --user susan 2>/dev/null)
+MULTIVAC_SECRETS=$SECRETS MULTIVAC_ENV_FILE=$directory/env scripts/setup.py 2>/dev/null
+PASSWORD=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.py --user susan 2>/dev/null)
 readonly PASSWORD
 
 api_port=$(free_port) other_port=$(free_port) https=$(free_port) http=$(free_port)
@@ -138,9 +138,9 @@ feeds() { feed "$1" && [[ $status == 200 && $(json_of response) == 'MultiVAC upd
 rule 'POST with the password' feeds 'Susan Calvin was a robopsychologist.'
 new_person() {
     local password
-    password=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --user lenny 2>/dev/null)
+    password=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.py --user lenny 2>/dev/null)
     send --user "lenny:$password" "$BASE/multivac/data" -d data=robot && [[ $status == 200 ]] &&
-        MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --remove-user lenny 2>/dev/null && send --user "lenny:$password" "$BASE/multivac/data" -d data=x && is_problem 401
+        MULTIVAC_SECRETS=$SECRETS scripts/setup.py --remove-user lenny 2>/dev/null && send --user "lenny:$password" "$BASE/multivac/data" -d data=x && is_problem 401
 }
 rule 'a user is added and removed at once' new_person
 bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary $'{"data":"One."}\n{"data":"Two."}\n' && [[ $status == 200 && $(json_of accepted) == 2 ]]; }
@@ -323,6 +323,9 @@ cp "$directory/new.key" "$SECRETS/edge/tls.key"
 new=$(openssl x509 -noout -serial -in "$directory/new.crt")
 changed() { [[ $(serial "$https") == "$new" && $(serial "$events_https") == "$new" ]]; }
 rule 'a changed certificate is used' until_true 15 changed
+# It is valid for two days.
+warned() { grep -q 'WARNING: the certificate expires within 30 days' "$directory/edge.err.log"; }
+rule 'a certificate that expires soon is warned of' until_true 15 warned
 : >"$directory/told"
 rule 'an event stream goes on across the reload' until_true 10 has_event 2
 changes_again() {

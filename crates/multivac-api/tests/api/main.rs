@@ -12,6 +12,7 @@ mod feed;
 mod hostile;
 mod network;
 mod openapi;
+mod origin;
 mod original;
 mod program;
 mod redis;
