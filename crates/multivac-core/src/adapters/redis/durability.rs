@@ -34,6 +34,7 @@ pub(super) async fn accept(
     };
     let acceptance = |reply: &AcceptReply| match reply {
         AcceptReply::Full => Acceptance::Full,
+        AcceptReply::KeyOfOtherText => Acceptance::KeyOfOtherText,
         AcceptReply::Accepted if durable => Acceptance::Accepted,
         AcceptReply::AcceptedBefore(id) if durable => Acceptance::AcceptedBefore(*id),
         AcceptReply::Accepted | AcceptReply::AcceptedBefore(_) => Acceptance::NotDurable { rolled_back: false },
