@@ -333,7 +333,13 @@ impl Scripts {
 }
 
 /// Creates the consumer group where there is none. It starts with the oldest entry, so that a lost group loses no job.
+///
+/// It is looked for first, since a Redis whose memory is full refuses to create one that is there already.
 pub(super) async fn create_group(connection: &mut Connection, keys: &Keys) -> RedisResult<()> {
+    match redis::cmd("XPENDING").arg(keys.stream()).arg(GROUP).query_async::<redis::Value>(connection).await {
+        Err(error) if is_group_missing(&error) => {}
+        found => return found.map(drop),
+    }
     let mut command = redis::cmd("XGROUP");
     command.arg("CREATE").arg(keys.stream()).arg(GROUP).arg("0").arg("MKSTREAM");
     match command.query_async(connection).await {

@@ -21,6 +21,14 @@ if kept then
   return results
 end
 
+-- At `maxmemory` it is as if the limit were reached: nothing is added, and what is there already is found.
+local counted = redis.pcall('HINCRBY', ledger, 'accepted', 0)
+if type(counted) == 'table' then
+  if not counted.err:find('OOM', 1, true) then return counted end
+  limit = 0
+  write_at_maxmemory()
+end
+
 -- What an idempotency key stands for: its key in Redis, the id, and the digest of the text, which is '' up to 0.1.0.
 local function find_first(place)
   for _, key in ipairs({ KEYS[6 + place], KEYS[7 + place] }) do

@@ -12,6 +12,19 @@ local function wake()
   if redis.call('EXISTS', wakeup) == 0 then redis.call('RPUSH', wakeup, '') end
 end
 
+-- Redis at `maxmemory` refuses the first write of a script if that may need memory, and lets all that follow pass. So what must
+-- run there, since it frees memory in the end or operators need it to free some, begins with a write that needs none.
+local function write_at_maxmemory() redis.call('HDEL', jobs, '') end
+
+-- The present, in ms, by Redis's clock.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Leases begin now; lease.lua compares this with the clock that it finds.
+local function note_clock() redis.call('HSET', ledger, 'clock', now_ms()) end
+
 local function fields_of(key, entry)
   local found = redis.call('XRANGE', key, entry, entry)[1]
   return found and found[2]

@@ -4,6 +4,7 @@
 local id = ARGV[1]
 local mark, dead_entry = find_job(id)
 if mark ~= 'd' then return 0 end
+write_at_maxmemory()
 local fields = fields_of(dead, dead_entry)
 fields[ATTEMPTS] = 0
 local entry = redis.call('XADD', stream, '*', unpack(fields, 1, #fields - 4)) -- without error and died_at

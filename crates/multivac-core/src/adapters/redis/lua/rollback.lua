@@ -10,6 +10,7 @@
 --   '+' (finished): a worker has stored it;
 --   '?' (kept): a worker has leased it, it is dead, or another call has reported it as accepted;
 --   '0' (unknown): neither the job nor the call is known here, as after a failover.
+write_at_maxmemory()
 local results, kept_reply = {}, {}
 for result in (redis.call('GET', KEYS[6]) or ''):gmatch('%S+') do kept_reply[#kept_reply + 1] = result end
 
