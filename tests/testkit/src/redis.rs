@@ -81,6 +81,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// Changes one of its settings.
+    pub async fn set(&self, name: &str, value: &str) {
+        self.ask::<()>(cmd("CONFIG").arg("SET").arg(name).arg(value)).await.unwrap();
+    }
+
     /// Sends one command over a connection of its own.
     ///
     /// # Errors

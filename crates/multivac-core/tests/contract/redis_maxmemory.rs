@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::redis::cmd;
 use multivac_core::queue::{
     Acceptance, Failure, IdempotencyKey, JobState, Ledger, QueueAdmin, QueueSettings, Submission,
 };
@@ -13,18 +12,13 @@ use multivac_testkit::sample::{job, submission};
 use crate::backends::{Backend, Redis, redis_settings};
 use crate::queue::{complete, lease, ledger, long_lease};
 
-/// Allows Redis less memory than it has in use, or as much as it likes (0).
-async fn fill(server: &RedisServer, maxmemory: &str) {
-    server.ask::<()>(cmd("CONFIG").arg("SET").arg("maxmemory").arg(maxmemory)).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_redis_at_maxmemory_refuses_what_is_fed_and_is_drained_by_those_who_start_then() {
     for binary in [installed(), newer()] {
         let Some(binary) = binary else { return };
         let server = RedisServer::start(&binary, &["--maxmemory-policy", "noeviction"]).await;
         for partitions in [1, 3] {
-            fill(&server, "0").await;
+            server.set("maxmemory", "0").await;
             let redis = Redis(redis_settings(vec![server.url()], partitions));
             let queue = || redis.queue(QueueSettings { max_attempts: 1, ..long_lease() });
             let key = Some(IdempotencyKey::new(None, "a key", None));
@@ -38,7 +32,7 @@ async fn a_redis_at_maxmemory_refuses_what_is_fed_and_is_drained_by_those_who_st
             for lease in &dead {
                 assert_eq!(before.fail(lease, "bad", Duration::ZERO).await.unwrap(), Failure::Dead);
             }
-            fill(&server, "1kb").await;
+            server.set("maxmemory", "1kb").await;
 
             // Whoever starts now finds everything as it is.
             let queue: Arc<dyn QueueAdmin> = queue().await;

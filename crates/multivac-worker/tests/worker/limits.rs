@@ -2,7 +2,6 @@
 
 use std::process::Output;
 
-use deadpool_redis::redis::cmd;
 use multivac_testkit::process::refusal;
 use multivac_testkit::system::{Plan, System};
 use multivac_testkit::wait::until;
@@ -34,15 +33,11 @@ async fn too_few_open_files_end_the_start_with_what_is_needed_and_64_loops_work_
 #[tokio::test]
 async fn a_redis_at_maxmemory_is_drained_by_those_who_start_then_and_looked_into_by_operators() {
     let Some(mut system) = System::start(Plan { workers: 0, ..Plan::new(PROGRAM) }).await else { return };
-    let maxmemory = async |system: &System, bytes: &str| {
-        let mut set = cmd("CONFIG");
-        system.redis.ask::<()>(set.arg("SET").arg("maxmemory").arg(bytes)).await.unwrap();
-    };
     let feed = async |system: &System, text: &str| {
         let request = system.client.post(format!("{}/multivac/data", system.bases[0])).form(&[("data", text)]);
         request.send().await.unwrap()
     };
-    maxmemory(&system, "8mb").await;
+    system.redis.set("maxmemory", "8mb").await;
     let text = "The stars go out one by one. ".repeat(2_000);
     let mut accepted = 0;
     let refused = loop {
@@ -57,7 +52,7 @@ async fn a_redis_at_maxmemory_is_drained_by_those_who_start_then_and_looked_into
     assert!(refused.headers().contains_key("retry-after"));
     let problem = refused.text().await.unwrap();
     assert!(problem.contains("the queue is full; nothing was accepted"), "{problem}");
-    maxmemory(&system, "1kb").await;
+    system.redis.set("maxmemory", "1kb").await;
 
     // Operators' commands, and a replica and a worker that start now.
     let operator = |words: &[&str]| -> Output { program(words).args(system.server_flags()).output().unwrap() };
@@ -70,7 +65,7 @@ async fn a_redis_at_maxmemory_is_drained_by_those_who_start_then_and_looked_into
     system.until(0, "/readyz", |ready| ready["ready"] == true).await;
     system.add_worker();
     system.until(0, "/multivac/stats", |stats| stats["learned"] == accepted).await;
-    maxmemory(&system, "8mb").await;
+    system.redis.set("maxmemory", "8mb").await;
     until("there is room again", async || feed(&system, "One more.").await.status() == 200).await;
     let ledger = system.until_quiet().await;
     assert_eq!((ledger.accepted, ledger.learned), (accepted + 1, accepted + 1));
