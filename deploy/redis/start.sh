@@ -19,9 +19,15 @@ if [ -z "$password" ]; then
 fi
 hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)
 rights=$(grep -v '^#' "$(dirname "$0")/rights" | tr '\n' ' ')
+server=${MULTIVAC_REDIS_SERVER:-redis-server}
+# For --durability. Older ones do not have it, and do not start where a right names what they do not have.
+case $("$server" --version) in
+    *v=6.* | *v=7.[01].*) ;;
+    *) rights="$rights +waitaof" ;;
+esac
 configuration=$(mktemp "${TMPDIR:-/tmp}/redis.XXXXXX")
 # Redis reads it once, through this descriptor, which keeps it after its name is gone.
 exec 9<"$configuration"
 { sed '/^requirepass /d' "$secret"; printf 'user default on #%s %s\n' "$hash" "$rights"; } >"$configuration"
 rm "$configuration"
-exec "${MULTIVAC_REDIS_SERVER:-redis-server}" /dev/fd/9 "$@"
+exec "$server" /dev/fd/9 "$@"
