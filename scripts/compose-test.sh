@@ -160,6 +160,12 @@ redis_refuses() { saw=$(compose exec -T redis redis-cli ping 2>&1) && [[ $saw ==
 rule 'Redis requires its password' redis_refuses
 redis_is_safe() { saw=$(compose exec -T redis sh -c 'REDISCLI_AUTH=$(sed -n "s/^requirepass //p" /run/secrets/redis/redis.conf) redis-cli config get "append*" maxmemory-policy' | xargs) && [[ $saw == *'appendonly yes'* && $saw == *'appendfsync always'* && $saw == *'maxmemory-policy noeviction'* ]]; }
 rule 'Redis writes everything down and evicts nothing' redis_is_safe
+# shellcheck disable=SC2016
+redis_lets_nothing_else() {
+    saw=$(compose exec -T redis sh -c 'export REDISCLI_AUTH=$(sed -n "s/^requirepass //p" /run/secrets/redis/redis.conf)
+        for command in flushall "config set appendonly no" "set other 1" "keys *" shutdown; do redis-cli $command; done' | grep -c NOPERM) && [[ $saw == 5 ]]
+}
+rule "Redis lets the applications' user do nothing else" redis_lets_nothing_else
 
 # --- the main job ---------------------------------------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ impl Application {
         let urls = config.backends.server_urls()?;
         let min_confidence = config.threshold()?;
         let settings = config.queue_settings()?;
+        let max_connections = max_connections()?;
         // The port before the data directory: a server that cannot run leaves no directory behind.
         let cannot_listen = |source| AppError::Listen { address: config.listen.clone(), source };
         let listener = TcpListener::bind(&config.listen).map_err(cannot_listen)?;
@@ -130,7 +131,7 @@ impl Application {
                 .default_service(web::to(routes::not_found))
         })
         .workers(cores)
-        .max_connections(max_connections() / cores)
+        .max_connections((max_connections / cores).max(1))
         .on_connect(move |_, connection| connections.count(connection))
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_TIMEOUT)

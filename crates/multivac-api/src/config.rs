@@ -10,6 +10,7 @@ use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::{Durability, QueueSettings};
 use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_size, duration};
+use multivac_core::runtime::files::{self, TooFewFiles};
 use multivac_core::runtime::hosts::AllowedHosts;
 
 use crate::cli::Command;
@@ -17,13 +18,18 @@ use crate::cli::Command;
 /// The longest `--drain-delay`: with it, the process still ends within 30 seconds of being told to stop.
 const MAX_DRAIN_DELAY: Duration = Duration::from_secs(15);
 
-/// Open files beside connections: the index's, the database's, connections to Redis and MongoDB.
+/// Open files beside the clients' connections: the index's, the database's, connections to Redis and MongoDB.
 const OTHER_FILES: u64 = 512;
+
+/// Clients' connections that there is room for at least.
+const MIN_CONNECTIONS: u64 = 64;
 
 /// MultiVAC's HTTP server: accepts data and answers questions from them.
 ///
 /// With REDIS_URL and MONGO_URL it is one of any number of replicas beside multivac-worker. With neither it is the whole
 /// system in one process, its data in one directory.
+///
+/// SIGTERM or SIGINT stops it, within 30 seconds; a second one ends it at once, with status 130. An empty variable is an unset one.
 #[derive(Parser, Clone)]
 #[command(name = "multivac-api", version, max_term_width = 100)]
 pub struct Config {
@@ -140,12 +146,12 @@ impl Config {
 
 /// As many connections as the system allows this process, whose limit is raised as far as possible. More wait to be
 /// accepted; without this limit too many open files would fail whatever needs one.
-pub(crate) fn max_connections() -> usize {
-    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
-        1_024
-    });
-    usize::try_from(files.saturating_sub(OTHER_FILES).clamp(64, 50_000)).expect("50,000 fits")
+///
+/// # Errors
+/// When the system allows too few open files.
+pub(crate) fn max_connections() -> Result<usize, TooFewFiles> {
+    let files = files::require(OTHER_FILES + MIN_CONNECTIONS)?;
+    Ok(usize::try_from((files - OTHER_FILES).min(50_000)).expect("50,000 fits"))
 }
 
 fn probability(text: &str) -> Result<f64, String> {

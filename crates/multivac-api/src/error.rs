@@ -5,6 +5,7 @@ use std::io;
 use multivac_core::adapters::BackendError;
 use multivac_core::index::IndexError;
 use multivac_core::runtime::config::ConfigError;
+use multivac_core::runtime::files::TooFewFiles;
 use multivac_core::runtime::supervise::TaskEnded;
 
 /// Why the server cannot start, or cannot go on.
@@ -13,6 +14,9 @@ pub enum AppError {
     /// The settings do not fit together.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The system allows too few open files.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     /// The queue or the store cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),

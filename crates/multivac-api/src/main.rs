@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use mimalloc::MiMalloc;
 use multivac_api::cli::Command;
 use multivac_api::config::Config;
-use multivac_core::runtime::health;
+use multivac_core::runtime::{config, health};
 
 /// A question allocates and frees thousands of small objects. The system's allocator takes a sixth of its time for that,
 /// and now and then 10 ms at once.
@@ -15,7 +14,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
+    let config = config::parse::<Config>();
     if let Some(Command::Health(args)) = config.command {
         return health::exit("multivac-api", args.ask(&config.listen));
     }

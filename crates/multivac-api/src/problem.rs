@@ -149,6 +149,7 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match &error {
             AcceptError::Full { retry_after } => Self::unavailable(error.to_string(), retry_after.as_secs().max(1)),
+            AcceptError::KeyOfOtherText => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
             AcceptError::NotDurable { .. } => Self::unavailable(error.to_string(), 1),
             // The cause's message is our own, such as that the disk is full, and names no server.
             AcceptError::Unavailable(cause) | AcceptError::OutcomeUnknown { cause, .. } => {

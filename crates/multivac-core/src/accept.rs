@@ -44,6 +44,9 @@ pub enum AcceptError {
         /// When there is likely to be room.
         retry_after: Duration,
     },
+    /// The key was used for another text.
+    #[error("this Idempotency-Key was sent with another text before; nothing was accepted")]
+    KeyOfOtherText,
     /// It did not become as durable as was asked.
     #[error("the datum did not become as durable as was asked in time; {}", if *rolled_back {
         "nothing was accepted".to_owned()
@@ -110,18 +113,25 @@ impl Submission {
 }
 
 impl IdempotencyKey {
-    /// The key that a client gave, with the line's number where it gave it for many lines at once.
+    /// The key that a client gave, with the line's number where it gave it for many lines at once. It belongs to `user`, where
+    /// one is known: what the same key means for anybody else has nothing to do with it.
     #[must_use]
-    pub fn new(key: &str, line: Option<u64>) -> Self {
+    pub fn new(user: Option<&[u8]>, key: &str, line: Option<u64>) -> Self {
         let mut sha = Sha256::new();
         sha.update(key);
         if let Some(line) = line {
             sha.update([0]);
             sha.update(line.to_be_bytes());
         }
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&sha.finalize()[..16]);
-        Self(digest)
+        let mut of_anyone = [0; 16];
+        of_anyone.copy_from_slice(&sha.finalize()[..16]);
+        let Some(user) = user else { return Self::anyones(of_anyone) };
+        let mut sha = Sha256::new();
+        sha.update(of_anyone);
+        sha.update(user);
+        let mut of_user = of_anyone;
+        of_user[..8].copy_from_slice(&sha.finalize()[..8]);
+        Self { of_user, of_anyone }
     }
 }
 
@@ -227,6 +237,7 @@ async fn accept_step(
         Acceptance::Accepted => Ok(Receipt { id: submission.job.id, durability }),
         Acceptance::AcceptedBefore(id) => Ok(Receipt { id, durability }),
         Acceptance::Stored => Ok(Receipt { id: submission.job.id, durability: ReachedDurability::Stored }),
+        Acceptance::KeyOfOtherText => Err(AcceptError::KeyOfOtherText),
         Acceptance::Full => match &before {
             // The call before may still be under way, and find room.
             Some(cause) => unknown(submission, cause),

@@ -4,13 +4,14 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use uuid::Uuid;
+use uuid::{ContextV7, Uuid};
 
 /// A text that was fed and can be accepted: valid UTF-8, not blank, within the size limit.
 ///
@@ -43,6 +44,14 @@ impl Datum {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What its text is recognised by: the first half of its SHA-256.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 16] {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&Sha256::digest(self.as_str())[..16]);
+        digest
     }
 }
 
@@ -83,10 +92,13 @@ pub enum DatumId {
 }
 
 impl DatumId {
-    /// A new id, later than all before it from this process.
+    /// A new id, later than all before it from this process, unless the system's clock was set back in between.
     #[must_use]
     pub fn generate() -> Self {
-        Self::Uuid(Uuid::now_v7())
+        static IDS: Mutex<Ids> = Mutex::new(Ids::new());
+        // Nothing in it can be left half-done.
+        let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::Uuid(ids.next(Timestamp::now()))
     }
 
     /// The time that the id itself carries, where it carries one.
@@ -103,6 +115,33 @@ impl DatumId {
                 Some(Timestamp::from_millis(millis + i64::from(nanos / 1_000_000)))
             }
         }
+    }
+}
+
+/// Makes UUIDs of version 7, each later than the one before.
+///
+/// `Uuid::now_v7` never goes back: after a clock that was an hour ahead for a moment, it gives out that moment for an hour.
+struct Ids {
+    context: ContextV7,
+    latest: Timestamp,
+}
+
+impl Ids {
+    /// By how much the clock may go back without being followed, so that order outlives what NTP corrects.
+    const JITTER: Duration = Duration::from_secs(1);
+
+    const fn new() -> Self {
+        Self { context: ContextV7::new(), latest: Timestamp::from_millis(0) }
+    }
+
+    fn next(&mut self, now: Timestamp) -> Uuid {
+        if self.latest.since(now) > Self::JITTER {
+            *self = Self::new();
+        }
+        self.latest = self.latest.max(now);
+        let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+        let nanos = u32::try_from(millis % 1_000 * 1_000_000).expect("less than a second");
+        Uuid::new_v7(uuid::Timestamp::from_unix(&self.context, millis / 1_000, nanos))
     }
 }
 

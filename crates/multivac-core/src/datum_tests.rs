@@ -62,3 +62,25 @@ proptest::proptest! {
         proptest::prop_assert!(Timestamp::from_millis(millis).to_string().ends_with('Z'));
     }
 }
+
+#[test]
+fn ids_follow_a_clock_that_was_ahead_and_keep_their_order_where_it_only_jitters() {
+    let mut ids = Ids::new();
+    let mut at = |millis: i64| {
+        let id = DatumId::Uuid(ids.next(Timestamp::from_millis(millis)));
+        (id, id.created_at().expect("a UUIDv7 carries its time").as_millis())
+    };
+    const NOW: i64 = 1_795_406_022_000;
+    const HOUR: i64 = 3_600_000;
+    let mut last = at(NOW);
+    for jitter in [0, 0, 5, 3, -990] {
+        let next = at(NOW + jitter);
+        assert!(next.0 > last.0, "{jitter}");
+        last = next;
+    }
+    for (clock, what) in [(HOUR, "ahead"), (1, "right again"), (2, "and on"), (-HOUR, "behind"), (3, "right again")] {
+        assert_eq!(at(NOW + clock).1, NOW + clock, "{what}");
+    }
+    let ids: std::collections::BTreeSet<_> = (0..10_000).map(|n| at(NOW + n % 2 * HOUR).0).collect();
+    assert_eq!(ids.len(), 10_000, "each is new, however the clock jumps");
+}

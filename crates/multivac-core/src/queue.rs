@@ -32,13 +32,30 @@ pub struct Job {
 pub struct Submission {
     /// The job.
     pub job: Job,
-    /// Where the client gave one: the same key again is the same datum.
+    /// Where the client gave one: the same key again, of the same user and with the same text, is the same datum.
     pub idempotency_key: Option<IdempotencyKey>,
 }
 
-/// What an `Idempotency-Key` is kept as: a digest, so that its length is bounded.
+/// What an `Idempotency-Key` is kept as: digests, so that its length is bounded.
+///
+/// An adapter keeps the text's [digest](Datum::digest) with [`of_user`](Self::of_user). Up to 0.1.0 a key belonged to nobody
+/// and was kept under [`of_anyone`](Self::of_anyone), without a digest; what is found there in that form answers as it did.
+/// The last eight bytes of both are the same, so that they fall into the same partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct IdempotencyKey(pub [u8; 16]);
+pub struct IdempotencyKey {
+    /// Of the key and its user; where no user is known, of the key alone.
+    pub of_user: [u8; 16],
+    /// Of the key alone.
+    pub of_anyone: [u8; 16],
+}
+
+impl IdempotencyKey {
+    /// A key that belongs to no user.
+    #[must_use]
+    pub const fn anyones(digest: [u8; 16]) -> Self {
+        Self { of_user: digest, of_anyone: digest }
+    }
+}
 
 /// How long an [`IdempotencyKey`] is remembered at least.
 pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -53,6 +70,8 @@ pub enum Acceptance {
     Accepted,
     /// Its idempotency key was seen before, with this id; nothing was added.
     AcceptedBefore(DatumId),
+    /// Its idempotency key stands for another text; nothing was added.
+    KeyOfOtherText,
     /// The queue holds as much as it may; nothing was added.
     Full,
     /// It did not become as durable as was asked in time, and a worker has stored it by now: it is accepted.
@@ -69,7 +88,10 @@ pub enum Acceptance {
 impl Acceptance {
     /// Whether the job may be learned, for all that is known.
     pub(crate) fn may_be_there(&self) -> bool {
-        !matches!(self, Self::Full | Self::AcceptedBefore(_) | Self::NotDurable { rolled_back: true })
+        !matches!(
+            self,
+            Self::Full | Self::AcceptedBefore(_) | Self::KeyOfOtherText | Self::NotDurable { rolled_back: true }
+        )
     }
 }
 

@@ -10,7 +10,8 @@ use crate::cli::Command;
 
 /// MultiVAC's worker: learns what multivac-api accepted. Any number of workers share the work.
 ///
-/// Without a command it works until it is stopped.
+/// Without a command it works until SIGTERM or SIGINT stops it; a second one ends it at once, with status 130. An empty variable
+/// is an unset one.
 #[derive(Parser, Clone)]
 #[command(name = "multivac-worker", version, max_term_width = 100)]
 pub struct Config {
@@ -34,9 +35,9 @@ pub struct Config {
     #[arg(long, env = "MULTIVAC_ALLOWED_HOSTS", value_name = "NAME,…", value_parser = AllowedHosts::parse)]
     pub allowed_hosts: Option<AllowedHosts>,
 
-    /// How many batches are processed at once; at most 48, since each holds a connection to Redis while it waits for jobs.
+    /// How many batches are processed at once; at most 256, since each holds a connection to Redis while it waits for jobs.
     /// The number of cores if left out.
-    #[arg(long, env = "MULTIVAC_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=48))]
+    #[arg(long, env = "MULTIVAC_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: Option<u16>,
 
     #[command(flatten)]
@@ -52,7 +53,7 @@ impl Config {
     /// How many batches are processed at once.
     #[must_use]
     pub fn concurrency(&self) -> usize {
-        self.concurrency.map_or_else(|| available_parallelism().map_or(1, |cores| cores.get().min(48)), usize::from)
+        self.concurrency.map_or_else(|| available_parallelism().map_or(1, |cores| cores.get().min(256)), usize::from)
     }
 }
 

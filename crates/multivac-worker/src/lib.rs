@@ -19,6 +19,7 @@ use multivac_core::consumer::Consumer;
 use multivac_core::observe::{self, LogFormat};
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
+use multivac_core::runtime::files::{self, TooFewFiles};
 use multivac_core::runtime::shutdown;
 use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
 use tokio::task::JoinHandle;
@@ -27,12 +28,18 @@ use tracing::{error, info};
 
 use config::Config;
 
+/// Open files beside the connection of each consumer loop to Redis: more of those, connections to MongoDB, to probes.
+const OTHER_FILES: u64 = 128;
+
 /// Why the worker cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The settings do not fit together.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The system allows too few open files.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     /// No server is named.
     #[error("REDIS_URL and MONGO_URL are needed; without them multivac-api learns in its own process")]
     NoServers,
@@ -67,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let _telemetry = observe::start("multivac-worker", format).map_err(WorkerError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(WorkerError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
+    files::require(OTHER_FILES + config.concurrency() as u64)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     let (listen, allowed) = (&config.health_listen, config.allowed_hosts.as_ref());
     let ops = ops::serve(listen, allowed, backends.queue.clone(), backends.warnings.clone(), stop.clone())

@@ -3,12 +3,12 @@
 use std::fmt::Display;
 use std::process::ExitCode;
 
-use clap::Parser;
+use multivac_core::runtime::config;
 use multivac_worker::config::Config;
 
 #[actix_web::main]
 async fn main() -> ExitCode {
-    let config = Config::parse();
+    let config = config::parse::<Config>();
     match config.command.clone() {
         Some(command) => exit(multivac_worker::commands::run(command, &config).await),
         None => exit(multivac_worker::run(config).await),

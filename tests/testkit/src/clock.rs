@@ -68,8 +68,7 @@ impl Clock {
     /// A clock that is right.
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let offset =
-            File::options().create(true).truncate(true).write(true).open(directory.path().join("offset")).unwrap();
+        let offset = File::create_new(directory.path().join("offset")).unwrap();
         offset.set_len(8).unwrap();
         let source = directory.path().join("clock.c");
         std::fs::write(&source, LIBRARY).unwrap();

@@ -225,7 +225,7 @@ mod tests {
         assert!(comes(|fault| matches!(fault, Fault::Full(Disk::Redis))));
         assert!(comes(|fault| matches!(fault, Fault::Clock(Target::Api(_), -3_600))));
         let suspended = |step: &Step| matches!(step.fault, Fault::Pause(Target::Api(_))) && step.lasts.as_secs() > 5;
-        assert!(all.iter().any(suspended), "no replica is suspended for longer than it may answer unheard");
+        assert!(all.iter().any(suspended), "no replica is suspended for longer than it may answer without the store");
         let hangs = plan(1, Duration::from_secs(600), &kinds(&["hang", "poison"]), (3, 2, 1));
         assert!(hangs.iter().all(|step| step.fault == Fault::Hang) && !hangs.is_empty());
     }

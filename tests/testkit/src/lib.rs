@@ -2,12 +2,14 @@
 //!
 //! - [`environment`]: what `scripts/test-backends.sh` gives the tests, and how a test is skipped
 //! - [`backends`]: the Redis and the MongoDB that all tests share, under names of a test's own
+//! - [`clock`]: a wall clock that is set forward and back
 //! - [`process`]: processes that are started, signalled and killed; [`port`]: ports for them
 //! - [`redis`], [`cluster`], [`mongo`], [`nginx`], [`tls`]: servers that a test starts for itself
 //! - [`proxy`]: a network that fails; [`clock`], [`disk`]: clocks that are set, disks that fill up
 //! - [`system`], [`load`], [`report`], [`faults`], [`take_over`]: the full system as processes, clients that put it under load and
 //!   check what it holds in the end, faults by a plan, and how soon the jobs of a killed worker are done by others
 //! - [`http`]: HTTP/1.1 by hand; [`text`]: sentences and questions by a seed; [`sample`]: jobs and data
+//! - [`settings`]: what holds for every setting of a program
 //! - [`snapshot`]: files that are compared with what is so, or written again
 //! - [`wait`]: waiting until something is so
 //!
@@ -31,6 +33,7 @@ pub mod proxy;
 pub mod redis;
 pub mod report;
 pub mod sample;
+pub mod settings;
 pub mod snapshot;
 pub mod system;
 pub mod take_over;

@@ -271,6 +271,12 @@ impl System {
         }
     }
 
+    /// The flags that say where the servers are, and the settings that all processes share.
+    pub fn server_flags(&self) -> &[OsString] {
+        // After the program and its flag for health.
+        &self.worker_line[3..]
+    }
+
     /// MongoDB's replica set, where the system has one of its own.
     pub fn replica_set(&mut self) -> &mut ReplicaSet {
         self.replica_set.as_mut().expect("a plan with own_mongo")

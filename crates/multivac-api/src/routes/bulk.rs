@@ -8,12 +8,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, AcceptRequest};
 use multivac_core::datum::DatumId;
 use multivac_core::observe::metrics;
-use multivac_core::queue::{IdempotencyKey, ReachedDurability};
+use multivac_core::queue::ReachedDurability;
 use utoipa::openapi::Required;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 
-use super::data::{durability_header, idempotency_key, key_parameter, set_durability};
+use super::data::{ClientKey, durability_header, idempotency_key, key_parameter, set_durability};
 use crate::body::{self, JsonDatum};
 use crate::openapi::{Described, text_content};
 use crate::problem::Problem;
@@ -69,7 +69,7 @@ pub(super) async fn feed(
 /// One bulk request while it is read.
 struct Bulk<'a> {
     state: &'a State,
-    key: Option<String>,
+    key: Option<ClientKey>,
     trace: Option<String>,
     batch: Vec<(u64, AcceptRequest)>,
     bytes: usize,
@@ -89,7 +89,7 @@ impl Bulk<'_> {
             Ok(None) => {}
             Ok(Some(datum)) => {
                 // The request's key and the line's number: sending the same lines again gives the same ids.
-                let key = self.key.as_ref().map(|key| IdempotencyKey::new(key, Some(number)));
+                let key = self.key.as_ref().map(|key| key.of_line(Some(number)));
                 self.bytes += datum.as_str().len();
                 self.batch.push((number, AcceptRequest { datum, key, trace: self.trace.clone() }));
                 if self.batch.len() >= MAX_BATCH_LINES || self.bytes >= MAX_BATCH_BYTES {
@@ -114,6 +114,8 @@ impl Bulk<'_> {
                     self.ids.push(receipt.id);
                     self.durability = self.durability.min(receipt.durability);
                 }
+                // Sent again, the line would be refused again.
+                Err(error @ AcceptError::KeyOfOtherText) => self.reject(number, error.to_string()),
                 Err(error) => {
                     self.reject(number, error.to_string());
                     self.first_error.get_or_insert(error);

@@ -21,12 +21,15 @@ use crate::trace::traceparent;
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY_LENGTH: usize = 255;
 
+/// Where the edge says who sent the request, once it has checked the password. It passes no such header of a client's on.
+const USER_HEADER: &str = "X-Multivac-User";
+
 pub(super) async fn feed(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let key = idempotency_key(&request)?.map(|key| IdempotencyKey::new(&key, None));
+    let key = idempotency_key(&request)?.map(|key| key.of_line(None));
     let datum = body::datum(&request, payload, state.max_datum_size).await?;
     let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key, trace: traceparent() }).await?;
     metrics::ACCEPTED.inc();
@@ -44,11 +47,27 @@ pub(super) fn set_durability(reply: &mut HttpResponseBuilder, durability: Reache
     }
 }
 
+/// An `Idempotency-Key`, and whose it is.
+pub(super) struct ClientKey {
+    user: Option<Vec<u8>>,
+    key: String,
+}
+
+impl ClientKey {
+    /// As the queue knows it; with the line's number where it was given for many lines at once.
+    pub(super) fn of_line(&self, line: Option<u64>) -> IdempotencyKey {
+        IdempotencyKey::new(self.user.as_deref(), &self.key, line)
+    }
+}
+
 /// The request's `Idempotency-Key`: sending the request again with the same key makes no second datum.
-pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<ClientKey>, Problem> {
     let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+    let user = request.headers().get(USER_HEADER).map(|user| user.as_bytes().to_vec());
     match key.to_str() {
-        Ok(key) if !key.trim().is_empty() && key.len() <= MAX_KEY_LENGTH => Ok(Some(key.to_owned())),
+        Ok(key) if !key.trim().is_empty() && key.len() <= MAX_KEY_LENGTH => {
+            Ok(Some(ClientKey { user: user.filter(|user| !user.is_empty()), key: key.to_owned() }))
+        }
         _ => Err(Problem::bad_request(format!("Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} visible characters"))),
     }
 }
@@ -73,6 +92,7 @@ pub(super) fn describe() -> Described {
         .problem(408, "The body came too slowly")
         .problem(413, "The datum is over the limit")
         .problem(415, "A content type that is not listed, or a compressed body")
+        .problem(422, "The `Idempotency-Key` was sent with another text before")
         .problem(
             503,
             "The queue is full or out of reach, and nothing was accepted; or its outcome is unknown: `detail` says so",
@@ -85,7 +105,9 @@ pub(super) fn key_parameter() -> Parameter {
         .name("Idempotency-Key")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some("The same key again within a day is the same datum."))
+        .description(Some(
+            "The same key of the same user again within a day is the same datum; with another text it is refused.",
+        ))
         .schema(Some(string().min_length(Some(1)).max_length(Some(MAX_KEY_LENGTH)).pattern(Some("^[!-~]+$"))))
         .build()
 }

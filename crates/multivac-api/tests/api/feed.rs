@@ -1,6 +1,7 @@
 //! Feeding one datum, and what is known of it afterwards.
 
 use reqwest::Method;
+use serde_json::Value;
 
 use crate::test_app::TestApp;
 
@@ -41,6 +42,64 @@ async fn the_same_idempotency_key_is_the_same_datum() {
     assert_ne!(feed("b").await, first);
     let stats = app.until("/multivac/stats", |stats| stats["learned"] == 2).await;
     assert_eq!(stats["accepted"], 2);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn an_idempotency_key_is_of_one_text_and_belongs_to_its_user() {
+    let app = TestApp::start(&[]).await;
+    let feed = |user: Option<&str>, text: &'static str| {
+        let mut request = app.request(Method::POST, "/multivac/data").header("Idempotency-Key", "a");
+        if let Some(user) = user {
+            request = request.header("X-Multivac-User", user);
+        }
+        async move {
+            let reply = request.form(&[("data", text)]).send().await.unwrap();
+            (reply.status().as_u16(), reply.json::<Value>().await.unwrap())
+        }
+    };
+    let id = |(status, reply): (u16, Value)| {
+        assert_eq!(status, 200, "{reply}");
+        reply["id"].as_str().unwrap().to_owned()
+    };
+    let (of_one, of_two, of_nobody) =
+        (id(feed(Some("one"), "x").await), id(feed(Some("two"), "y").await), id(feed(None, "z").await));
+    assert!(of_one != of_two && of_one != of_nobody && of_two != of_nobody);
+    assert_eq!(id(feed(Some("one"), "x").await), of_one);
+    assert_eq!(id(feed(Some(""), "z").await), of_nobody, "an empty name is none");
+    for (user, text) in [(Some("one"), "y"), (Some("two"), "x"), (None, "x")] {
+        let (status, problem) = feed(user, text).await;
+        assert_eq!((status, &problem["status"]), (422, &422.into()), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("another text"), "{problem}");
+    }
+
+    // At the same time: whichever text comes first has the key.
+    let texts = ["first", "second", "first", "second", "first", "second"];
+    let replies = futures_util::future::join_all(texts.map(|text| feed(Some("three"), text))).await;
+    let first = texts[replies.iter().position(|(status, _)| *status == 200).unwrap()];
+    let ids: std::collections::BTreeSet<_> = std::iter::zip(texts, replies)
+        .filter_map(|(text, reply)| {
+            assert_eq!(reply.0, if text == first { 200 } else { 422 }, "{reply:?}");
+            (text == first).then(|| id(reply))
+        })
+        .collect();
+    assert_eq!(ids.len(), 1);
+
+    // A line of a bulk request has a key of its own.
+    let bulk = async |user: &str, lines: &'static str| {
+        let request = app.request(Method::POST, "/multivac/data/bulk").header("Idempotency-Key", "b");
+        let request = request.header("X-Multivac-User", user).header("Content-Type", "application/x-ndjson");
+        request.body(lines).send().await.unwrap().json::<Value>().await.unwrap()
+    };
+    const LINES: &str = "{\"data\": \"one\"}\n{\"data\": \"two\"}\n";
+    let of_one = bulk("one", LINES).await;
+    assert_eq!(bulk("one", LINES).await, of_one);
+    assert_ne!(bulk("two", LINES).await["ids"], of_one["ids"]);
+    let changed = bulk("one", "{\"data\": \"one\"}\n{\"data\": \"three\"}\n").await;
+    assert_eq!((&changed["accepted"], &changed["ids"][0]), (&1.into(), &of_one["ids"][0]), "{changed}");
+    assert_eq!(changed["rejected"][0]["line"], 2, "{changed}");
+    assert!(changed["rejected"][0]["detail"].as_str().unwrap().contains("another text"), "{changed}");
+    app.until("/multivac/stats", |stats| stats["learned"] == 8).await;
     app.stop().await;
 }
 

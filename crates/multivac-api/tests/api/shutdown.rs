@@ -171,3 +171,27 @@ async fn a_request_that_never_ends_does_not_keep_it_beyond_30_seconds() {
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
 }
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags = ["--drain-delay", "15s", "--data-dir", directory.path().to_str().unwrap()];
+    let client = Client::new();
+    for second in ["TERM", "INT"] {
+        let program = Program::start(&flags);
+        program.until(&client, "/readyz", |ready| ready["ready"] == true).await;
+        let request = client.post(format!("{}/multivac/data", program.base)).form(&[("data", "kept")]);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        program.process.signal("TERM");
+        program.until(&client, "/readyz", |ready| ready["ready"] == false).await;
+        let since = Instant::now();
+        program.process.signal(second);
+        assert_eq!(program.ended().await.code, Some(130));
+        assert!(since.elapsed() < Duration::from_secs(10), "it did not wait for the end of the drain");
+    }
+    // What got a 200 is there.
+    let program = Program::start(&flags[2..]);
+    program.until(&client, "/multivac/stats", |stats| stats["learned"] == 2).await;
+    program.process.signal("TERM");
+    assert_eq!(program.ended().await.code, Some(0));
+}

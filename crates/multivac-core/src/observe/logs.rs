@@ -42,7 +42,7 @@ pub(super) fn filter() -> Result<EnvFilter, tracing_subscriber::filter::ParseErr
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     // These log each of their own steps at info.
     let quiet = ["tantivy=warn", "actix_server=warn", "actix_web=warn"];
-    match std::env::var_os("RUST_LOG") {
+    match std::env::var_os("RUST_LOG").filter(|rules| !rules.is_empty()) {
         Some(_) => Ok(filter),
         None => quiet.iter().try_fold(filter, |filter, rule| rule.parse().map(|rule| filter.add_directive(rule))),
     }

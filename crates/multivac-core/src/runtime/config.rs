@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::Args;
+use clap::{Args, Command, Parser};
 use humantime::Duration as Time;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -35,6 +35,23 @@ pub fn byte_size(text: &str) -> Result<ByteSize, String> {
 /// Says what was expected.
 pub fn duration(text: &str) -> Result<Time, String> {
     text.parse().map_err(|_| "expected a time such as 500ms, 30s or 2min".to_owned())
+}
+
+/// Reads the settings of a program from its command line and its environment; help, and what cannot be, end the process.
+///
+/// An empty variable is an unset one, whatever its setting: compose files and shells leave them so.
+#[must_use]
+pub fn parse<P: Parser>() -> P {
+    let mut command = without_empty_variables(P::command());
+    let read = P::from_arg_matches_mut(&mut command.get_matches_mut());
+    read.unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |name: &std::ffi::OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|arg| if arg.get_env().is_some_and(is_empty) { arg.env(None::<&'static str>) } else { arg })
+        .mut_subcommands(without_empty_variables)
 }
 
 /// How long processing one datum may take, unless it is configured otherwise; milliseconds are usual.

@@ -1,6 +1,7 @@
 //! What both programs need to run: settings, health, signals, supervised tasks. Nothing of the domain.
 
 pub mod config;
+pub mod files;
 pub mod health;
 pub mod hosts;
 pub mod retry;

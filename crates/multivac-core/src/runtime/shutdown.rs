@@ -4,7 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// A token that is cancelled at the first SIGTERM or SIGINT; the second ends the process at once.
+/// A token that is cancelled at the first SIGTERM or SIGINT; the second ends the process at once, with status 130.
 ///
 /// # Errors
 /// When signals cannot be listened for.

@@ -72,9 +72,13 @@ async fn all_jobs_are_found_and_finished(queue: &Arc<dyn QueueAdmin>) {
         assert_eq!(queue.job_state(id(number)).await.unwrap(), state, "{number}");
     }
     // A key, and a retraction, that came before the upgrade and come again after it.
-    let again =
-        Submission { job: multivac_testkit::sample::job("again"), idempotency_key: Some(IdempotencyKey([7; 16])) };
-    assert_eq!(queue.accept(&[again]).await.unwrap(), [Acceptance::AcceptedBefore(id(LEARNED))]);
+    // What was accepted with the key is not known any more, nor whose it was: it answers all of them as it did.
+    let of_a_user = IdempotencyKey { of_user: [[8; 8], [7; 8]].concat().try_into().unwrap(), of_anyone: [7; 16] };
+    for (key, text) in [(IdempotencyKey::anyones([7; 16]), "again"), (of_a_user, "again"), (of_a_user, "another text")]
+    {
+        let again = Submission { job: multivac_testkit::sample::job(text), idempotency_key: Some(key) };
+        assert_eq!(queue.accept(&[again]).await.unwrap(), [Acceptance::AcceptedBefore(id(LEARNED))]);
+    }
     queue.retract(id(RETRACTED), true).await.unwrap();
     assert_eq!(ledger(queue).await, expected);
 

@@ -43,6 +43,7 @@ macro_rules! contract {
             a_retraction_enters_the_ledger_once_wherever_the_job_stands,
             a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter,
             an_idempotency_key_is_one_datum,
+            an_idempotency_key_is_of_one_text_and_of_one_user,
             accepting_again_adds_nothing,
             a_full_queue_refuses_and_adds_nothing,
             a_queue_full_of_text_refuses_and_adds_nothing,
@@ -101,7 +102,8 @@ async fn redis_may_lose_its_group_and_its_stream() {
 async fn a_call_of_accept_that_is_repeated_after_its_jobs_are_finished_adds_nothing_to_redis() {
     for partitions in [1, 3] {
         backends::run(backends::redis(partitions), async |backend| {
-            let keyed = |key: u8| Submission { job: job("keyed"), idempotency_key: Some(IdempotencyKey([key; 16])) };
+            let keyed =
+                |key: u8| Submission { job: job("keyed"), idempotency_key: Some(IdempotencyKey::anyones([key; 16])) };
             let queue = backend.queue(QueueSettings { max_queued: 2 * backend.partitions(), ..long_lease() }).await;
             let batch = [keyed(1), keyed(1), keyed(1), submission("one"), submission("two")];
             let first = queue.accept(&batch).await.unwrap();
@@ -539,7 +541,7 @@ async fn a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter(backend: Ar
 
 pub(crate) async fn an_idempotency_key_is_one_datum(backend: Arc<dyn Backend>) {
     let queue = backend.queue(long_lease()).await;
-    let keyed = |key: u8| Submission { job: job("again"), idempotency_key: Some(IdempotencyKey([key; 16])) };
+    let keyed = |key: u8| Submission { job: job("again"), idempotency_key: Some(IdempotencyKey::anyones([key; 16])) };
     let first = [keyed(1), keyed(2), keyed(1), submission("no key"), keyed(2)];
     let (one, two) = (first[0].job.id, first[1].job.id);
     assert_eq!(
@@ -560,6 +562,55 @@ pub(crate) async fn an_idempotency_key_is_one_datum(backend: Arc<dyn Backend>) {
         [Acceptance::Accepted, Acceptance::AcceptedBefore(two)]
     );
     assert_eq!(ledger(&queue).await, Ledger { accepted: 4, queued: 1, learned: 3, ..Ledger::default() });
+}
+
+pub(crate) async fn an_idempotency_key_is_of_one_text_and_of_one_user(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(long_lease()).await;
+    let keyed = |user: Option<&str>, text: &str| {
+        let key = IdempotencyKey::new(user.map(str::as_bytes), "a key", None);
+        Submission { job: job(text), idempotency_key: Some(key) }
+    };
+    // Within a batch as between batches.
+    let batch =
+        [keyed(None, "x"), keyed(None, "y"), keyed(Some("one"), "y"), keyed(Some("two"), "x"), keyed(None, "x")];
+    let ids = batch.each_ref().map(|submission| submission.job.id);
+    let accepted = queue.accept(&batch).await.unwrap();
+    let (new, other) = (Acceptance::Accepted, Acceptance::KeyOfOtherText);
+    assert_eq!(accepted, [new, other, new, new, Acceptance::AcceptedBefore(ids[0])]);
+    for (user, text, expected) in [
+        (None, "x", Acceptance::AcceptedBefore(ids[0])),
+        (None, "y", other),
+        (Some("one"), "y", Acceptance::AcceptedBefore(ids[2])),
+        (Some("one"), "x", other),
+        (Some("two"), "x", Acceptance::AcceptedBefore(ids[3])),
+        // Answered once as another text, and still the same.
+        (Some("one"), "y", Acceptance::AcceptedBefore(ids[2])),
+        (Some("three"), "z", new),
+    ] {
+        assert_eq!(queue.accept(&[keyed(user, text)]).await.unwrap(), [expected], "{user:?} {text}");
+    }
+    // At once: one text wins, and each of its calls gets the one id.
+    let calls = ["p", "q", "p", "q"].map(|text| (text, Arc::clone(&queue), keyed(Some("four"), text)));
+    let calls = calls.map(|(text, queue, submission)| {
+        tokio::spawn(async move {
+            let answer = queue.accept(std::slice::from_ref(&submission)).await.unwrap()[0];
+            (text, submission.job.id, answer)
+        })
+    });
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    let (winner, id, _) = *answers.iter().find(|(.., answer)| *answer == new).unwrap();
+    for (text, own_id, answer) in answers {
+        let expected = match text {
+            _ if own_id == id => new,
+            text if text == winner => Acceptance::AcceptedBefore(id),
+            _ => other,
+        };
+        assert_eq!(answer, expected, "{text}");
+    }
+    assert_eq!(ledger(&queue).await, Ledger { accepted: 5, queued: 5, ..Ledger::default() });
 }
 
 async fn accepting_again_adds_nothing(backend: Arc<dyn Backend>) {

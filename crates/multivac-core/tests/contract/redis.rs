@@ -35,6 +35,7 @@ pub(crate) async fn the_contract_holds(settings: impl Fn() -> RedisSettings) {
         the_ledger_follows_a_random_walk,
         dead_letters_are_listed_in_pages_and_retried,
         an_idempotency_key_is_one_datum,
+        an_idempotency_key_is_of_one_text_and_of_one_user,
         a_waiting_lease_wakes_when_a_job_is_accepted,
         a_queue_full_of_text_refuses_and_adds_nothing,
         reconciling_brings_the_ledger_up_to_the_store_and_never_down,
@@ -339,7 +340,7 @@ async fn with_durability_fsync_a_job_is_on_the_disk_when_it_is_accepted() {
     the_contract_holds(settings).await;
     let queue = Redis(settings()).queue(durable(Durability::Fsync)).await;
     assert_eq!(queue.durability(), Durability::Fsync);
-    let keyed = |n| Submission { job: job("to the disk"), idempotency_key: Some(IdempotencyKey([n; 16])) };
+    let keyed = |n| Submission { job: job("to the disk"), idempotency_key: Some(IdempotencyKey::anyones([n; 16])) };
     let (first, second) = (keyed(1), keyed(2));
     for _ in 0..2 {
         assert_eq!(queue.accept(&[first.clone(), second.clone()]).await.unwrap(), [Acceptance::Accepted; 2]);
@@ -358,7 +359,7 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     let follow = ["--appendfsync", "always", "--replicaof", "127.0.0.1", &server.port.to_string()];
     let mut replica = RedisServer::start(&new, &follow).await;
     let queue = Redis(redis_settings(vec![server.url()], 1)).queue(durable(Durability::Replicated)).await;
-    let keyed = || Submission { job: job("to two disks"), idempotency_key: Some(IdempotencyKey([7; 16])) };
+    let keyed = || Submission { job: job("to two disks"), idempotency_key: Some(IdempotencyKey::anyones([7; 16])) };
     let accept =
         async |submission: &Submission| queue.accept(std::slice::from_ref(submission)).await.unwrap().remove(0);
     // The first may come while the replica still loads its copy.
@@ -376,7 +377,7 @@ async fn a_job_that_no_replica_has_written_is_not_accepted_unless_it_is_stored_b
     assert_eq!(queue.partitions().await.unwrap()[0].size_bytes, 0);
 
     // Another call has got its id: it stays.
-    let shared = || Submission { job: job("of two calls"), idempotency_key: Some(IdempotencyKey([8; 16])) };
+    let shared = || Submission { job: job("of two calls"), idempotency_key: Some(IdempotencyKey::anyones([8; 16])) };
     let (one, other) = (shared(), shared());
     let first = tokio::spawn({
         let (queue, one) = (Arc::clone(&queue), one.clone());

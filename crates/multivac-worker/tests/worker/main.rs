@@ -7,6 +7,7 @@ mod crash;
 mod drain;
 mod faults;
 mod hosts;
+mod limits;
 mod operations;
 mod rolling;
 mod start;

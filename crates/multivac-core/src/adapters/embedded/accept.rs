@@ -18,8 +18,8 @@ pub(super) fn accept(
 ) -> rusqlite::Result<Vec<Acceptance>> {
     let connection = context.connection;
     let mut remember_key = connection.prepare_cached(
-        "INSERT INTO idempotency (key, id, expires_at) VALUES (?1, ?2, ?3)
-         ON CONFLICT (key) DO UPDATE SET id = excluded.id, expires_at = excluded.expires_at",
+        "INSERT INTO idempotency (key, id, expires_at, digest) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (key) DO UPDATE SET id = excluded.id, expires_at = excluded.expires_at, digest = excluded.digest",
     )?;
     let mut add =
         connection.prepare_cached("INSERT INTO job (id, received_at, trace, text) VALUES (?1, ?2, ?3, ?4)")?;
@@ -30,10 +30,12 @@ pub(super) fn accept(
     let (mut added, mut keys_added) = (0, 0);
     let mut answers = Vec::with_capacity(submissions.len());
     for Submission { job, idempotency_key } in submissions {
-        if let Some(key) = idempotency_key
-            && let Some(first) = id_accepted_with(connection, key, now_ms)?
+        let keyed = idempotency_key.map(|key| (key, job.datum.digest()));
+        if let Some((key, digest)) = keyed
+            && let Some((first, first_digest)) = accepted_with(connection, key, now_ms)?
         {
-            answers.push(Acceptance::AcceptedBefore(first));
+            let is_same = first_digest.is_none_or(|first_digest| first_digest == digest);
+            answers.push(if is_same { Acceptance::AcceptedBefore(first) } else { Acceptance::KeyOfOtherText });
             continue;
         }
         // The caller gives each job a new id, so one that is known is the same call, repeated.
@@ -48,9 +50,9 @@ pub(super) fn accept(
             add.execute(params![IdColumn(job.id), received_at, job.trace, job.datum.as_str()])?;
             added += 1;
         }
-        if let Some(IdempotencyKey(key)) = idempotency_key {
+        if let Some((key, digest)) = keyed {
             let expires_at = now_ms.saturating_add(to_column(IDEMPOTENCY_KEY_LIFETIME.as_millis()));
-            remember_key.execute(params![key, IdColumn(job.id), expires_at])?;
+            remember_key.execute(params![key.of_user, IdColumn(job.id), expires_at, digest])?;
             keys_added += 1;
         }
         answers.push(Acceptance::Accepted);
@@ -66,17 +68,23 @@ pub(super) fn accept(
     Ok(answers)
 }
 
-/// The id that was accepted first with this key, unless the key's time is over.
-fn id_accepted_with(
+/// The id that was accepted first with this key, and the digest of its text, which older releases did not keep; unless the
+/// key's time is over. What lies under the key alone with a digest belongs to somebody else.
+fn accepted_with(
     connection: &Connection,
-    IdempotencyKey(key): &IdempotencyKey,
+    key: IdempotencyKey,
     now_ms: i64,
-) -> rusqlite::Result<Option<DatumId>> {
+) -> rusqlite::Result<Option<(DatumId, Option<[u8; 16]>)>> {
     connection
-        .prepare_cached("SELECT id FROM idempotency WHERE key = ?1 AND expires_at > ?2")?
-        .query_row(params![key, now_ms], |row| row.get(0))
+        .prepare_cached(
+            "SELECT id, digest FROM idempotency
+             WHERE (key = ?1 OR (key = ?2 AND digest IS NULL)) AND expires_at > ?3 ORDER BY key != ?1 LIMIT 1",
+        )?
+        .query_row(params![key.of_user, key.of_anyone, now_ms], |row| {
+            let IdColumn(id) = row.get(0)?;
+            Ok((id, row.get(1)?))
+        })
         .optional()
-        .map(|id| id.map(|IdColumn(id)| id))
 }
 
 /// Deletes at most two expired keys for each key that was added: so deleting keeps up with adding, and no step has to

@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// One entry for each version of the file, in order. An entry that was part of a release never changes.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_held.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_held.sql"),
+    include_str!("migrations/0003_idempotency_digest.sql"),
+];
 
 /// Marks the file as MultiVAC's, in SQLite's header: "MVac".
 const APPLICATION_ID: i32 = 0x4d56_6163;

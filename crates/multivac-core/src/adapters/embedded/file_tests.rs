@@ -74,7 +74,7 @@ fn a_newer_file_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = open(dir.path()).unwrap().path().to_owned();
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
-    assert!(refusal(dir.path()).contains("newer MultiVAC (version 9 of the file; this one knows 2)"));
+    assert!(refusal(dir.path()).contains("newer MultiVAC (version 9 of the file; this one knows 3)"));
     let left: i64 = look(&path).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(left, 9);
 }

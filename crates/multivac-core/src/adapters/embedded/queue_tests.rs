@@ -112,7 +112,7 @@ async fn one_lease_is_bounded_in_text_and_goes_on_with_the_next() {
 #[tokio::test]
 async fn keys_are_forgotten_after_their_time_and_not_before() {
     let (_dir, embedded, queue) = queue(5, 99);
-    let keyed = |key| Submission { idempotency_key: Some(IdempotencyKey([key; 16])), ..submission("x") };
+    let keyed = |key| Submission { idempotency_key: Some(IdempotencyKey::anyones([key; 16])), ..submission("x") };
     let (first, other) = (keyed(1), keyed(1));
     let answers = queue.accept(&[first.clone(), other]).await.unwrap();
     assert_eq!(answers, [Acceptance::Accepted, Acceptance::AcceptedBefore(first.job.id)]);

@@ -9,7 +9,7 @@ use deadpool_redis::redis::cluster::{ClusterClient, ClusterClientBuilder};
 use deadpool_redis::redis::cluster_async::ClusterConnection;
 use deadpool_redis::redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
-    RedisError, RedisFuture, RedisResult, TlsCertificates, Value,
+    RedisError, RedisFuture, RedisResult, ServerErrorKind, TlsCertificates, Value,
 };
 use deadpool_redis::{PoolConfig, Runtime, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
@@ -30,8 +30,21 @@ const RECYCLE_TIMEOUT: Duration = Duration::from_millis(500);
 /// bounds all tries together.
 const CLUSTER_MAX_RETRY_WAIT_MS: u64 = 200;
 
-/// How many connections there are at most. Further calls wait for one; Redis runs one command at a time anyway.
-const MAX_CONNECTIONS: usize = 64;
+/// How many connections there are at most, made when they are needed: one for each consumer loop that waits for jobs (256), and
+/// as many as a busy api uses at once. Further calls wait for one; Redis runs one command at a time anyway.
+const MAX_CONNECTIONS: usize = 320;
+
+/// What to do with a password that a URL cannot hold as it is.
+const PERCENT_ENCODE: &str = "percent-encode special characters of the user name and the password, such as %2F for /, %40 for \
+                              @, %23 for #, %3F for ?, %2C for a comma, and %25 for %";
+
+/// Whether the host seems to come after what ends it: a `/`, `?` or `#` in a password that was not percent-encoded. What stands
+/// before that is read as the host and the port then.
+fn hides_its_host(url: &str) -> bool {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let is_tcp = ["redis:", "rediss:", "valkey:", "valkeys:"].iter().any(|scheme| url.starts_with(scheme));
+    is_tcp && after_scheme.split_once(['/', '?', '#']).is_some_and(|(_, rest)| rest.contains('@'))
+}
 
 /// Connections to Redis, made when they are needed.
 pub(super) enum Pool {
@@ -64,10 +77,11 @@ impl Pool {
         let mut nodes = Vec::with_capacity(urls.len());
         for (i, url) in urls.iter().enumerate() {
             // Without the library's error, so that no part of the URL, and no password, can be in the message.
-            let node = url.expose_secret().into_connection_info().map_err(|_| {
+            let url = url.expose_secret();
+            let node = url.into_connection_info().ok().filter(|_| !hides_its_host(url)).ok_or_else(|| {
                 QueueError::Misconfigured(format!(
                     "Redis URL number {} cannot be read; expected redis://[user:password@]host[:port][/database], or \
-                     rediss:// for TLS",
+                     rediss:// for TLS; {PERCENT_ENCODE}",
                     i + 1
                 ))
             })?;
@@ -146,7 +160,7 @@ impl Pool {
             // which an earlier one may have done the work.
             Ok(Err(error)) => {
                 let replied = error.code().is_some() && matches!(self, Self::Single(_));
-                (to_queue_error(what, error), replied)
+                (self.to_queue_error(what, error, connected.load(Ordering::Relaxed)), replied)
             }
             Err(_) => {
                 let message = format!("Redis did not {what} within {} s", (CALL_TIMEOUT + blocks).as_secs());
@@ -159,6 +173,24 @@ impl Pool {
             }
             error => error,
         })
+    }
+
+    fn to_queue_error(&self, what: &str, error: RedisError, connected: bool) -> QueueError {
+        if let Some(message) = misconfiguration(what, &error, connected) {
+            return QueueError::Misconfigured(message);
+        }
+        // The client of a Cluster follows such a reply.
+        if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) && matches!(self, Self::Single(_)) {
+            return QueueError::Misconfigured(
+                "Redis is a Cluster: expected the URLs of several of its nodes, separated by commas".to_owned(),
+            );
+        }
+        // Only Redis's code, or the library's category, goes into the message; the library's text stays in the source.
+        let kind = match error.code() {
+            Some("OOM") => "OOM: its memory is full, see maxmemory",
+            code => code.unwrap_or_else(|| error.category()),
+        };
+        QueueError::Unavailable { message: format!("Redis did not {what} ({kind})"), source: Some(Box::new(error)) }
     }
 
     async fn get(&self) -> Result<Connection, RedisError> {
@@ -258,22 +290,52 @@ pub(super) fn is_script_missing(error: &RedisError) -> bool {
     error.code() == Some("NOSCRIPT")
 }
 
-fn to_queue_error(what: &str, error: RedisError) -> QueueError {
-    let refused = matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"));
-    if refused || error.kind() == ErrorKind::AuthenticationFailed {
-        return QueueError::Misconfigured(format!(
-            "Redis does not let us {what}: the user or the password is wrong, or the user lacks a permission"
+/// What a reply means that will be the same next time, until somebody changes Redis or its URL.
+fn misconfiguration(what: &str, error: &RedisError, connected: bool) -> Option<String> {
+    // Inside a script, and in the reply to SELECT, Redis has no code of its own for these.
+    let text = error.to_string();
+    let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+    if says(&["refused to switch database"]) {
+        return Some(
+            "Redis does not have the database that its URL names, or the user may not select it: expected a number from 0 to \
+             15 at the end of the URL, unless Redis is configured with more (databases), and 0 or none in a Cluster"
+                .to_owned(),
+        );
+    }
+    if matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
+        || error.kind() == ErrorKind::AuthenticationFailed
+        || says(&["ACL failure in script", "The user executing the script can't"])
+    {
+        return Some(format!(
+            "Redis does not let us {what}: the user or the password is wrong, or the user lacks a permission \
+             (docs/redis.md lists them); {PERCENT_ENCODE}"
         ));
     }
     if error.code() == Some("WRONGKEY") {
-        return QueueError::Misconfigured(format!(
+        return Some(format!(
             "something else has written to the keys of this namespace in Redis: {}; rename or delete that key",
             error.detail().unwrap_or_default()
         ));
     }
-    // Only Redis's code, or the library's category, goes into the message; the library's text stays in the source.
-    let kind = error.code().unwrap_or_else(|| error.category()).to_owned();
-    QueueError::Unavailable { message: format!("Redis did not {what} ({kind})"), source: Some(Box::new(error)) }
+    if says(&["nknown command", "nknown Redis command"]) {
+        return Some(format!(
+            "Redis does not let us {what}: it lacks a command, which was renamed or switched off (rename-command)"
+        ));
+    }
+    if error.code() == Some("DENIED") {
+        return Some(format!("Redis does not let us {what}: it is in protected mode, so give it a password"));
+    }
+    if says(&["cluster support disabled"]) {
+        return Some("several URLs are given for Redis, but it is no Cluster: expected one URL".to_owned());
+    }
+    if says(&["InvalidContentType"]) {
+        return Some("Redis's port does not speak TLS: expected redis://, or another port for rediss://".to_owned());
+    }
+    (error.kind() == ErrorKind::Parse && !connected).then(|| {
+        "what answers at Redis's URL does not speak Redis's protocol: expected Redis's port, and rediss:// where that is \
+         for TLS"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -286,6 +348,26 @@ mod tests {
             panic!("this is no Redis URL");
         };
         assert!(message.contains("number 1") && !message.contains("geheim"), "{message}");
+    }
+
+    #[test]
+    fn a_password_that_a_url_cannot_hold_is_to_be_percent_encoded() {
+        for password in ["pa/ss", "pa?ss", "pa#ss", "12/34", "12?34", "12#34", "pa:s/s", "a/b@c"] {
+            for user in ["", "user"] {
+                let url = format!("redis://{user}:{password}@127.0.0.1:6379/1");
+                let Err(QueueError::Misconfigured(message)) = Pool::new(&[url.clone().into()], None) else {
+                    panic!("{url} is read as something else");
+                };
+                assert!(message.contains("percent-encode") && !message.contains(password), "{message}");
+            }
+        }
+        for taken in ["pa@ss", "pa:ss", "[pa", "p%2Fa%3Fs%23s", "pä&=+ss", "100%25"] {
+            let url = format!("redis://user:{taken}@127.0.0.1:6379/1");
+            assert!(Pool::new(&[url.into()], None).is_ok(), "{taken}");
+        }
+        for taken in ["redis://127.0.0.1/?protocol=resp3", "rediss://[::1]:6380/0", "unix:///run/redis@1.sock"] {
+            assert!(Pool::new(&[taken.into()], None).is_ok(), "{taken}");
+        }
     }
 
     #[test]

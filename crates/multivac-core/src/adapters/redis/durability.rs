@@ -51,6 +51,7 @@ pub(super) async fn accept(
 fn acceptances(replies: &[AcceptReply], durable: bool) -> Vec<Acceptance> {
     let acceptance = |reply: &AcceptReply| match reply {
         AcceptReply::Full => Acceptance::Full,
+        AcceptReply::KeyOfOtherText => Acceptance::KeyOfOtherText,
         AcceptReply::Accepted if durable => Acceptance::Accepted,
         AcceptReply::AcceptedBefore(id) if durable => Acceptance::AcceptedBefore(*id),
         // The call that rolled it back got no reply, so nobody waited until the rollback was durable.

@@ -4,10 +4,10 @@
 //! | --- | --- | --- | --- |
 //! | `{ns}:{p}:stream` | stream | the unfinished jobs; its one group is `workers` | an entry, as long as its job is unfinished; the empty key stays |
 //! | `{ns}:{p}:jobs` | hash | an unfinished job's id: `q` (on the stream), `r` (the same, and retracted) or `d` (dead), then its entry there | a field, as long as the job is unfinished |
-//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes`, the text of unfinished jobs; `drained` and `drained_bytes`, the jobs that have left the stream and their text; `doubtful`, jobs that were found again | for good |
+//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes`, the text of unfinished jobs; `drained` and `drained_bytes`, the jobs that have left the stream and their text; `doubtful`, jobs that were found again; `clock`, the time by Redis's clock (ms) when a lease last began | for good |
 //! | `{ns}:{p}:dead` | stream | the dead letters | until retried or retracted |
 //! | `{ns}:{p}:wakeup` | list | at most one element, the wakeup of one consumer that waits | until the next consumer waits |
-//! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for; a space after it when another call has reported the id as accepted | 24 hours |
+//! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for, a space, and a digest of its text (up to 0.1.0 the id alone); a space at the end when another call has reported the id as accepted | 24 hours |
 //! | `{ns}:{p}:accepted:<id>` | string | the reply to the accepting call whose first job this is, should the call come again | 30 seconds |
 //! | `{ns}:{p}:retracted:<id>` | string | set when a retraction is in the ledger, should the call come again | 24 hours |
 //!
@@ -19,7 +19,6 @@
 //! after them.
 
 use crate::datum::DatumId;
-use crate::queue::IdempotencyKey;
 
 /// The name of the one consumer group.
 pub(super) const GROUP: &str = "workers";
@@ -65,8 +64,9 @@ impl Keys {
         &self.of_partition[4]
     }
 
-    pub(super) fn idempotency(&self, key: &IdempotencyKey) -> String {
-        format!("{}:idem:{:032x}", self.prefix, u128::from_be_bytes(key.0))
+    /// Of [`of_user` or `of_anyone`](crate::queue::IdempotencyKey).
+    pub(super) fn idempotency(&self, digest: [u8; 16]) -> String {
+        format!("{}:idem:{:032x}", self.prefix, u128::from_be_bytes(digest))
     }
 
     pub(super) fn accepted(&self, first: DatumId) -> String {
@@ -88,6 +88,6 @@ mod tests {
         assert_eq!(keys.stream(), "multivac:{3}:stream");
         assert_eq!(keys.dead(), "multivac:{3}:dead");
         assert_eq!(keys.wakeup(), "multivac:{3}:wakeup");
-        assert_eq!(keys.idempotency(&IdempotencyKey([1; 16])), format!("multivac:{{3}}:idem:{}", "01".repeat(16)));
+        assert_eq!(keys.idempotency([1; 16]), format!("multivac:{{3}}:idem:{}", "01".repeat(16)));
     }
 }

@@ -76,7 +76,7 @@ impl Partitions {
         let mut by_partition = vec![Vec::new(); self.keys.len()];
         for (i, submission) in submissions.iter().enumerate() {
             let partition = match submission.idempotency_key {
-                Some(key) => self.partition_of(u128::from_be_bytes(key.0) as u64),
+                Some(key) => self.partition_of(u128::from_be_bytes(key.of_user) as u64),
                 None => home,
             };
             by_partition[partition].push(i);

@@ -11,7 +11,7 @@ fn partitions(namespace: &str, partitions: u16) -> Result<Partitions, QueueError
 fn submission(key: Option<u8>) -> Submission {
     let datum = Datum::accepted_before("a text");
     let job = Job { id: DatumId::generate(), datum, received_at: Timestamp::from_millis(0), trace: None };
-    Submission { job, idempotency_key: key.map(|key| IdempotencyKey([key; 16])) }
+    Submission { job, idempotency_key: key.map(|key| IdempotencyKey::anyones([key; 16])) }
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_key_falls_into_the_same_partition_each_time_and_jobs_without_one_stay_toget
             seen[i] += 1;
             match submissions[i].idempotency_key {
                 Some(key) => {
-                    assert_eq!(*partition_of_key.entry(key.0).or_insert(keys.partition()), keys.partition());
+                    assert_eq!(*partition_of_key.entry(key.of_user).or_insert(keys.partition()), keys.partition());
                 }
                 None => drop(homes.insert(keys.partition())),
             }
@@ -53,6 +53,18 @@ fn a_key_falls_into_the_same_partition_each_time_and_jobs_without_one_stay_toget
     }
     assert_eq!(seen, vec![1; submissions.len()]);
     assert_eq!(homes.len(), 1);
+}
+
+#[test]
+fn a_key_of_a_user_lies_in_the_partition_where_it_lay_before_keys_had_users() {
+    let partitions = partitions("multivac", 7).unwrap();
+    let partition_of = |user| {
+        let idempotency_key = Some(IdempotencyKey::new(user, "a key", None));
+        partitions.assign(&[Submission { idempotency_key, ..submission(None) }])[0].0.partition()
+    };
+    for user in [b"one".as_slice(), b"two", b"three"] {
+        assert_eq!(partition_of(Some(user)), partition_of(None));
+    }
 }
 
 #[test]

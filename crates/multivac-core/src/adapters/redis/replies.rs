@@ -15,6 +15,8 @@ pub(super) enum AcceptReply {
     RolledBack,
     /// Its idempotency key stands for this datum.
     AcceptedBefore(DatumId),
+    /// Its idempotency key stands for another text.
+    KeyOfOtherText,
 }
 
 impl AcceptReply {
@@ -23,6 +25,7 @@ impl AcceptReply {
             "+" => Ok(Self::Accepted),
             "-" => Ok(Self::Full),
             "~" => Ok(Self::RolledBack),
+            "#" => Ok(Self::KeyOfOtherText),
             id => id.parse().map(Self::AcceptedBefore).map_err(|_| unreadable("an idempotency key's id")),
         };
         replies.iter().map(parse).collect()
@@ -170,9 +173,14 @@ mod tests {
     #[test]
     fn codes_of_replies_are_read_and_others_are_refused() {
         let id = DatumId::generate();
-        let replies = ["+".to_owned(), "-".to_owned(), "~".to_owned(), id.to_string()];
-        let expected =
-            [AcceptReply::Accepted, AcceptReply::Full, AcceptReply::RolledBack, AcceptReply::AcceptedBefore(id)];
+        let replies = ["+", "-", "~", "#", &id.to_string()].map(str::to_owned);
+        let expected = [
+            AcceptReply::Accepted,
+            AcceptReply::Full,
+            AcceptReply::RolledBack,
+            AcceptReply::KeyOfOtherText,
+            AcceptReply::AcceptedBefore(id),
+        ];
         assert_eq!(AcceptReply::parse_all(&replies).unwrap(), expected);
         assert!(matches!(AcceptReply::parse_all(&["x".to_owned()]), Err(QueueError::Misconfigured(_))));
         for (code, expected) in [

@@ -157,7 +157,7 @@ impl Scripts {
             .arg(call.max_queued_bytes)
             .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs())
             .arg(REPLAY_WINDOW.as_secs());
-        let mut idempotency_keys = 0;
+        let mut keys = 0;
         for Submission { job, idempotency_key } in &call.submissions {
             script
                 .arg(job.id.to_string())
@@ -165,10 +165,11 @@ impl Scripts {
                 .arg(job.datum.as_str())
                 .arg(job.trace.as_deref().unwrap_or_default());
             if let Some(key) = idempotency_key {
-                idempotency_keys += 1;
-                script.key(call.keys.idempotency(key)).arg(idempotency_keys);
+                script.key(call.keys.idempotency(key.of_user)).key(call.keys.idempotency(key.of_anyone));
+                script.arg(keys + 1).arg(hex(job.datum.digest()));
+                keys += 2;
             } else {
-                script.arg(0);
+                script.arg(0).arg("");
             }
         }
         script.arg(window.earliest).arg(window.latest);
@@ -195,7 +196,7 @@ impl Scripts {
             script.arg(job.id.to_string()).arg(index + 1);
             if let Some(key) = idempotency_key {
                 idempotency_keys += 1;
-                script.key(call.keys.idempotency(key)).arg(idempotency_keys);
+                script.key(call.keys.idempotency(key.of_user)).arg(idempotency_keys);
             } else {
                 script.arg(0);
             }
@@ -398,13 +399,23 @@ pub(super) async fn with_group<T: FromRedisValue>(
 }
 
 /// Creates the consumer group where there is none. It starts with the oldest entry, so that a lost group loses no job.
+///
+/// It is looked for first, since a Redis whose memory is full refuses to create one that is there already.
 pub(super) async fn create_group(connection: &mut Connection, keys: &Keys) -> RedisResult<()> {
+    match redis::cmd("XPENDING").arg(keys.stream()).arg(GROUP).query_async::<redis::Value>(connection).await {
+        Err(error) if is_group_missing(&error) => {}
+        found => return found.map(drop),
+    }
     let mut command = redis::cmd("XGROUP");
     command.arg("CREATE").arg(keys.stream()).arg(GROUP).arg("0").arg("MKSTREAM");
     match command.query_async(connection).await {
         Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
         reply => reply,
     }
+}
+
+fn hex(digest: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(digest))
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

@@ -1,11 +1,11 @@
 -- Puts jobs on the stream, in their order. A job that is there already, and one whose idempotency key is, adds nothing.
 --
--- KEYS after the partition's: where the reply is kept; the idempotency keys.
+-- KEYS after the partition's: where the reply is kept; the idempotency keys, each followed by where it lay up to 0.1.0.
 -- ARGV: unfinished jobs at most, bytes of their text at most, the idempotency keys' lifetime in seconds, how long to keep
 -- the reply in seconds; then of each job: id, received at, text, trace or '', and the place of its idempotency key among
--- them, or 0; at the end, from when to when it may be executed.
--- Returns for each job '+' (accepted), '-' (full), '~' (accepted by this very call before, and rolled back since), or the id
--- that its idempotency key stands for.
+-- them and the digest of its text, or 0 and ''; at the end, from when to when it may be executed.
+-- Returns for each job '+' (accepted), '-' (full), '~' (accepted by this very call before, and rolled back since), '#' (its
+-- idempotency key stands for another text), or the id that its idempotency key stands for.
 local late = late_reply()
 if late then return late end
 local limit, limit_bytes, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -23,17 +23,38 @@ if kept then
   return results
 end
 
-for i = 5, #ARGV, 5 do
+-- At `maxmemory` it is as if the limit were reached: nothing is added, and what is there already is found.
+local counted = redis.pcall('HINCRBY', ledger, 'accepted', 0)
+if type(counted) == 'table' then
+  if not counted.err:find('OOM', 1, true) then return counted end
+  limit = 0
+  write_at_maxmemory()
+end
+
+-- What an idempotency key stands for: its key in Redis, the id, and the digest of the text, which is '' up to 0.1.0.
+local function find_first(place)
+  for _, key in ipairs({ KEYS[6 + place], KEYS[7 + place] }) do
+    local id, digest = (redis.call('GET', key) or ''):match('^(%S+) ?(%S*)')
+    -- What lies under the second with a digest belongs to somebody else.
+    if id and (key == KEYS[6 + place] or digest == '') then return key, id, digest end
+  end
+end
+
+for i = 5, #ARGV, 6 do
   local id, at, data, trace = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local place = tonumber(ARGV[i + 4])
+  local place, digest = tonumber(ARGV[i + 4]), ARGV[i + 5]
   local idempotency_key = place > 0 and KEYS[6 + place]
-  local first = idempotency_key and redis.call('GET', idempotency_key)
+  local key, first, first_digest
+  if idempotency_key then key, first, first_digest = find_first(place) end
   local result = '+'
-  if first then
-    result = first:match('%S+')
-    -- Written for WAITAOF, as above. The space says that another call has reported this id as accepted, so that
+  if first and first_digest ~= '' and first_digest ~= digest then
+    result = '#'
+  elseif first then
+    result = first
+    -- Written for WAITAOF, as above. The space at the end says that another call has reported this id as accepted, so that
     -- rollback.lua keeps the job.
-    redis.call('SET', idempotency_key, result .. ' ', 'EX', lifetime)
+    if first_digest ~= '' then first = first .. ' ' .. first_digest end
+    redis.call('SET', key, first .. ' ', 'EX', lifetime)
   elseif redis.call('HEXISTS', jobs, id) == 1 then
     -- It is on the stream since a call with other jobs. Written for WAITAOF, as above.
     redis.call('HSET', jobs, id, redis.call('HGET', jobs, id))
@@ -45,7 +66,7 @@ for i = 5, #ARGV, 5 do
       fields[9], fields[10] = 'trace', trace
     end
     redis.call('HSET', jobs, id, 'q' .. redis.call('XADD', stream, '*', unpack(fields)))
-    if idempotency_key then redis.call('SET', idempotency_key, id, 'EX', lifetime) end
+    if idempotency_key then redis.call('SET', idempotency_key, id .. ' ' .. digest, 'EX', lifetime) end
     queued, bytes, accepted = queued + 1, bytes + #data, accepted + 1
   end
   results[#results + 1] = result

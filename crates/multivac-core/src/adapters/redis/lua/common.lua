@@ -18,12 +18,17 @@ for _, count in ipairs(redis.call('HVALS', ledger)) do
   end
 end
 
+-- The present, in ms, by Redis's clock.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
 -- The reply to a call that is executed when nobody waits for it any more, or before it was made by the clock that it was
 -- made by; nil while it is in time. Takes the last two of ARGV off: from when to when (ms) it may be executed.
 local function late_reply()
   local latest, earliest = tonumber(table.remove(ARGV)), tonumber(table.remove(ARGV))
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local now = now_ms()
   if now < earliest or now > latest then return redis.error_reply(string.format('LATE %d', now)) end
 end
 
@@ -35,6 +40,13 @@ local ID, ATTEMPTS, DATA = 2, 6, 8
 local function wake()
   if redis.call('EXISTS', wakeup) == 0 then redis.call('RPUSH', wakeup, '') end
 end
+
+-- Redis at `maxmemory` refuses the first write of a script if that may need memory, and lets all that follow pass. So what must
+-- run there, since it frees memory in the end or operators need it to free some, begins with a write that needs none.
+local function write_at_maxmemory() redis.call('HDEL', jobs, '') end
+
+-- Leases begin now; lease.lua compares this with the clock that it finds.
+local function note_clock() redis.call('HSET', ledger, 'clock', now_ms()) end
 
 local function fields_of(key, entry)
   local found = redis.call('XRANGE', key, entry, entry)[1]

@@ -19,6 +19,25 @@ local function add_lease(entry, delivery, fields)
   bytes = bytes + #(fields[DATA] or '')
 end
 
+-- Redis's clock was set back. Leases that were given before would end as much later, so they start anew now: Redis tells how long
+-- an entry has been idle as 0 where that lies in the future. It is the same lease still, JUSTID, and nobody loses one.
+local function restart_leases()
+  write_at_maxmemory()
+  local from = '-'
+  while true do
+    local page = redis.call('XPENDING', stream, group, from, '+', 1000)
+    for _, pending in ipairs(page) do
+      if pending[3] == 0 then redis.call('XCLAIM', stream, group, pending[2], 0, pending[1], 'JUSTID') end
+    end
+    if #page < 1000 then break end
+    from = '(' .. page[#page][1]
+  end
+  note_clock()
+end
+
+-- A second is less than a lease, and more than what NTP corrects.
+if tonumber(redis.call('HGET', ledger, 'clock') or 0) > now_ms() + 1000 then restart_leases() end
+
 for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', max)) do
   if #leases >= max or bytes >= max_bytes then break end
   local entry, deliveries = pending[1], pending[4]
@@ -66,5 +85,6 @@ while passed > 0 and #leases < max and bytes < max_bytes do
   end
 end
 more = more or passed > 0
+if #leases > 0 then note_clock() end
 if more then wake() end
 return { more and 1 or 0, max - #leases, leases }

@@ -10,6 +10,7 @@ for i, number in ipairs(counts_of(ARGV[1])) do
 end
 local more, doubtful = ARGV[2] + ARGV[3], tonumber(redis.call('HGET', ledger, 'doubtful') or 0)
 if more + doubtful < 0 then return 0 end
+write_at_maxmemory()
 add('learned', ARGV[2])
 add('retracted', ARGV[3])
 add('accepted', more)

@@ -1,6 +1,7 @@
 -- Returns leased jobs as if they had never been leased. Each becomes a new entry, since Redis cannot undo a delivery.
 --
 -- ARGV: group, consumer; then of each lease: entry, delivery, attempts used before it.
+write_at_maxmemory()
 for i = 3, #ARGV, 3 do
   local entry = ARGV[i]
   if holds_lease(ARGV[1], ARGV[2], entry, ARGV[i + 1]) then

@@ -3,6 +3,8 @@
 -- when it leases next.
 --
 -- ARGV: group, how long (ms) a consumer has been idle when its process must have ended.
+-- A write in any case, so that the start waits for a Redis that takes none, such as a replica.
+write_at_maxmemory()
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do
   local is = {}
   for i = 1, #consumer, 2 do is[consumer[i]] = consumer[i + 1] end

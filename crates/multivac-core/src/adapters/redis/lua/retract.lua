@@ -5,6 +5,7 @@
 -- Returns 1 when the retraction is in the ledger, or will be when the job is completed; 0 when the id is unknown here.
 local id, was_learned, lifetime, done = ARGV[1], ARGV[2] == '1', ARGV[3], KEYS[6]
 if redis.call('EXISTS', done) == 1 then return 1 end
+write_at_maxmemory()
 
 local mark, entry = find_job(id)
 if mark == 'd' then

@@ -4,6 +4,7 @@
 local id = ARGV[1]
 local mark, dead_entry = find_job(id)
 if mark ~= 'd' then return 0 end
+write_at_maxmemory()
 local fields = fields_of(dead, dead_entry)
 if not fields then return 0 end -- someone deleted it by hand
 fields[ATTEMPTS] = 0

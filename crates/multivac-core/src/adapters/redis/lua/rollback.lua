@@ -16,8 +16,15 @@
 local late = late_reply()
 if late then return late end
 
+write_at_maxmemory()
 local results, kept_reply = {}, {}
 for result in (redis.call('GET', KEYS[6]) or ''):gmatch('%S+') do kept_reply[#kept_reply + 1] = result end
+
+-- Whether an idempotency key stands for this job, and no other call has reported it as accepted.
+local function is_ours_alone(key, id)
+  local first = redis.call('GET', key) or ''
+  return first:match('^%S+') == id and first:sub(-1) ~= ' '
+end
 
 for i = 2, #ARGV, 3 do
   local id, position, place = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
@@ -27,7 +34,7 @@ for i = 2, #ARGV, 3 do
     -- It is finished (the kept reply still says '+'), or this very call was made before and wrote '~' there.
     result = kept_reply[position] or '0'
   elseif mark == 'q' and not redis.call('XPENDING', stream, ARGV[1], entry, entry, 1)[1]
-    and (place == 0 or redis.call('GET', KEYS[6 + place]) == id) then
+    and (place == 0 or is_ours_alone(KEYS[6 + place], id)) then
     local fields = fields_of(stream, entry)
     redis.call('XDEL', stream, entry)
     redis.call('HDEL', jobs, id)

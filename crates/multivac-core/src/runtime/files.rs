@@ -1,0 +1,42 @@
+//! How many files the process may have open: connections count as such.
+
+/// The system allows too few open files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{needed} open files are needed, connections among them, and the system allows {allowed}: raise the limit (ulimit -n, or \
+     LimitNOFILE of the service)"
+)]
+pub struct TooFewFiles {
+    /// How many the process needs.
+    pub needed: u64,
+    /// How many it may have.
+    pub allowed: u64,
+}
+
+/// Raises the limit of open files as far as the system allows, and returns it.
+///
+/// A process that runs out of them later fails at whatever needs one next, and accepting connections is tried again and again.
+/// So one that has too few does not start.
+///
+/// # Errors
+/// When it stays below `needed`.
+pub fn require(needed: u64) -> Result<u64, TooFewFiles> {
+    // Where it cannot be raised, it stays as it is.
+    let allowed = rlimit::increase_nofile_limit(u64::MAX)
+        .or_else(|_| rlimit::getrlimit(rlimit::Resource::NOFILE).map(|(soft, _)| soft));
+    let allowed = allowed.unwrap_or(u64::MAX);
+    if allowed < needed { Err(TooFewFiles { needed, allowed }) } else { Ok(allowed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_may_have_enough_goes_on_and_any_other_says_what_it_needs() {
+        let allowed = require(16).expect("a process has more");
+        assert!(allowed >= 16);
+        let error = require(u64::MAX).expect_err("nobody has so many");
+        assert!(error.to_string().contains("ulimit -n"), "{error}");
+    }
+}
