@@ -31,7 +31,7 @@ pub enum DatumState {
     Queued,
     /// Learned: answers may rest on it.
     Processed,
-    /// In the dead letters.
+    /// In the dead letters; or it was learned, and what is stored of it cannot be read any more.
     Failed,
     /// Taken back.
     Retracted,
@@ -110,6 +110,12 @@ impl Registry {
                     passages: datum.passages.len(),
                 })
             }
+            (Some(StoreEntry::Unreadable { .. }), _) => Some(DatumStatus {
+                state: DatumState::Failed,
+                received_at: created_at,
+                processed_at: None,
+                passages: 0,
+            }),
             (None, Some(job_state)) => Some(DatumStatus {
                 state: if job_state == JobState::Dead { DatumState::Failed } else { DatumState::Queued },
                 received_at: created_at,
@@ -154,15 +160,17 @@ impl Registry {
     }
 
     /// The ledger as this replica's answers show it: `learned` counts what its index holds, and what is stored but not in
-    /// its index yet counts as `processing`.
+    /// its index yet counts as `processing`. What is stored and cannot be read counts as `dead`.
     ///
     /// # Errors
     /// When the queue is out of reach.
     pub async fn ledger(&self) -> Result<Ledger, QueueError> {
         let mut ledger = self.queue.ledger().await?;
         let not_indexed = ledger.learned.saturating_sub(self.index.snapshot().learned);
+        let unreadable = self.store.unreadable().min(not_indexed);
         ledger.learned -= not_indexed;
-        ledger.processing += not_indexed;
+        ledger.processing += not_indexed - unreadable;
+        ledger.dead += unreadable;
         Ok(ledger)
     }
 
@@ -174,7 +182,7 @@ impl Registry {
     pub async fn reconcile(&self) -> Result<(), StatusError> {
         let seen = self.queue.ledger().await?;
         // The index knows the number of live data. Counting in the store is dear, so it is done only where they differ.
-        if !seen.is_quiet() || seen.learned == self.index.snapshot().learned {
+        if !seen.is_quiet() || seen.learned == self.index.snapshot().learned + self.store.unreadable() {
             return Ok(());
         }
         let counts = self.store.counts().await?;
