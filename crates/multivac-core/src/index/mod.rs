@@ -321,7 +321,7 @@ impl Index {
         self.files().are_lost()
     }
 
-    /// Begins an empty index in a new directory. What was visible stays so until [`finish`](Self::finish). Blocks.
+    /// Begins an empty index in a new directory. What was visible stays so until that one is full. Blocks.
     ///
     /// # Errors
     /// When the directory cannot be made or written to; nothing has changed then.
@@ -376,13 +376,21 @@ impl Files {
     fn are_lost(&self) -> bool {
         let is_missing = |segment: &SegmentMeta| {
             let deletes = segment.has_deletes().then_some(SegmentComponent::Delete);
-            let always = [SegmentComponent::Terms, SegmentComponent::Postings, SegmentComponent::Store];
+            let always = [
+                SegmentComponent::Terms,
+                SegmentComponent::Postings,
+                SegmentComponent::Positions,
+                SegmentComponent::FieldNorms,
+                SegmentComponent::FastFields,
+                SegmentComponent::Store,
+            ];
             always
                 .into_iter()
                 .chain(deletes)
                 .any(|part| !self.directory.path().join(segment.relative_path(part)).exists())
         };
-        let lost = || self.index.searchable_segment_metas().map_or(true, |segments| segments.iter().any(is_missing));
+        let has_list = || self.directory.path().join("meta.json").exists();
+        let lost = || !has_list() || self.index.searchable_segment_metas().is_ok_and(|all| all.iter().any(is_missing));
         lost() && lost()
     }
 

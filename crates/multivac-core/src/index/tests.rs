@@ -120,7 +120,7 @@ fn an_index_whose_files_are_removed_is_lost_and_answers_until_another_is_full() 
 fn an_index_is_lost_with_any_of_its_files() {
     let index = Index::new().expect("a new index");
     index.apply(&[put(&datum("Entropy was reversed."))]).expect("applied");
-    for extension in ["idx", "term", "store", "json"] {
+    for extension in ["idx", "pos", "term", "store", "fast", "fieldnorm", "json"] {
         let files = std::fs::read_dir(index.files().directory.path()).expect("it is there");
         let file = files.map(|file| file.expect("it is there").path()).find(|path| {
             path.extension().is_some_and(|end| end == extension)
