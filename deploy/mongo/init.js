@@ -7,7 +7,7 @@ const admin = db.getSiblingDB("admin");
 try {
   admin.auth("root", secret("root_password"));
 } catch (refused) {
-  // scripts/setup.sh --rotate mongo keeps the previous passwords here, the latest first.
+  // scripts/setup.py --rotate mongo keeps the previous passwords here, the latest first.
   const before = secret("root_password.old").split("\n");
   const known = before.some((password) => {
     try {

@@ -189,7 +189,7 @@ async fn every(
 async fn bulk(target: &str, seed: u64, count: usize) -> io::Result<Measured> {
     /// About what a file upload hands over at a time.
     const CHUNK_BYTES: usize = 64 * 1024;
-    const HEAD: &[u8] = b"POST /multivac/data/bulk HTTP/1.1\r\nHost: multivac\r\n\
+    const HEAD: &[u8] = b"POST /multivac/data/bulk HTTP/1.1\r\nHost: localhost\r\n\
         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
 
     let Connection { mut reader, mut writer } = Connection::open(target).await?;

@@ -24,6 +24,7 @@ use multivac_core::index::Index;
 use multivac_core::index::follow::Follower;
 use multivac_core::observe::LogFormat;
 use multivac_core::process::process;
+use multivac_core::runtime::hosts::KnownHosts;
 use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
 use multivac_core::status::Registry;
 use tokio::task::JoinHandle;
@@ -34,7 +35,7 @@ use crate::answering::AnswerThreads;
 use crate::config::{Config, max_connections};
 use crate::error::AppError;
 use crate::state::State;
-use crate::{middleware, routes};
+use crate::{middleware, origin, routes};
 
 /// How long requests may take to finish once the server is to stop: with the longest delay before it and what comes after,
 /// less than the 30 seconds after which orchestrators kill.
@@ -117,11 +118,14 @@ impl Application {
             stop: CancellationToken::new(),
             connections: Arc::default(),
         });
+        let hosts = web::Data::new(KnownHosts::new(&config.listen, address, config.allowed_hosts.as_ref()));
         let (shared, connections) = (state.clone(), Arc::clone(&state.connections));
         let accepting = listener.try_clone().map_err(cannot_listen)?;
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
+                .app_data(hosts.clone())
+                .wrap(from_fn(origin::refuse_foreign))
                 .wrap(from_fn(middleware::observe))
                 .configure(routes::configure)
                 .default_service(web::to(routes::not_found))

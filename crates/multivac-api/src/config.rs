@@ -10,6 +10,7 @@ use multivac_core::answer::{fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::{Durability, QueueSettings};
 use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_size, duration};
+use multivac_core::runtime::hosts::AllowedHosts;
 
 use crate::cli::Command;
 
@@ -33,6 +34,13 @@ pub struct Config {
     /// The address and port to listen on; port 0 lets the system choose one.
     #[arg(long, global = true, env = "MULTIVAC_LISTEN", default_value = "127.0.0.1:5000", value_name = "ADDRESS")]
     pub listen: String,
+
+    /// Names by which clients reach the server, beside localhost and its loopback addresses, with commas between them: for a
+    /// proxy on the same machine that passes on the Host of its clients. Where the server listens on a loopback address, a
+    /// request whose Host is any other gets 403, so that no web page can make its own name mean this machine (DNS rebinding).
+    /// Where it listens elsewhere, Host is checked only if this is set, and addresses pass.
+    #[arg(long, env = "MULTIVAC_ALLOWED_HOSTS", value_name = "NAME,…", value_parser = AllowedHosts::parse)]
+    pub allowed_hosts: Option<AllowedHosts>,
 
     /// The directory in which the embedded queue and store keep their data; created if it is missing. Unused with REDIS_URL
     /// and MONGO_URL.

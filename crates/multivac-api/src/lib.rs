@@ -3,7 +3,7 @@
 //! [`app`] wires everything on one page; `routes` is the contract's table as code, a file for each path. Below them:
 //! `state` (what handlers share), `replies` (every JSON reply as a type), `openapi` (the document made of them), `body` and
 //! `negotiate` (what requests hold and ask for), `problem` (errors as replies), `answering` (threads for questions),
-//! `middleware` and `trace`, `drain` (stopping without refusing anybody).
+//! `middleware` and `trace`, `origin` (requests that a browser sends for another site), `drain` (stopping without refusing anybody).
 
 pub mod app;
 pub mod cli;
@@ -17,6 +17,7 @@ mod drain;
 mod middleware;
 mod negotiate;
 mod openapi;
+mod origin;
 mod problem;
 mod replies;
 mod routes;

@@ -32,7 +32,11 @@ const TRACEPARENT: &str = "traceparent";
 const SHARED: [(u16, &str, &str); 14] = [
     (400, "BadRequest", "The request is malformed; from the edge also: its headers are too large"),
     (401, "Unauthorized", "From the edge: this needs a user name and a password"),
-    (403, "Forbidden", "From the edge: not allowed"),
+    (
+        403,
+        "Forbidden",
+        "A browser sends it for a page of another site, or the server is not known by the name in `Host`",
+    ),
     (408, "RequestTimeout", "The request came too slowly"),
     (411, "LengthRequired", "From the edge: the length of the body is missing"),
     (413, "ContentTooLarge", "From the edge: the body is too large"),
@@ -46,14 +50,14 @@ const SHARED: [(u16, &str, &str); 14] = [
     (505, "HttpVersionNotSupported", "From the edge: this version of HTTP is not supported"),
 ];
 
-/// What the server replies to any request that it cannot read.
-const SERVER: [u16; 3] = [400, 408, 431];
+/// What the server replies to any request that it cannot read, or must not serve.
+const SERVER: [u16; 4] = [400, 403, 408, 431];
 
 /// What the edge replies besides, on the paths that it lets through.
 const EDGE: [u16; 7] = [414, 429, 500, 502, 503, 504, 505];
 
 /// What it replies to writes besides.
-const EDGE_WRITE: [u16; 2] = [401, 403];
+const EDGE_WRITE: [u16; 1] = [401];
 
 /// What it replies to requests with a body besides.
 const EDGE_BODY: [u16; 2] = [411, 413];

@@ -38,6 +38,11 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
+    /// 403.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
     /// 404.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
@@ -146,7 +151,7 @@ impl From<AcceptError> for Problem {
             AcceptError::Full { retry_after } => Self::unavailable(error.to_string(), retry_after.as_secs().max(1)),
             AcceptError::NotDurable { .. } => Self::unavailable(error.to_string(), 1),
             // The cause's message is our own, such as that the disk is full, and names no server.
-            AcceptError::Unavailable(cause) | AcceptError::OutcomeUnknown(cause) => {
+            AcceptError::Unavailable(cause) | AcceptError::OutcomeUnknown { cause, .. } => {
                 Self::unavailable(format!("{error} ({cause})"), 1)
             }
         }

@@ -46,20 +46,32 @@ pub enum AcceptError {
     },
     /// It did not become as durable as was asked.
     #[error("the datum did not become as durable as was asked in time; {}", if *rolled_back {
-        "nothing was accepted"
+        "nothing was accepted".to_owned()
     } else {
-        "it may be learned all the same, so send it again with the same Idempotency-Key"
+        format!("it may have been accepted{}: send it again with the same Idempotency-Key", named(*id))
     })]
     NotDurable {
-        /// Whether it was taken off the queue again.
+        /// Whether it was taken off the queue again, for good.
         rolled_back: bool,
+        /// As in [`OutcomeUnknown`](Self::OutcomeUnknown).
+        id: Option<DatumId>,
     },
     /// The queue is out of reach.
     #[error("the queue is out of reach; nothing was accepted")]
     Unavailable(#[source] Arc<QueueError>),
     /// The queue was asked, and whether it accepted the datum is unknown.
-    #[error("the queue gave no answer; the datum may be accepted: send it again with the same Idempotency-Key")]
-    OutcomeUnknown(#[source] Arc<QueueError>),
+    #[error("the queue gave no answer; the datum may be accepted{}: send it again with the same Idempotency-Key", named(*id))]
+    OutcomeUnknown {
+        /// Its id if it was, where no Idempotency-Key of the client's may stand for another one.
+        id: Option<DatumId>,
+        /// The queue's error.
+        #[source]
+        cause: Arc<QueueError>,
+    },
+}
+
+fn named(id: Option<DatumId>) -> String {
+    id.map_or_else(String::new, |id| format!(", as {id}"))
 }
 
 /// What an accepted text got.
@@ -87,6 +99,13 @@ impl AcceptRequest {
         let id = DatumId::generate();
         let received_at = id.created_at().unwrap_or_else(Timestamp::now);
         Submission { job: Job { id, datum: self.datum, received_at, trace: self.trace }, idempotency_key: self.key }
+    }
+}
+
+impl Submission {
+    /// The id that the datum has if it is accepted; a key that was seen before may stand for another one.
+    fn known_id(&self) -> Option<DatumId> {
+        self.idempotency_key.is_none().then_some(self.job.id)
     }
 }
 
@@ -137,10 +156,12 @@ impl Acceptor {
             let message = "the task that accepts data has ended".to_owned();
             Arc::new(QueueError::Unavailable { message, source: None })
         };
-        let sent = self.waiting.send((request.into_submission(), reply)).await;
+        let submission = request.into_submission();
+        let id = submission.known_id();
+        let sent = self.waiting.send((submission, reply)).await;
         sent.map_err(|_| AcceptError::Unavailable(ended()))?;
         // A step that ends without a reply has panicked, and the queue may have been asked by then.
-        result.await.map_err(|_| AcceptError::OutcomeUnknown(ended()))?
+        result.await.map_err(|_| AcceptError::OutcomeUnknown { id, cause: ended() })?
     }
 
     /// Accepts many in one step, and says what became of each, in their order.
@@ -182,8 +203,14 @@ async fn accept_step(
     backpressure: &Backpressure,
     submissions: &[Submission],
 ) -> Vec<Result<Receipt, AcceptError>> {
-    let acceptances = match accept_until_known(queue, submissions).await {
-        Ok(acceptances) => acceptances,
+    let unknown = |submission: &Submission, cause: &Arc<QueueError>| {
+        Err(AcceptError::OutcomeUnknown { id: submission.known_id(), cause: Arc::clone(cause) })
+    };
+    let (acceptances, before) = match accept_until_known(queue, submissions).await {
+        Ok(known) => known,
+        Err(AcceptError::OutcomeUnknown { cause, .. }) => {
+            return submissions.iter().map(|submission| unknown(submission, &cause)).collect();
+        }
         Err(error) => return submissions.iter().map(|_| Err(error.clone())).collect(),
     };
     let refused = || submissions.iter().zip(&acceptances).filter(|(_, acceptance)| **acceptance == Acceptance::Full);
@@ -200,35 +227,46 @@ async fn accept_step(
         Acceptance::Accepted => Ok(Receipt { id: submission.job.id, durability }),
         Acceptance::AcceptedBefore(id) => Ok(Receipt { id, durability }),
         Acceptance::Stored => Ok(Receipt { id: submission.job.id, durability: ReachedDurability::Stored }),
-        Acceptance::Full => Err(AcceptError::Full { retry_after }),
-        Acceptance::NotDurable { rolled_back } => Err(AcceptError::NotDurable { rolled_back }),
+        Acceptance::Full => match &before {
+            // The call before may still be under way, and find room.
+            Some(cause) => unknown(submission, cause),
+            None => Err(AcceptError::Full { retry_after }),
+        },
+        Acceptance::NotDurable { rolled_back } => {
+            Err(AcceptError::NotDurable { rolled_back, id: submission.known_id() })
+        }
     });
     results.collect()
 }
 
 /// One step of the queue, repeated until its outcome is known: a client that is not told of an accepted datum would feed it
-/// again. Each failed call is counted and logged once; of a step's calls, the first one loudly.
-async fn accept_until_known(queue: &dyn Queue, submissions: &[Submission]) -> Result<Vec<Acceptance>, AcceptError> {
+/// again. With it comes the error of the call before, if that gave no answer. Each failed call is counted and logged once; of a
+/// step's calls, the first one loudly.
+async fn accept_until_known(
+    queue: &dyn Queue,
+    submissions: &[Submission],
+) -> Result<(Vec<Acceptance>, Option<Arc<QueueError>>), AcceptError> {
     let deadline = Instant::now() + OUTCOME_TIMEOUT;
-    let mut outcome_unknown = false;
+    let mut unknown: Option<Arc<QueueError>> = None;
     loop {
         let error = match queue.accept(submissions).await {
-            Ok(acceptances) => return Ok(acceptances),
+            Ok(acceptances) => return Ok((acceptances, unknown)),
             Err(error) => error,
         };
         metrics::QUEUE_ERRORS.inc();
-        if outcome_unknown {
+        if unknown.is_some() {
             debug!(%error, jobs = submissions.len(), "the queue gave no answer again");
         } else {
             warn!(%error, jobs = submissions.len(), "data cannot be accepted");
         }
-        outcome_unknown |= matches!(error, QueueError::OutcomeUnknown { .. });
-        if !outcome_unknown {
-            return Err(AcceptError::Unavailable(Arc::new(error)));
+        let error = Arc::new(error);
+        if unknown.is_none() && !matches!(*error, QueueError::OutcomeUnknown { .. }) {
+            return Err(AcceptError::Unavailable(error));
         }
         if Instant::now() >= deadline {
-            return Err(AcceptError::OutcomeUnknown(Arc::new(error)));
+            return Err(AcceptError::OutcomeUnknown { id: None, cause: error });
         }
+        unknown = Some(error);
         sleep(REPEAT_AFTER).await;
     }
 }

@@ -59,8 +59,9 @@ pub enum Acceptance {
     Stored,
     /// It did not become as durable as was asked in time.
     NotDurable {
-        /// Whether it was taken off the queue again. If not, a worker has it, or another call accepted it before: it may
-        /// be learned.
+        /// Whether it was taken off the queue again, and that is as durable as the job itself can be. If not, a worker has
+        /// it, or another call accepted it before, or some disk or replica may have it that lacks the rollback: it may be
+        /// learned.
         rolled_back: bool,
     },
 }
@@ -272,6 +273,17 @@ pub enum QueueError {
 }
 
 impl QueueError {
+    /// The same error of a call that may have done something before it failed.
+    #[must_use]
+    pub(crate) fn into_unknown(self) -> Self {
+        match self {
+            Self::Unavailable { message, source } | Self::OutcomeUnknown { message, source } => {
+                Self::OutcomeUnknown { message, source }
+            }
+            Self::Misconfigured(message) => Self::OutcomeUnknown { message, source: None },
+        }
+    }
+
     /// Whether the same call may succeed later by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -338,7 +350,7 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// The caller has given each job a new id. Idempotency keys are compared within the batch as well. What did not
     /// become as durable as [`QueueSettings::durability`] asks is rolled back where nobody has leased it yet, and then it
-    /// was never accepted.
+    /// was never accepted. A call that is executed when nobody waits for it any more accepts nothing.
     async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError>;
 
     /// How durable an accepted job is at least. Asks no server.

@@ -83,6 +83,17 @@ pub struct Registry {
     pub follower: Arc<Follower>,
 }
 
+/// What was found when the ledger was compared with the store before.
+#[derive(Default)]
+struct Comparison {
+    /// The ledger, and how many data the index held.
+    pair: Option<(Ledger, u64)>,
+    /// Those with which the store was counted last.
+    counted: Option<(Ledger, u64)>,
+    /// How many retractions the ledger knew; `None` before the store was counted once, since they are compared then.
+    retracted: Option<u64>,
+}
+
 impl Registry {
     /// Where a datum stands; `None` when it was never accepted.
     ///
@@ -176,20 +187,33 @@ impl Registry {
 
     /// Brings the ledger in line with the store where that holds what the queue never saw, such as the original
     /// application's documents. That can be told from work in progress only while nothing is unfinished.
-    ///
-    /// # Errors
-    /// When the queue or the store is out of reach.
-    pub async fn reconcile(&self) -> Result<(), StatusError> {
+    async fn reconcile(&self, last: &mut Comparison) -> Result<(), StatusError> {
         let seen = self.queue.ledger().await?;
-        // The index knows the number of live data. Counting in the store is dear, so it is done only where they differ.
-        if !seen.is_quiet() || seen.learned == self.index.snapshot().learned + self.store.unreadable() {
+        if !seen.is_quiet() {
+            return Ok(());
+        }
+        let pair = (seen, self.index.snapshot().learned);
+        // The index knows the number of live data. It does not know that of tombstones, but the ledger's grows, unless the
+        // queue came back without it.
+        let learned_differ = pair.0.learned != pair.1 + self.store.unreadable();
+        let lacks_retractions = last.retracted.is_none_or(|retracted| seen.retracted < retracted);
+        if !learned_differ && !lacks_retractions {
+            last.retracted = Some(seen.retracted);
+            return Ok(());
+        }
+        // Counting in the store is dear. So it is done for a difference that lasts, since the index may be a moment
+        // behind, and once for each.
+        if last.counted == Some(pair) || (last.pair.replace(pair) != Some(pair) && learned_differ) {
             return Ok(());
         }
         let counts = self.store.counts().await?;
+        last.counted = Some(pair);
         if (counts.learned, counts.retracted) == (seen.learned, seen.retracted) {
+            last.retracted = Some(seen.retracted);
             return Ok(());
         }
         if self.queue.reconcile(&seen, counts.learned, counts.retracted).await? {
+            last.retracted = Some(counts.retracted);
             tracing::info!(
                 learned = counts.learned,
                 retracted = counts.retracted,
@@ -206,8 +230,9 @@ impl Registry {
             () = stop.cancelled() => return,
             _ = progress.wait_for(|progress| progress.caught_up) => {}
         }
+        let mut last = Comparison::default();
         loop {
-            if let Err(error) = self.reconcile().await {
+            if let Err(error) = self.reconcile(&mut last).await {
                 match &error {
                     StatusError::Queue(_) => metrics::QUEUE_ERRORS.inc(),
                     StatusError::Store(_) => metrics::STORE_ERRORS.inc(),

@@ -4,6 +4,7 @@ use std::thread::available_parallelism;
 
 use clap::Parser;
 use multivac_core::runtime::config::{BackendArgs, LogArgs};
+use multivac_core::runtime::hosts::AllowedHosts;
 
 use crate::cli::Command;
 
@@ -26,6 +27,12 @@ pub struct Config {
         value_name = "ADDRESS"
     )]
     pub health_listen: String,
+
+    /// Names by which that address is reached, beside localhost and its loopback addresses, with commas between them. Where
+    /// it is a loopback address, a request whose Host is any other gets 403, so that no web page can make its own name mean
+    /// this machine (DNS rebinding). Elsewhere Host is checked only if this is set, and addresses pass.
+    #[arg(long, env = "MULTIVAC_ALLOWED_HOSTS", value_name = "NAME,…", value_parser = AllowedHosts::parse)]
+    pub allowed_hosts: Option<AllowedHosts>,
 
     /// How many batches are processed at once; at most 48, since each holds a connection to Redis while it waits for jobs.
     /// The number of cores if left out.

@@ -68,7 +68,8 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let stop = shutdown::on_signal().map_err(WorkerError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
-    let ops = ops::serve(&config.health_listen, backends.queue.clone(), backends.warnings.clone(), stop.clone())
+    let (listen, allowed) = (&config.health_listen, config.allowed_hosts.as_ref());
+    let ops = ops::serve(listen, allowed, backends.queue.clone(), backends.warnings.clone(), stop.clone())
         .map_err(|source| WorkerError::Listen { address: config.health_listen.clone(), source })?;
     let consumer = Consumer {
         queue: backends.queue.clone(),

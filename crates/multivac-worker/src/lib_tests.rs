@@ -28,8 +28,13 @@ impl Worker {
             process,
             process_timeout: Duration::from_secs(10),
         };
-        let ops =
-            ops::serve("127.0.0.1:0", backends.queue.clone(), backends.warnings.clone(), CancellationToken::new());
+        let ops = ops::serve(
+            "127.0.0.1:0",
+            None,
+            backends.queue.clone(),
+            backends.warnings.clone(),
+            CancellationToken::new(),
+        );
         Self { backends, consumer, ops: ops.expect("it listens"), _directory: directory }
     }
 

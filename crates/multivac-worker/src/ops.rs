@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::http::header::HOST;
+use actix_web::{App, HttpResponse, HttpServer, guard, web};
 use multivac_core::adapters::Warnings;
 use multivac_core::observe::metrics;
 use multivac_core::queue::Queue;
+use multivac_core::runtime::hosts::{AllowedHosts, KnownHosts};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -35,21 +37,34 @@ struct State {
 /// Listens, and serves when awaited.
 pub(crate) fn serve(
     address: &str,
+    allowed: Option<&AllowedHosts>,
     queue: Arc<dyn Queue>,
     warnings: Warnings,
     stop: CancellationToken,
 ) -> io::Result<Server> {
     let listener = TcpListener::bind(address)?;
-    info!(address = %listener.local_addr()?, "health, readiness and metrics");
+    let bound = listener.local_addr()?;
+    info!(address = %bound, "health, readiness and metrics");
+    let hosts = KnownHosts::new(address, bound, allowed);
     let state = web::Data::new(State { queue, warnings, stop });
     let app = move || {
+        let hosts = hosts.clone();
+        let is_foreign = guard::fn_guard(move |request| {
+            let mut named = request.head().headers().get_all(HOST);
+            !named.all(|host| host.to_str().is_ok_and(|host| hosts.knows(host)))
+        });
         App::new()
             .app_data(state.clone())
+            .service(web::scope("").guard(is_foreign).default_service(web::to(foreign)))
             .route("/healthz", web::get().to(healthz))
             .route("/readyz", web::get().to(readyz))
             .route("/metrics", web::get().to(metrics))
     };
     Ok(HttpServer::new(app).workers(1).disable_signals().listen(listener)?.run())
+}
+
+async fn foreign() -> HttpResponse {
+    HttpResponse::Forbidden().body("this worker is not known by the name in Host; --allowed-hosts allows more")
 }
 
 async fn healthz() -> HttpResponse {

@@ -6,7 +6,7 @@ use deadpool_redis::redis::{FromRedisValue, cmd};
 
 use crate::port::free_port;
 use crate::redis::RedisServer;
-use crate::wait::until;
+use crate::wait::{until, until_ok};
 
 const MASTERS: usize = 3;
 
@@ -24,11 +24,17 @@ impl RedisCluster {
     /// Starts it and waits until all slots are served and each replica follows its master. Without the program (see
     /// [`crate::redis::installed`] and [`crate::redis::newer`]) there is none.
     pub async fn start(binary: Option<PathBuf>) -> Option<Self> {
+        Self::start_with(binary, &[]).await
+    }
+
+    /// As [`Self::start`], with these arguments for each node after the usual ones.
+    pub async fn start_with(binary: Option<PathBuf>, arguments: &[&str]) -> Option<Self> {
         let binary = binary?;
         let mut nodes: Vec<RedisServer> = Vec::new();
         for epoch in 1..=2 * MASTERS {
             let bus = free_port().to_string();
-            let flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+            let mut flags = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+            flags.extend(arguments);
             let node = RedisServer::start(&binary, &flags).await;
             node.ask::<()>(cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(epoch)).await.unwrap();
             if let Some(first) = nodes.first() {
@@ -95,6 +101,36 @@ impl RedisCluster {
     pub async fn until_failed_over(&self, killed: usize) {
         self.until_replication(killed + MASTERS, "role:master").await;
         self.until_info("cluster_state:ok", (0..2 * MASTERS).filter(|node| *node != killed)).await;
+    }
+
+    /// Which of the two nodes of a third of the slots is its master at present.
+    pub async fn master_at_present(&self, master: usize) -> usize {
+        self.until_one_says(master, |info| info.contains("role:master")).await
+    }
+
+    /// The same, once its replica has all that it has written.
+    pub async fn until_replicated(&self, master: usize) -> usize {
+        let followed = |info: &str| info.contains("role:master") && info.contains("state=online");
+        self.until_one_says(master, followed).await
+    }
+
+    async fn until_one_says(&self, master: usize, is_it: impl Fn(&str) -> bool) -> usize {
+        until_ok("a third of the slots has its master", async || {
+            for node in [master, master + MASTERS] {
+                let info = self.nodes[node].ask::<String>(cmd("INFO").arg("replication")).await;
+                if info.is_ok_and(|info| is_it(&info)) {
+                    return Ok(node);
+                }
+            }
+            Err("neither node says so")
+        })
+        .await
+    }
+
+    /// Waits until the other node is master in the place of one that was killed.
+    pub async fn until_replaced(&self, master: usize, killed: usize) {
+        let other = if killed == master { master + MASTERS } else { master };
+        self.until_replication(other, "role:master").await;
     }
 
     /// The slot of a key.

@@ -15,19 +15,19 @@ use crate::TEST_TIMEOUT;
 
 /// A request that reads a path.
 pub fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
 /// A request that asks a question, for an answer as JSON.
 pub fn ask(question: &str) -> String {
     let question = utf8_percent_encode(question, NON_ALPHANUMERIC);
-    format!("GET /multivac?question={question} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n")
+    format!("GET /multivac?question={question} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n")
 }
 
 /// A request that feeds a body of this content type.
 pub fn feed(content_type: &str, body: &str) -> String {
     format!(
-        "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }

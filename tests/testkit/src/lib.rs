@@ -4,9 +4,9 @@
 //! - [`backends`]: the Redis and the MongoDB that all tests share, under names of a test's own
 //! - [`process`]: processes that are started, signalled and killed; [`port`]: ports for them
 //! - [`redis`], [`cluster`], [`mongo`], [`nginx`], [`tls`]: servers that a test starts for itself
-//! - [`proxy`]: a network that fails
-//! - [`system`], [`load`], [`take_over`]: the full system as processes, clients that put it under load and check what it
-//!   holds in the end, and how soon the jobs of a killed worker are done by others
+//! - [`proxy`]: a network that fails; [`clock`], [`disk`]: clocks that are set, disks that fill up
+//! - [`system`], [`load`], [`report`], [`faults`], [`take_over`]: the full system as processes, clients that put it under load and
+//!   check what it holds in the end, faults by a plan, and how soon the jobs of a killed worker are done by others
 //! - [`http`]: HTTP/1.1 by hand; [`text`]: sentences and questions by a seed; [`sample`]: jobs and data
 //! - [`snapshot`]: files that are compared with what is so, or written again
 //! - [`wait`]: waiting until something is so
@@ -16,8 +16,11 @@
 #![allow(clippy::unwrap_used)] // As in the tests: what fails here fails the test that called it.
 
 pub mod backends;
+pub mod clock;
 pub mod cluster;
+pub mod disk;
 pub mod environment;
+pub mod faults;
 pub mod http;
 pub mod load;
 pub mod mongo;
@@ -26,6 +29,7 @@ pub mod port;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod report;
 pub mod sample;
 pub mod snapshot;
 pub mod system;

@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::process::Service;
 use crate::tls::make_certificate;
@@ -18,6 +20,9 @@ const MEMBERS: usize = 3;
 
 /// After how long without a primary the others elect one. MongoDB's own 10 s would only make the tests longer.
 const ELECTION_TIMEOUT_MS: i32 = 2_000;
+
+/// How long a server may take to be locked, and unlocked.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `mongod`; without it the test is skipped.
 pub fn installed() -> Option<std::path::PathBuf> {
@@ -55,6 +60,18 @@ impl Mongod {
     /// Its address, as replica sets name it.
     pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Has it take no writes and stay the primary, so that calls hang; whether it does.
+    pub async fn lock_writes(&self) -> bool {
+        // With a write under way it may not come to the lock, or only later.
+        let locking = self.admin(doc! { "fsync": 1, "lock": true });
+        timeout(LOCK_TIMEOUT, locking).await.is_ok_and(|reply| reply.is_some())
+    }
+
+    /// Has it take writes again, however often it was locked.
+    pub async fn unlock_writes(&self) {
+        while timeout(LOCK_TIMEOUT, self.admin(doc! { "fsyncUnlock": 1 })).await.is_ok_and(|reply| reply.is_some()) {}
     }
 
     /// What this server answers to an administrator's command, if it answers.

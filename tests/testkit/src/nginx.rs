@@ -41,6 +41,7 @@ impl Nginx {
                          proxy_pass http://replicas;
                          proxy_http_version 1.1;
                          proxy_set_header Connection '';
+                         proxy_set_header Host $http_host;
                          proxy_next_upstream error timeout;
                      }}
                  }}

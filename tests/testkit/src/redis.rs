@@ -27,7 +27,7 @@ pub struct RedisServer {
     pub service: Service,
     /// Where it listens.
     pub port: u16,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl RedisServer {
@@ -42,7 +42,7 @@ impl RedisServer {
             line.push(directory.path().into());
             line.extend(arguments.iter().map(Into::into));
             let service = Service::start("redis", line, directory.path().join("log"));
-            let mut server = Self { service, port, _directory: directory };
+            let mut server = Self { service, port, directory };
             if server.answers().await {
                 return server;
             }
@@ -71,6 +71,11 @@ impl RedisServer {
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.service.kill();
+    }
+
+    /// Where it keeps its files.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Its URL.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::TEST_TIMEOUT;
-use crate::load::{Load, Report};
+use crate::load::Load;
+use crate::report::Report;
 use crate::system::{Plan, System};
 
 /// What was measured.

@@ -93,12 +93,13 @@ async fn a_body_of_a_gibibyte_is_refused_before_it_has_come() {
         ["text/plain", "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"]
     {
         // With a length that says so, or in chunks until it is too much.
-        let length =
-            format!("POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {GIB}\r\n\r\n");
+        let length = format!(
+            "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {GIB}\r\n\r\n"
+        );
         assert_problem(&target.send(length).await.unwrap(), 413);
         let mut connection = Connection::open(target.base()).await.unwrap();
         let head = format!(
-            "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
+            "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
         connection.send(head).await.unwrap();
         let start = if kind.starts_with("multipart") {
@@ -128,7 +129,7 @@ async fn endless_bulk_lines_are_rejected_and_the_next_is_accepted() {
     let before = target.program.process.memory_kib();
     let mut connection = Connection::open(target.base()).await.unwrap();
     connection.send(
-        "POST /multivac/data/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST /multivac/data/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n",
     )
     .await
     .unwrap();
@@ -153,7 +154,7 @@ async fn compressed_bodies_are_refused() {
     for (path, kind) in [("/multivac/data", "text/plain"), ("/multivac/data/bulk", "application/x-ndjson")] {
         for encoding in ["gzip", "br", "deflate", "zstd", "identity, gzip"] {
             let mut request = format!(
-                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n",
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Encoding: {encoding}\r\nContent-Length: {}\r\n\r\n",
                 bomb.len()
             )
             .into_bytes();
@@ -162,7 +163,7 @@ async fn compressed_bodies_are_refused() {
         }
     }
     // As a transfer encoding it is unknown.
-    let request = "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
+    let request = "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nTransfer-Encoding: gzip, chunked\r\n\r\n";
     let reply = target.send(request).await;
     assert!(reply.is_none_or(|reply| reply.status >= 400 && reply.status < 500));
     target.serves().await;
@@ -176,7 +177,7 @@ async fn endless_headers_are_refused() {
     let many: String = (0..5_000).map(|n| format!("X-Header-{n}: {n}\r\n")).collect();
     let long = format!("X-Long: {}\r\n", "x".repeat(1 << 20));
     for headers in [many, long] {
-        let reply = target.send(format!("GET /multivac HTTP/1.1\r\nHost: x\r\n{headers}\r\n")).await;
+        let reply = target.send(format!("GET /multivac HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")).await;
         assert!(reply.is_none_or(|reply| matches!(reply.status, 400 | 431)));
     }
     let reply = target.send(get(&format!("/multivac?question={}", "x".repeat(1 << 20)))).await;
@@ -192,12 +193,12 @@ async fn malformed_http_is_never_answered_with_5xx() {
     for nonsense in [
         "\r\n\r\n",
         "GET\r\n\r\n",
-        "GET /multivac HTTP/9.9\r\nHost: x\r\n\r\n",
-        "GET /multi\0vac HTTP/1.1\r\nHost: x\r\n\r\n",
-        "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n",
-        "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
-        "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "GET /multivac HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        "GET /multi\0vac HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999999\r\n\r\n",
+        "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
+        "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "\u{16}\u{3}\u{1}\0\u{5}hello, this would be TLS\r\n\r\n",
     ] {
         let mut connection = Connection::open(target.base()).await.unwrap();
@@ -227,9 +228,9 @@ async fn paths_and_queries_that_are_not_utf8_are_problems() {
         let reply = target.send(get(path)).await.unwrap();
         if status == 0 { assert_eq!(reply.status, 200, "{path}") } else { assert_problem(&reply, status) }
     }
-    assert_problem(&target.send("BREW /multivac HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap(), 405);
+    assert_problem(&target.send("BREW /multivac HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap(), 405);
     assert_problem(
-        &target.send("POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap(),
+        &target.send("POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").await.unwrap(),
         415,
     );
 }
@@ -242,12 +243,12 @@ async fn slow_clients_are_timed_out_and_delay_nobody() {
     let mut trickling = Vec::new();
     for _ in 0..200 {
         let mut connection = Connection::open(target.base()).await.unwrap();
-        connection.send("GET /multivac HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        connection.send("GET /multivac HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await.unwrap();
         trickling.push(connection);
     }
     let mut body = Connection::open(target.base()).await.unwrap();
     body.send(
-        "POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nStars ",
+        "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nStars ",
     )
     .await
     .unwrap();

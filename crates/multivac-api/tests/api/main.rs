@@ -15,6 +15,7 @@ mod files;
 mod hostile;
 mod network;
 mod openapi;
+mod origin;
 mod original;
 mod program;
 mod redis;

@@ -120,7 +120,7 @@ async fn a_long_request_is_finished_and_an_idle_connection_does_not_hold_it_up()
     idle.send(get("/healthz")).await.unwrap();
     assert!(!idle.reply().await.unwrap().closes());
     let mut bulk = Connection::open(&program.base).await.unwrap();
-    let head = "POST /multivac/data/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n\
+    let head = "POST /multivac/data/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
                 Transfer-Encoding: chunked\r\n\r\n";
     let line = "{\"data\": \"One of many stars went out.\"}\n";
     let chunk = format!("{:x}\r\n{line}\r\n", line.len());
@@ -149,7 +149,9 @@ async fn a_request_that_never_ends_does_not_keep_it_beyond_30_seconds() {
     let program = Program::start(&["--data-dir", directory.path().to_str().unwrap(), "--drain-delay", "15s"]);
     let mut stuck = Connection::open(&program.base).await.unwrap();
     stuck
-        .send("POST /multivac/data HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nx")
+        .send(
+            "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nx",
+        )
         .await
         .unwrap();
     let mut ready = Connection::open(&program.base).await.unwrap();

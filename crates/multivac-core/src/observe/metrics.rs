@@ -46,6 +46,10 @@ pub static FAILED: LazyLock<IntCounter> =
 /// Jobs given up.
 pub static DEAD: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_dead_total", "Jobs that this process moved to the dead letters."));
+/// Jobs that vanished.
+pub static LOST: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("multivac_lost_total", "Accepted data whose jobs this process found to be gone from the queue's server.")
+});
 /// Failed calls to the queue.
 pub static QUEUE_ERRORS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_queue_errors_total", "Calls to the queue that failed."));

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod health;
+pub mod hosts;
 pub mod retry;
 pub mod shutdown;
 pub mod supervise;

@@ -10,5 +10,7 @@ mod mongo_secure;
 mod queue;
 mod redis;
 mod redis_cluster;
+mod redis_damage;
+mod redis_failover;
 mod store;
 mod store_backends;

@@ -6,7 +6,7 @@ use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, doc};
 use multivac_core::adapters::mongo::MongoStore;
 use multivac_core::datum::DatumId;
-use multivac_core::store::{Change, Put, Retraction, Store, StoreEntry, StoreError, StoredDatum};
+use multivac_core::store::{Change, Put, Retraction, Store, StoreCounts, StoreEntry, StoreError, StoredDatum};
 use multivac_testkit::backends::with_database;
 use multivac_testkit::mongo::{self, Mongod};
 use multivac_testkit::port::free_port;
@@ -103,6 +103,77 @@ async fn documents_of_another_shape_are_ignored() {
         let mut known = [].into();
         catch_up(&mut *mongo.store.follow(from).await.unwrap(), &mut known).await;
         assert_eq!(known, expected);
+    })
+    .await;
+}
+
+/// What does not count as a datum must not count as learned either, or it is being processed for ever.
+#[tokio::test]
+async fn what_is_counted_is_what_is_read() {
+    mongo_and_its_database(async |mongo| {
+        let now = DateTime::now();
+        let (uuid, object_id) = (|| DatumId::generate().to_string(), ObjectId::new);
+        let read = [
+            doc! { "_id": object_id(), "data": "of the original application" },
+            doc! { "_id": object_id(), "data": "" },
+            doc! { "_id": uuid(), "data": "bare" },
+            doc! { "_id": uuid(), "data": "odd passages", "passages": 7, "received_at": "then", "processed_at": 1, "trace": 1 },
+            doc! { "_id": uuid(), "data": "odd passages", "passages": [1, "two"], "received_at": now },
+            doc! { "_id": uuid(), "data": "not retracted", "retracted_at": "yesterday" },
+            doc! { "_id": uuid(), "data": "not retracted", "retracted_at": null },
+            doc! { "_id": uuid(), "data": "not retracted", "retracted_at": [now] },
+        ];
+        let tombstones = [
+            doc! { "_id": object_id(), "retracted_at": now },
+            doc! { "_id": uuid(), "retracted_at": now, "received_at": 1 },
+            doc! { "_id": uuid(), "retracted_at": now, "data": "left behind" },
+        ];
+        let text = uuid();
+        let foreign = [
+            doc! { "_id": 1, "data": "text" },
+            doc! { "_id": 2.5, "data": "text" },
+            doc! { "_id": true, "data": "text" },
+            doc! { "_id": { "a": "b" }, "data": "text" },
+            doc! { "_id": now, "data": "text" },
+            doc! { "_id": "a foreign id", "data": "text" },
+            doc! { "_id": object_id().to_hex(), "data": "text" },
+            doc! { "_id": text.to_uppercase(), "data": "text" },
+            doc! { "_id": format!("{text}\n"), "data": "text" },
+            doc! { "_id": text.replace('-', ""), "data": "text" },
+            doc! { "_id": object_id() },
+            doc! { "_id": object_id(), "data": 7 },
+            doc! { "_id": uuid(), "data": null },
+            doc! { "_id": uuid(), "data": ["text"] },
+            doc! { "_id": uuid(), "data": { "text": "deeper" } },
+            doc! { "_id": uuid(), "data": 7, "retracted_at": "yesterday" },
+            doc! { "_id": uuid(), "retracted_at": [now] },
+            doc! { "_id": 3, "retracted_at": now },
+            doc! { "_id": "another foreign id", "retracted_at": now },
+        ];
+        let expected = StoreCounts { learned: read.len() as u64 + 1, retracted: tombstones.len() as u64 };
+        put_one(&mongo.store, &datum("ours")).await;
+        mongo.entropy().insert_many(&read).await.unwrap();
+        mongo.entropy().insert_many(&tombstones).await.unwrap();
+        assert_eq!(mongo.store.counts().await.unwrap(), expected);
+        // Having read all, it need not look at every document.
+        assert_eq!(scan(&mongo.store).await.len() as u64, expected.learned);
+        assert_eq!(mongo.store.counts().await.unwrap(), expected);
+
+        let from = mongo.store.position().await.unwrap();
+        mongo.entropy().insert_many(&foreign).await.unwrap();
+        let mut known = [].into();
+        catch_up(&mut *mongo.store.follow(from).await.unwrap(), &mut known).await;
+        assert_eq!(known, [].into());
+        assert_eq!(mongo.store.counts().await.unwrap(), expected);
+        assert_eq!(scan(&mongo.store).await.len() as u64, expected.learned);
+        assert_eq!(mongo.store.counts().await.unwrap(), expected);
+
+        // Whatever its shape was, what is retracted is a tombstone.
+        let odd = read[5].get_str("_id").unwrap().parse().unwrap();
+        assert_eq!(mongo.store.retract(odd).await.unwrap(), Retraction::WasLive);
+        assert!(matches!(mongo.store.get(odd).await.unwrap(), Some(StoreEntry::Tombstone { .. })));
+        let retracted = StoreCounts { learned: expected.learned - 1, retracted: expected.retracted + 1 };
+        assert_eq!(mongo.store.counts().await.unwrap(), retracted);
     })
     .await;
 }

@@ -89,7 +89,8 @@ async fn in_a_cluster_accepting_waits_for_the_master_that_has_the_job() {
         for acceptances in join_all(submissions.chunks(1).map(|one| queue.accept(one))).await {
             match acceptances.unwrap()[..] {
                 [Acceptance::Accepted] => {}
-                [Acceptance::NotDurable { rolled_back: true }] => refused += 1,
+                // Whether the rollback is believed depends on whether the replica has written it in time.
+                [Acceptance::NotDurable { .. }] => refused += 1,
                 ref other => panic!("{other:?}"),
             }
         }

@@ -32,7 +32,7 @@ async fn while_redis_is_down_feeding_is_refused_and_questions_are_answered() {
     let Some(mut system) = System::start(Plan { apis: 1, workers: 1, ..Plan::new(PROGRAM) }).await else { return };
     let load = Load::start(&system, 8, REST, 2);
     load.until_confirmed(200).await;
-    system.redis.kill();
+    system.redis.node(0).kill();
     let base = &system.bases[0];
     let feed = || system.client.post(format!("{base}/multivac/data")).form(&[("data", "Is anybody there?")]).send();
     let reply = feed().await.unwrap();
@@ -41,7 +41,7 @@ async fn while_redis_is_down_feeding_is_refused_and_questions_are_answered() {
     let reply = system.client.get(format!("{base}/multivac")).send().await.unwrap();
     assert_eq!(reply.status(), 200);
     system.until(0, "/readyz", |ready| ready["missing"][0] == "the queue is out of reach").await;
-    system.redis.service.start_again();
+    system.redis.node(0).service.start_again();
     let back = Instant::now();
     load.until_confirmed(1).await;
     let waited = back.elapsed();
@@ -63,9 +63,9 @@ async fn everything_is_killed_in_turn_and_nothing_is_lost() {
     system.apis[0].kill();
     load.until_confirmed(100).await;
     system.apis[0].start_again();
-    system.redis.kill();
+    system.redis.node(0).kill();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    system.redis.service.start_again();
+    system.redis.node(0).service.start_again();
     load.until_confirmed(100).await;
     let primary = system.replica_set().primary().await;
     system.replica_set().members[primary].service.kill();
@@ -77,14 +77,14 @@ async fn everything_is_killed_in_turn_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_does_not_answer_for_a_while_and_nothing_is_lost() {
-    let Some(system) = System::start(Plan::new(PROGRAM)).await else { return };
+    let Some(mut system) = System::start(Plan::new(PROGRAM)).await else { return };
     let load = Load::start(&system, 8, REST, 5);
     load.until_confirmed(200).await;
-    system.redis.service.pause();
+    system.redis.node(0).service.pause();
     let out_of_reach = |ready: &serde_json::Value| ready["missing"].to_string().contains("the queue is out of reach");
     system.until(0, "/readyz", out_of_reach).await;
     system.until(1, "/multivac", |answer| answer["status"].is_string()).await;
-    system.redis.service.resume();
+    system.redis.node(0).service.resume();
     load.until_confirmed(200).await;
     load.finish(&system).await.assert_all_is_there();
     system.clean_up().await;

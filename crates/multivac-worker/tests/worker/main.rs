@@ -6,6 +6,7 @@ mod configuration;
 mod crash;
 mod drain;
 mod faults;
+mod hosts;
 mod operations;
 mod rolling;
 mod start;

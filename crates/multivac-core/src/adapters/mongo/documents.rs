@@ -2,7 +2,7 @@
 
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::raw::{RawBsonRef, cstr};
-use mongodb::bson::{Bson, DateTime, RawArrayBuf, RawDocument, RawDocumentBuf};
+use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
 use uuid::Uuid;
 
 use crate::datum::{DatumId, Timestamp};
@@ -31,6 +31,36 @@ pub(super) fn read_key(key: RawBsonRef<'_>) -> Option<DatumId> {
         },
         _ => None,
     }
+}
+
+/// Which documents [`read`] takes for live data. `$type` looks into arrays, so each is ruled out by itself.
+pub(super) fn live() -> Document {
+    let mut live = not_retracted();
+    live.extend(doc! { "$or": ids(), "data": { "$type": "string", "$not": { "$type": "array" } } });
+    live
+}
+
+/// Which documents [`read`] takes for tombstones.
+pub(super) fn tombstones() -> Document {
+    let mut tombstones = retracted();
+    tombstones.insert("$or", ids());
+    tombstones
+}
+
+/// What is no live datum whatever its id. `$exists`, since that is what the index on tombstones is for.
+pub(super) fn retracted() -> Document {
+    doc! { "retracted_at": { "$exists": true, "$type": "date", "$not": { "$type": "array" } } }
+}
+
+/// All others. Live data are among them, and documents of a foreign shape.
+pub(super) fn not_retracted() -> Document {
+    doc! { "$nor": [retracted()] }
+}
+
+/// The `_id`s that [`read_key`] reads.
+fn ids() -> [Document; 2] {
+    let uuid = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\\z";
+    [doc! { "_id": { "$type": "objectId" } }, doc! { "_id": { "$regex": uuid } }]
 }
 
 /// A live datum's document.

@@ -70,7 +70,7 @@ impl MongoStore {
             entropy: database.collection(ENTROPY),
             replicas: database.collection(REPLICAS),
             database,
-            reader: Reader { process, warned: Arc::default() },
+            reader: Reader { process, scanned: Arc::default(), warned: Arc::default() },
         })
     }
 
@@ -104,7 +104,8 @@ impl MongoStore {
         let tombstone = doc! {
             "_id": "$_id",
             "received_at": "$received_at",
-            "retracted_at": { "$ifNull": ["$retracted_at", "$$NOW"] },
+            // Of another type it makes no tombstone.
+            "retracted_at": { "$cond": [{ "$eq": [{ "$type": "$retracted_at" }, "date"] }, "$retracted_at", "$$NOW"] },
         };
         self.entropy
             .find_one_and_update(doc! { "_id": documents::key(id) }, vec![doc! { "$replaceWith": tombstone }])
@@ -216,11 +217,15 @@ impl Store for MongoStore {
 
     fn scan(&self) -> Scan<'_> {
         let open = async move {
-            let live = self.entropy.find(doc! { "retracted_at": { "$exists": false } }).batch_size(SCAN_BATCH);
+            let live = self.entropy.find(documents::not_retracted()).batch_size(SCAN_BATCH);
             let batches = live.batch().await.map_err(store_error)?;
             Ok::<_, StoreError>(batches.map(|batch| self.reader.read_batch(&batch.map_err(store_error)?)))
         };
-        stream::once(open).try_flatten().boxed()
+        let end = stream::once(async {
+            self.reader.scanned.store(true, Ordering::Relaxed);
+            Ok(Vec::new())
+        });
+        stream::once(open).try_flatten().chain(end).boxed()
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
@@ -241,14 +246,23 @@ impl Store for MongoStore {
         }))
     }
 
-    /// Counts every document, by the index on `_id` so that none is read. The server's own figure would cost nothing
-    /// but is wrong after a crash. Documents of a foreign shape are counted as live, since finding them would mean reading all.
+    /// Counts what is read as data and tombstones. The server's own figure would cost nothing but is wrong after a crash.
+    ///
+    /// While this process has seen every document, and none of a foreign shape, they are counted by their indexes alone,
+    /// so that none is read. Else all are read: the index shows no foreign document, so none may count as learned.
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
-        let all =
-            self.entropy.count_documents(doc! {}).hint(Hint::Keys(doc! { "_id": 1 })).await.map_err(store_error)?;
-        let retracted = doc! { "retracted_at": { "$exists": true } };
-        let retracted = self.entropy.count_documents(retracted).await.map_err(store_error)?;
-        Ok(StoreCounts { learned: all.saturating_sub(retracted), retracted })
+        let count = async |filter: Document| self.entropy.count_documents(filter).await.map_err(store_error);
+        let retracted = count(documents::tombstones()).await?;
+        if self.reader.seen_no_foreign() {
+            let all = self.entropy.count_documents(doc! {}).hint(Hint::Keys(doc! { "_id": 1 })).await;
+            let not_live = count(documents::retracted()).await?;
+            let learned = all.map_err(store_error)?.saturating_sub(not_live);
+            // One may have come meanwhile.
+            if self.reader.seen_no_foreign() {
+                return Ok(StoreCounts { learned, retracted });
+            }
+        }
+        Ok(StoreCounts { learned: count(documents::live()).await?, retracted })
     }
 
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
@@ -291,10 +305,17 @@ struct Replica {
 #[derive(Clone)]
 struct Reader {
     process: fn(&str) -> Vec<String>,
+    /// Whether it has read all that may be data. What comes later is followed.
+    scanned: Arc<AtomicBool>,
     warned: Arc<AtomicBool>,
 }
 
 impl Reader {
+    /// Whether every document is a datum or a tombstone, for all that this process has seen.
+    fn seen_no_foreign(&self) -> bool {
+        self.scanned.load(Ordering::Relaxed) && !self.warned.load(Ordering::Relaxed)
+    }
+
     fn read(&self, document: &RawDocument) -> Option<StoreEntry> {
         let entry = documents::read(document, self.process);
         if entry.is_none() && !self.warned.swap(true, Ordering::Relaxed) {

@@ -17,7 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::queue::QueueError;
 
 /// How long a call takes at most, whatever became of Redis. One that blocks in Redis may take as much longer.
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long connecting takes at most. With [`RECYCLE_TIMEOUT`] it leaves time within a call to find that an old connection
 /// is dead and to make a new one.
@@ -263,6 +263,12 @@ fn to_queue_error(what: &str, error: RedisError) -> QueueError {
     if refused || error.kind() == ErrorKind::AuthenticationFailed {
         return QueueError::Misconfigured(format!(
             "Redis does not let us {what}: the user or the password is wrong, or the user lacks a permission"
+        ));
+    }
+    if error.code() == Some("WRONGKEY") {
+        return QueueError::Misconfigured(format!(
+            "something else has written to the keys of this namespace in Redis: {}; rename or delete that key",
+            error.detail().unwrap_or_default()
         ));
     }
     // Only Redis's code, or the library's category, goes into the message; the library's text stays in the source.

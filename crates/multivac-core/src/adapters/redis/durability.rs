@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use deadpool_redis::redis::{self, RedisResult, ScriptInvocation, Value};
+use deadpool_redis::redis::{self, RedisError, RedisResult, ScriptInvocation, Value};
 use tokio::time::Instant;
 
+use super::clock::{Late, TRIES, always_late};
 use super::connection::{Connection, Pool, is_script_missing};
-use super::replies::{AcceptReply, RollbackReply};
+use super::replies::{AcceptReply, Replicas, RollbackReply};
 use super::scripts::{AcceptCall, Scripts, millis};
 use crate::queue::{Acceptance, Durability, QueueError};
 
@@ -27,86 +28,152 @@ pub(super) async fn accept(
     asked: Durability,
     call: &AcceptCall<'_>,
 ) -> Result<Vec<Acceptance>, QueueError> {
-    let (replies, durable) = match asked {
-        Durability::Server => (scripts.accept(call).await?, true),
-        Durability::Fsync => accept_and_wait(scripts, call, 0).await?,
-        Durability::Replicated => accept_and_wait(scripts, call, 1).await?,
+    let replicas = match asked {
+        Durability::Server => {
+            return Ok(acceptances(&scripts.accept(call).await?, true));
+        }
+        Durability::Fsync => 0,
+        Durability::Replicated => 1,
     };
-    let acceptance = |reply: &AcceptReply| match reply {
-        AcceptReply::Full => Acceptance::Full,
-        AcceptReply::Accepted if durable => Acceptance::Accepted,
-        AcceptReply::AcceptedBefore(id) if durable => Acceptance::AcceptedBefore(*id),
-        AcceptReply::Accepted | AcceptReply::AcceptedBefore(_) => Acceptance::NotDurable { rolled_back: false },
-    };
-    let mut acceptances: Vec<Acceptance> = replies.iter().map(acceptance).collect();
+    let written = accept_and_wait(scripts, call, replicas).await?;
+    // From here on the jobs may be there, whatever the error.
+    let replies = AcceptReply::parse_all(&written.replies).map_err(QueueError::into_unknown)?;
+    let durable = written.local && written.disks >= replicas;
+    let mut acceptances = acceptances(&replies, durable);
     if !durable {
         // What another call accepted before is that call's to roll back.
         let accepted = (0..replies.len()).filter(|&index| replies[index] == AcceptReply::Accepted).collect();
-        rollback(scripts, call, accepted, &mut acceptances).await?;
+        rollback(scripts, call, &written, accepted, &mut acceptances).await.map_err(QueueError::into_unknown)?;
     }
     Ok(acceptances)
 }
 
-/// Accepts jobs, and waits until they are on the disks of Redis and of so many replicas. Whether they were there in time.
-async fn accept_and_wait(
-    scripts: &Scripts,
-    call: &AcceptCall<'_>,
-    replicas: i64,
-) -> Result<(Vec<AcceptReply>, bool), QueueError> {
-    let script = scripts.prepare_accept(call);
-    // In one pipeline, since WAITAOF waits for what its own connection has written.
-    let mut both = redis::pipe();
-    both.invoke_script(&script);
-    both.cmd("WAITAOF").arg(1).arg(replicas).arg(millis(DURABLE_TIMEOUT));
-    let work = async |connection: &mut Connection| run_and_wait(connection, &script, &both).await;
-    let (replies, (local, at_replicas)) = scripts.pool().call("accept jobs durably", DURABLE_TIMEOUT, work).await?;
-    Ok((AcceptReply::parse_all(&replies)?, local >= 1 && at_replicas >= replicas))
+fn acceptances(replies: &[AcceptReply], durable: bool) -> Vec<Acceptance> {
+    let acceptance = |reply: &AcceptReply| match reply {
+        AcceptReply::Full => Acceptance::Full,
+        AcceptReply::Accepted if durable => Acceptance::Accepted,
+        AcceptReply::AcceptedBefore(id) if durable => Acceptance::AcceptedBefore(*id),
+        // The call that rolled it back got no reply, so nobody waited until the rollback was durable.
+        AcceptReply::Accepted | AcceptReply::AcceptedBefore(_) | AcceptReply::RolledBack => {
+            Acceptance::NotDurable { rolled_back: false }
+        }
+    };
+    replies.iter().map(acceptance).collect()
 }
 
-/// The replies of the script and of WAITAOF: how many disks, its own and those of replicas, had the jobs in time.
-type ReplyAndDisks = (Vec<String>, (i64, i64));
+/// What a script replied that wrote, and on how many disks that was in time.
+struct Written {
+    replies: Vec<String>,
+    /// Who could have got it; `None` where that is not known.
+    replicas: Option<Replicas>,
+    /// Redis writes an append-only file.
+    has_file: bool,
+    /// It is on Redis's own disk.
+    local: bool,
+    /// On the disks of so many replicas.
+    disks: i64,
+}
 
+/// Accepts jobs, and waits until they are on the disks of Redis and of so many replicas.
+async fn accept_and_wait(scripts: &Scripts, call: &AcceptCall<'_>, replicas: i64) -> Result<Written, QueueError> {
+    for _ in 0..TRIES {
+        // The replicas before the jobs are written, so that none who gets them is missing.
+        let (before, accept) = (scripts.prepare_replicas(call), scripts.prepare_accept(call));
+        let work = async |connection: &mut Connection| run_and_wait(connection, &before, &accept, (1, replicas)).await;
+        match scripts.pool().call("accept jobs durably", DURABLE_TIMEOUT, work).await? {
+            Ok(mut written) => {
+                // When the call was executed before, others may have been connected then.
+                written.replicas = written.replicas.filter(|replicas| !replicas.known_before);
+                return Ok(written);
+            }
+            Err(late) => scripts.set_clock(call.keys, late),
+        }
+    }
+    Err(always_late())
+}
+
+/// Takes jobs off the stream again, and waits until that is as durable as the jobs themselves can be. The replies, and
+/// whether it is.
+async fn rollback_and_wait(
+    scripts: &Scripts,
+    call: &AcceptCall<'_>,
+    accepted: &Written,
+    indexes: &[usize],
+) -> Result<(Vec<RollbackReply>, bool), QueueError> {
+    // All that were connected may have the jobs, whether they have said so or not.
+    let connected = accepted.replicas.as_ref().map_or(0, |replicas| replicas.connected);
+    let disks = (i64::from(accepted.has_file), connected);
+    for _ in 0..TRIES {
+        let (rollback, after) = (scripts.prepare_rollback(call, indexes), scripts.prepare_replicas(call));
+        let work = async |connection: &mut Connection| match run_and_wait(connection, &after, &rollback, disks).await? {
+            Ok(written) => Ok(Ok((written, after.invoke_async::<Vec<String>>(connection).await?))),
+            Err(late) => Ok(Err(late)),
+        };
+        match scripts.pool().call("roll back jobs", DURABLE_TIMEOUT, work).await? {
+            Ok((written, now)) => {
+                // Whoever was connected anew meanwhile may have got the jobs and not the rollback.
+                let both = accepted.replicas.as_ref().zip(Replicas::parse(&now));
+                let no_others = both.is_some_and(|(before, now)| before.no_others_until(&now));
+                let on_disks = (written.local || !accepted.has_file) && written.disks >= connected;
+                return Ok((RollbackReply::parse_all(&written.replies)?, no_others && on_disks));
+            }
+            Err(late) => scripts.set_clock(call.keys, late),
+        }
+    }
+    Err(always_late())
+}
+
+/// Looks at the replicas, runs a script that writes, and waits until that is on so many disks, Redis's own (0 or 1) and those
+/// of replicas.
+///
+/// An error is that of the script, which has done nothing then.
 async fn run_and_wait(
     connection: &mut Connection,
+    replicas: &ScriptInvocation<'_>,
     script: &ScriptInvocation<'_>,
-    both: &redis::Pipeline,
-) -> RedisResult<ReplyAndDisks> {
-    let mut reply = both.query_async::<ReplyAndDisks>(connection).await;
-    if reply.as_ref().is_err_and(is_script_missing) {
+    (local, disks): (i64, i64),
+) -> RedisResult<Result<Written, Late>> {
+    type Replies = (RedisResult<Vec<String>>, RedisResult<Vec<String>>, RedisResult<(i64, i64)>);
+    // In one pipeline, since WAITAOF waits for what its own connection has written.
+    let mut all = redis::pipe();
+    all.ignore_errors().invoke_script(replicas).invoke_script(script);
+    all.cmd("WAITAOF").arg(local).arg(disks).arg(millis(DURABLE_TIMEOUT));
+    let mut reply = all.query_async::<Replies>(connection).await?;
+    if [&reply.0, &reply.1].into_iter().flat_map(|reply| reply.as_ref().err()).any(is_script_missing) {
+        replicas.load_async(connection).await?;
         script.load_async(connection).await?;
-        reply = both.query_async(connection).await;
+        reply = all.query_async(connection).await?;
     }
-    match reply {
-        // Somebody switched the append-only file off since the start. The jobs are accepted by then; the script is run
-        // again for its reply, which it has kept.
-        Err(error) if error.to_string().contains("WAITAOF") => Ok((script.invoke_async(connection).await?, (0, 0))),
-        reply => reply,
-    }
+    let (replicas, replies, disks) = reply;
+    let replies = match replies {
+        Ok(replies) => replies,
+        Err(error) => return Late::read(&error).map(Err).ok_or(error),
+    };
+    // Somebody has switched the append-only file off since the start, or Redis has become a replica.
+    let has_file = disks.as_ref().err().and_then(RedisError::detail).is_none_or(|text| !text.contains("appendonly"));
+    let (local, disks) = disks.unwrap_or_default();
+    let replicas = replicas.ok().as_deref().and_then(Replicas::parse);
+    Ok(Ok(Written { replies, replicas, has_file, local: local > 0, disks }))
 }
 
 /// Takes accepted jobs off the queue again, where nobody has leased them yet. One that a worker has leased may be stored
 /// at any moment, and then it is accepted after all; that is waited for.
 ///
-/// `accepted` are the indexes of the jobs in the call, and in `acceptances`, where the outcome is written.
+/// `indexes` are those of the jobs in the call, and in `acceptances`, where the outcome is written.
 async fn rollback(
     scripts: &Scripts,
     call: &AcceptCall<'_>,
-    mut accepted: Vec<usize>,
+    accepted: &Written,
+    mut indexes: Vec<usize>,
     acceptances: &mut [Acceptance],
 ) -> Result<(), QueueError> {
     let deadline = Instant::now() + STORED_TIMEOUT;
-    while !accepted.is_empty() {
-        let replies = match scripts.rollback(call, &accepted).await {
-            // The rollback did not happen, but the jobs are accepted by now and may stay so.
-            Err(QueueError::Unavailable { message, source }) => {
-                return Err(QueueError::OutcomeUnknown { message, source });
-            }
-            replies => replies?,
-        };
+    while !indexes.is_empty() {
+        let (replies, durable) = rollback_and_wait(scripts, call, accepted, &indexes).await?;
         let mut kept = Vec::new();
-        for (index, reply) in accepted.into_iter().zip(replies) {
+        for (index, reply) in indexes.into_iter().zip(replies) {
             acceptances[index] = match reply {
-                RollbackReply::RolledBack => Acceptance::NotDurable { rolled_back: true },
+                RollbackReply::RolledBack => Acceptance::NotDurable { rolled_back: durable },
                 RollbackReply::Finished => Acceptance::Stored,
                 // This is another Redis than the one that accepted the job, as after a failover. The same call made
                 // again gets the reply that was kept of it, if there is one by then, and is accepted anew if not.
@@ -123,7 +190,7 @@ async fn rollback(
         if kept.is_empty() || Instant::now() >= deadline {
             break;
         }
-        accepted = kept;
+        indexes = kept;
         tokio::time::sleep(ROLLBACK_INTERVAL).await;
     }
     Ok(())

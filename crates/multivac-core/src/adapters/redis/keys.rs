@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `{ns}:{p}:stream` | stream | the unfinished jobs; its one group is `workers` | an entry, as long as its job is unfinished; the empty key stays |
 //! | `{ns}:{p}:jobs` | hash | an unfinished job's id: `q` (on the stream), `r` (the same, and retracted) or `d` (dead), then its entry there | a field, as long as the job is unfinished |
-//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes`, the text of unfinished jobs; `drained` and `drained_bytes`, the jobs that have left the stream and their text | for good |
+//! | `{ns}:{p}:ledger` | hash | the counts `accepted`, `learned`, `retracted` (the others are lengths); `bytes`, the text of unfinished jobs; `drained` and `drained_bytes`, the jobs that have left the stream and their text; `doubtful`, jobs that were found again | for good |
 //! | `{ns}:{p}:dead` | stream | the dead letters | until retried or retracted |
 //! | `{ns}:{p}:wakeup` | list | at most one element, the wakeup of one consumer that waits | until the next consumer waits |
 //! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for; a space after it when another call has reported the id as accepted | 24 hours |

@@ -7,11 +7,15 @@
 //!   [`prepare`](crate::queue::QueueAdmin::prepare) warns of settings under which it would lose jobs. Where more is asked,
 //!   WAITAOF behind each accepting script waits for the disk, and a job that does not reach it in time is rolled back
 //!   (`durability.rs`).
+//!   "Nothing was accepted" is true whatever comes next: a rollback is believed only when every replica that may have the
+//!   jobs has it too, and a call that is executed late, by Redis's own clock, accepts nothing (`clock.rs`).
 //! - **At least once**: a stream with one consumer group. An entry stays with its consumer until it is acknowledged, and is
 //!   claimed by another when its lease has run out. The name of a consumer is new for each
 //!   [`RedisQueue`].
 //! - **Counted once**: each change is one script (`lua/`), which Redis runs with nothing else in between. The script that
-//!   acknowledges an entry first changes the ledger.
+//!   acknowledges an entry first changes the ledger. Each looks at the types of its keys before it writes, since Redis does
+//!   not undo what a script wrote before it failed. Where keys or entries were deleted by hand, `repair.lua` brings the
+//!   ledger in line with what is left.
 //!
 //! A finished job is deleted from the stream, so memory is bounded by what is unfinished. A waiting consumer blocks on a
 //! list, the wakeup key, and not on the stream: a blocked read of the stream whose connection breaks can lease a job to
@@ -23,6 +27,7 @@
 //!
 //! `docs/redis.md` says how to set Redis up: its settings, an ACL user's rights, TLS, a Cluster.
 
+mod clock;
 mod connection;
 mod durability;
 mod entry;

@@ -14,9 +14,10 @@ use super::durability;
 use super::entry::{EntryId, Fields, read_dead_letter, read_job};
 use super::keys::Keys;
 use super::partitions::{Partitions, by_partition, total};
-use super::replies::PartitionLedger;
+use super::replies::{PartitionLedger, Repaired};
 use super::scripts::{AcceptCall, LeaseLimits, SCRIPT_MAX_JOBS, Scripts, create_group};
 use crate::datum::DatumId;
+use crate::observe::metrics;
 use crate::queue::{
     Acceptance, DeadLetter, Durability, Failure, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueAdmin,
     QueueError, QueueSettings, Submission,
@@ -133,6 +134,28 @@ impl RedisQueue {
         Ok(ledgers)
     }
 
+    /// Finds what someone deleted by hand, or Redis evicted, and says how much it was.
+    async fn repair(&self, keys: &Keys) -> Result<(), QueueError> {
+        let Repaired { lost, found } = self.scripts.repair(keys).await?;
+        if lost > 0 {
+            metrics::LOST.inc_by(lost);
+            tracing::error!(
+                partition = keys.partition(),
+                jobs = lost,
+                "accepted data are lost: their jobs or dead letters are gone from Redis. Unless the store has them, \
+                 they count as accepted no more, and their ids are unknown"
+            );
+        }
+        if found > 0 {
+            tracing::warn!(
+                partition = keys.partition(),
+                jobs = found,
+                "keys of the queue were gone from Redis; they were made again from what was left"
+            );
+        }
+        Ok(())
+    }
+
     /// The partition of a dead letter, and its entry there.
     async fn find_dead_letter(&self, id: DatumId) -> Result<Option<(&Keys, EntryId)>, QueueError> {
         for keys in self.partitions.all() {
@@ -182,9 +205,7 @@ impl Queue for RedisQueue {
             let acceptances = match durability::accept(&self.scripts, self.settings.durability, &call).await {
                 // Nothing of this call was accepted, but something of an earlier one may have been, so the outcome of
                 // the batch is unknown.
-                Err(QueueError::Unavailable { message, source }) if results.iter().any(Acceptance::may_be_there) => {
-                    return Err(QueueError::OutcomeUnknown { message, source });
-                }
+                Err(error) if results.iter().any(Acceptance::may_be_there) => return Err(error.into_unknown()),
                 acceptances => acceptances?,
             };
             for (i, acceptance) in indexes.into_iter().zip(acceptances) {
@@ -284,6 +305,7 @@ impl QueueAdmin for RedisQueue {
     async fn prepare(&self) -> Result<Vec<String>, QueueError> {
         durability::check(self.pool(), self.settings.durability).await?;
         for keys in self.partitions.all() {
+            self.repair(keys).await?;
             let create = async |connection: &mut Connection| create_group(connection, keys).await;
             self.pool().call("make the consumer group", Duration::ZERO, create).await?;
             self.scripts.remove_idle_consumers(keys, CONSUMER_MAX_IDLE).await?;
@@ -293,14 +315,21 @@ impl QueueAdmin for RedisQueue {
 
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
         let ledgers = self.ledgers().await?;
-        // The counts are never reduced: if the store holds less than they say it has lost data, and the ledger is to
-        // show that.
-        if total(&ledgers) != *seen || learned + retracted < seen.learned + seen.retracted {
+        if total(&ledgers) != *seen {
             return Ok(false);
         }
         let more_learned = difference(learned, seen.learned);
         let more_retracted = difference(retracted, seen.retracted);
-        self.scripts.reconcile(self.partitions.first(), more_learned, more_retracted, &ledgers[0]).await
+        // Each partition knows by itself whether it may count too much. All others leave it to the first.
+        for (keys, ledger) in self.partitions.all().iter().zip(&ledgers) {
+            if self.scripts.reconcile(keys, more_learned, more_retracted, ledger).await? {
+                return Ok(true);
+            }
+            if more_learned + more_retracted >= 0 {
+                break;
+            }
+        }
+        Ok(false)
     }
 
     async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError> {

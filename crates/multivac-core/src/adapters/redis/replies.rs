@@ -11,6 +11,8 @@ pub(super) enum AcceptReply {
     Accepted,
     /// The partition holds as much as it may.
     Full,
+    /// This very call accepted it before, and it was rolled back since.
+    RolledBack,
     /// Its idempotency key stands for this datum.
     AcceptedBefore(DatumId),
 }
@@ -20,6 +22,7 @@ impl AcceptReply {
         let parse = |reply: &String| match reply.as_str() {
             "+" => Ok(Self::Accepted),
             "-" => Ok(Self::Full),
+            "~" => Ok(Self::RolledBack),
             id => id.parse().map(Self::AcceptedBefore).map_err(|_| unreadable("an idempotency key's id")),
         };
         replies.iter().map(parse).collect()
@@ -42,7 +45,7 @@ pub(super) enum RollbackReply {
 impl RollbackReply {
     pub(super) fn parse_all(replies: &[String]) -> Result<Vec<Self>, QueueError> {
         let parse = |reply: &String| match reply.as_str() {
-            "-" => Ok(Self::RolledBack),
+            "~" | "-" => Ok(Self::RolledBack),
             "+" => Ok(Self::Finished),
             "?" => Ok(Self::Kept),
             "0" => Ok(Self::Unknown),
@@ -50,6 +53,46 @@ impl RollbackReply {
         };
         replies.iter().map(parse).collect()
     }
+}
+
+/// Which replicas may hold what is written, as `replicas.lua` found them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Replicas {
+    /// Another one after a failover or a restart.
+    history: String,
+    /// How many are connected, those that still load their first copy included.
+    pub(super) connected: i64,
+    /// How often one was connected anew.
+    attached: i64,
+    /// Whether the accepting call had been executed by then.
+    pub(super) known_before: bool,
+}
+
+impl Replicas {
+    /// `None` where Redis does not say it.
+    pub(super) fn parse(reply: &[String]) -> Option<Self> {
+        let [history, connected, attached, known_before] = reply else { return None };
+        Some(Self {
+            history: history.clone(),
+            connected: connected.parse().ok()?,
+            attached: attached.parse().ok()?,
+            known_before: known_before != "0",
+        })
+    }
+
+    /// Whether no other replica can have got what was written between the two.
+    pub(super) fn no_others_until(&self, later: &Self) -> bool {
+        self.history == later.history && self.attached == later.attached
+    }
+}
+
+/// What `repair.lua` did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Repaired {
+    /// Jobs that are nowhere any more.
+    pub(super) lost: u64,
+    /// Jobs of which only the entry was left.
+    pub(super) found: u64,
 }
 
 /// What `lease.lua` leased.
@@ -127,11 +170,13 @@ mod tests {
     #[test]
     fn codes_of_replies_are_read_and_others_are_refused() {
         let id = DatumId::generate();
-        let replies = ["+".to_owned(), "-".to_owned(), id.to_string()];
-        let expected = [AcceptReply::Accepted, AcceptReply::Full, AcceptReply::AcceptedBefore(id)];
+        let replies = ["+".to_owned(), "-".to_owned(), "~".to_owned(), id.to_string()];
+        let expected =
+            [AcceptReply::Accepted, AcceptReply::Full, AcceptReply::RolledBack, AcceptReply::AcceptedBefore(id)];
         assert_eq!(AcceptReply::parse_all(&replies).unwrap(), expected);
         assert!(matches!(AcceptReply::parse_all(&["x".to_owned()]), Err(QueueError::Misconfigured(_))));
         for (code, expected) in [
+            ("~", RollbackReply::RolledBack),
             ("-", RollbackReply::RolledBack),
             ("+", RollbackReply::Finished),
             ("?", RollbackReply::Kept),

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use deadpool_redis::redis::{self, FromRedisValue, RedisResult, Script, ScriptInvocation};
+use tokio::time::Instant;
 
-use super::connection::{Connection, Pool, is_group_missing};
+use super::clock::{Clocks, Late, TRIES, Window, always_late};
+use super::connection::{CALL_TIMEOUT, Connection, Pool, is_group_missing};
 use super::entry::Delivery;
 use super::keys::{GROUP, Keys};
-use super::replies::{self, AcceptReply, LeaseReply, PartitionLedger, RollbackReply};
+use super::replies::{self, AcceptReply, LeaseReply, PartitionLedger, Repaired};
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::{
     BATCH_LIMITS, Failure, IDEMPOTENCY_KEY_LIFETIME, JobState, Lease, Outcome, Partition, QueueError, QueueSettings,
@@ -38,6 +40,9 @@ pub(super) struct Scripts {
     retry_dead: Script,
     remove_idle_consumers: Script,
     wakeup: Script,
+    replicas: Script,
+    repair: Script,
+    clocks: Clocks,
 }
 
 /// What one accept script puts into one partition.
@@ -93,6 +98,9 @@ impl Scripts {
             retry_dead: script!("retry_dead.lua"),
             remove_idle_consumers: script!("remove_idle_consumers.lua"),
             wakeup: script!("wakeup.lua"),
+            replicas: script!("replicas.lua"),
+            repair: script!("repair.lua"),
+            clocks: Clocks::default(),
         }
     }
 
@@ -107,25 +115,40 @@ impl Scripts {
         keys: &Keys,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, QueueError> {
-        let work = async |connection: &mut Connection| match call.invoke_async(connection).await {
-            Err(error) if is_group_missing(&error) => {
-                tracing::warn!(stream = keys.stream(), "the consumer group is missing in Redis; making it again");
-                create_group(connection, keys).await?;
-                call.invoke_async(connection).await
-            }
-            reply => reply,
-        };
+        let work = async |connection: &mut Connection| with_group(connection, keys, call).await;
         self.pool.call(what, Duration::ZERO, work).await
+    }
+
+    /// From when to when a call that begins now may be executed.
+    pub(super) fn window(&self, keys: &Keys) -> Window {
+        self.clocks.window(keys.partition(), Instant::now(), CALL_TIMEOUT)
+    }
+
+    /// Keeps what Redis's clock showed, so that the next call is in time.
+    pub(super) fn set_clock(&self, keys: &Keys, late: Late) {
+        self.clocks.set(keys.partition(), late, Instant::now());
     }
 
     /// Puts jobs on the stream. One reply for each, in their order.
     pub(super) async fn accept(&self, call: &AcceptCall<'_>) -> Result<Vec<AcceptReply>, QueueError> {
-        let replies: Vec<String> = self.run("accept jobs", call.keys, &self.prepare_accept(call)).await?;
-        AcceptReply::parse_all(&replies)
+        for _ in 0..TRIES {
+            let script = self.prepare_accept(call);
+            let work = async |connection: &mut Connection| match script.invoke_async::<Vec<String>>(connection).await {
+                Err(error) => Late::read(&error).map(Err).ok_or(error),
+                Ok(replies) => Ok(Ok(replies)),
+            };
+            match self.pool.call("accept jobs", Duration::ZERO, work).await? {
+                // What cannot be read was done all the same.
+                Ok(replies) => return AcceptReply::parse_all(&replies).map_err(QueueError::into_unknown),
+                Err(late) => self.set_clock(call.keys, late),
+            }
+        }
+        Err(always_late())
     }
 
     /// The same, not run yet. Its reply is for [`AcceptReply::parse_all`].
     pub(super) fn prepare_accept(&self, call: &AcceptCall<'_>) -> ScriptInvocation<'_> {
+        let window = self.window(call.keys);
         let mut script = self.accept.prepare_invoke();
         script
             .key(call.keys.of_partition())
@@ -148,15 +171,21 @@ impl Scripts {
                 script.arg(0);
             }
         }
+        script.arg(window.earliest).arg(window.latest);
         script
     }
 
-    /// Takes jobs of an accepting call, by their indexes in it, off the stream again. One reply for each.
-    pub(super) async fn rollback(
-        &self,
-        call: &AcceptCall<'_>,
-        indexes: &[usize],
-    ) -> Result<Vec<RollbackReply>, QueueError> {
+    /// Looks which replicas may hold what is written now. Its reply is for [`Replicas::parse`](super::replies::Replicas).
+    pub(super) fn prepare_replicas(&self, call: &AcceptCall<'_>) -> ScriptInvocation<'_> {
+        let mut script = self.replicas.prepare_invoke();
+        script.key(call.keys.of_partition()).key(call.reply_key());
+        script
+    }
+
+    /// Takes jobs of an accepting call, by their indexes in it, off the stream again. The reply, one for each, is for
+    /// [`RollbackReply::parse_all`](super::replies::RollbackReply::parse_all).
+    pub(super) fn prepare_rollback(&self, call: &AcceptCall<'_>, indexes: &[usize]) -> ScriptInvocation<'_> {
+        let window = self.window(call.keys);
         let mut script = self.rollback.prepare_invoke();
         script.key(call.keys.of_partition()).key(call.reply_key()).arg(GROUP);
         let mut idempotency_keys = 0;
@@ -171,8 +200,8 @@ impl Scripts {
                 script.arg(0);
             }
         }
-        let replies: Vec<String> = self.run("roll back jobs", call.keys, &script).await?;
-        RollbackReply::parse_all(&replies)
+        script.arg(window.earliest).arg(window.latest);
+        script
     }
 
     /// Leases jobs to this consumer.
@@ -323,11 +352,48 @@ impl Scripts {
         self.run("remove old consumers", keys, &script).await
     }
 
+    /// Brings the ids of unfinished jobs in line with the streams, where someone has deleted some of either.
+    pub(super) async fn repair(&self, keys: &Keys) -> Result<Repaired, QueueError> {
+        let mut repaired = Repaired::default();
+        // The ledger is looked at when ids and entries fit together.
+        for _ in 0..2 {
+            let mut place = String::new();
+            loop {
+                let mut script = self.repair.prepare_invoke();
+                script.key(keys.of_partition()).arg(GROUP).arg(&place);
+                let (next, lost, found): (String, u64, u64) = self.run("repair the ledger", keys, &script).await?;
+                repaired.lost += lost;
+                repaired.found += found;
+                if next.is_empty() {
+                    break;
+                }
+                place = next;
+            }
+        }
+        Ok(repaired)
+    }
+
     /// Wakes a consumer that waits on this partition's wakeup key.
     pub(super) async fn wakeup(&self, keys: &Keys) -> Result<(), QueueError> {
         let mut script = self.wakeup.prepare_invoke();
         script.key(keys.of_partition());
         self.run("wake a consumer", keys, &script).await
+    }
+}
+
+/// Invokes a script; makes the consumer group first where Redis has none.
+pub(super) async fn with_group<T: FromRedisValue>(
+    connection: &mut Connection,
+    keys: &Keys,
+    call: &ScriptInvocation<'_>,
+) -> RedisResult<T> {
+    match call.invoke_async(connection).await {
+        Err(error) if is_group_missing(&error) => {
+            tracing::warn!(stream = keys.stream(), "the consumer group is missing in Redis; making it again");
+            create_group(connection, keys).await?;
+            call.invoke_async(connection).await
+        }
+        reply => reply,
     }
 }
 

@@ -3,8 +3,11 @@
 -- KEYS after the partition's: where the reply is kept; the idempotency keys.
 -- ARGV: unfinished jobs at most, bytes of their text at most, the idempotency keys' lifetime in seconds, how long to keep
 -- the reply in seconds; then of each job: id, received at, text, trace or '', and the place of its idempotency key among
--- them, or 0.
--- Returns for each job '+' (accepted), '-' (full), or the id that its idempotency key stands for.
+-- them, or 0; at the end, from when to when it may be executed.
+-- Returns for each job '+' (accepted), '-' (full), '~' (accepted by this very call before, and rolled back since), or the id
+-- that its idempotency key stands for.
+local late = late_reply()
+if late then return late end
 local limit, limit_bytes, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local queued, accepted, results = redis.call('XLEN', stream), 0, {}
 -- An empty stream holds no bytes, whatever was counted: someone may have deleted entries by hand.
@@ -49,7 +52,7 @@ for i = 5, #ARGV, 5 do
 end
 
 if accepted > 0 then
-  redis.call('HINCRBY', ledger, 'accepted', accepted)
+  add('accepted', accepted)
   redis.call('HSET', ledger, 'bytes', bytes)
   redis.call('SET', KEYS[6], table.concat(results, ' '), 'EX', ARGV[4])
   wake()

@@ -14,19 +14,24 @@ for i = 2, #ARGV, 4 do
     if mark == 'd' then
       redis.call('XDEL', dead, dead_entry)
       redis.call('HDEL', jobs, id)
-      redis.call('HINCRBY', ledger, outcome, 1)
+      add(outcome, 1)
     end
   end
 end
 if #entries == 0 then return end
 
-local counts = { learned = 0, retracted = 0 }
+local counts, finished = { learned = 0, retracted = 0 }, {}
 for i, job in ipairs(redis.call('HMGET', jobs, unpack(ids))) do
-  local outcome = job and job:sub(1, 1) == 'r' and 'retracted' or outcomes[i]
-  counts[outcome] = counts[outcome] + 1
+  -- A second entry of a job, which Redis made from a half of what a script wrote, counts for nothing.
+  if not job or job:sub(2) == entries[i] then
+    local outcome = job and job:sub(1, 1) == 'r' and 'retracted' or outcomes[i]
+    counts[outcome] = counts[outcome] + 1
+    finished[#finished + 1] = ids[i]
+  end
 end
 redis.call('XDEL', stream, unpack(entries))
 count_drained(#entries, bytes)
-redis.call('HDEL', jobs, unpack(ids))
-redis.call('HINCRBY', ledger, 'learned', counts.learned)
-redis.call('HINCRBY', ledger, 'retracted', counts.retracted)
+if #finished == 0 then return end
+redis.call('HDEL', jobs, unpack(finished))
+add('learned', counts.learned)
+add('retracted', counts.retracted)

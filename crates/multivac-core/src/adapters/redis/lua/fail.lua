@@ -9,17 +9,21 @@ local attempt, last, error, idle, now = ARGV[6], ARGV[7] == '1', ARGV[8], ARGV[9
 
 -- A job that was retracted is finished instead: its text is not to be kept.
 local function dead_letter(fields)
-  remove_entry(group, entry)
-  count_drained(1, #fields[DATA])
   if find_job(id) == 'r' then
     redis.call('HDEL', jobs, id)
-    redis.call('HINCRBY', ledger, 'retracted', 1)
-    return
+    add('retracted', 1)
+  else
+    fields[ATTEMPTS] = attempt
+    for _, more in ipairs({ 'error', error, 'died_at', now }) do fields[#fields + 1] = more end
+    -- A write that needs no memory: after it Redis lets others through though its memory is full, and what is moved needs
+    -- none in the end.
+    redis.call('HDEL', jobs, '')
+    -- Before its entry is removed: from an append-only file that was torn in between Redis makes two of it, and not none.
+    local dead_entry = redis.call('XADD', dead, '*', unpack(fields))
+    redis.call('HSET', jobs, id, 'd' .. dead_entry)
   end
-  fields[ATTEMPTS] = attempt
-  for _, more in ipairs({ 'error', error, 'died_at', now }) do fields[#fields + 1] = more end
-  local dead_entry = redis.call('XADD', dead, '*', unpack(fields))
-  redis.call('HSET', jobs, id, 'd' .. dead_entry)
+  remove_entry(group, entry)
+  count_drained(1, #fields[DATA])
 end
 
 if not holds_lease(group, consumer, entry, delivery) then
@@ -27,7 +31,10 @@ if not holds_lease(group, consumer, entry, delivery) then
   return find_job(id) == 'd' and 1 or 0
 end
 if last then
-  dead_letter(fields_of(stream, entry))
+  local fields = fields_of(stream, entry)
+  -- Someone deleted the entry by hand.
+  if not fields then return 0 end
+  dead_letter(fields)
   return 1
 end
 -- The entry passes to a consumer that no process uses, so that extending the other leases of its batch leaves it alone.

@@ -1,4 +1,5 @@
--- Leases jobs to a consumer: first those whose lease ran out or whose next attempt is due, then new ones.
+-- Leases jobs to a consumer: first those whose lease ran out or whose next attempt is due, then new ones, then those that the
+-- group has passed and nobody holds.
 --
 -- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, how many jobs its batch holds
 -- already; then the batch limits: how many jobs may come together with one that has one attempt left, with two, and so on.
@@ -46,5 +47,24 @@ while more and #leases < max and bytes < max_bytes do
   for _, entry in ipairs(entries) do add_lease(entry[1], 1, entry[2]) end
   more = #entries == step
 end
+
+-- An entry is either yet to be delivered or leased, and nothing is to be delivered any more: so the counts are equal, unless
+-- the group was set past entries (by XGROUP SETID, or by what was left of an append-only file). Those would wait for ever.
+-- Looking for them passes no more than the leased ones.
+local from, passed = '-', more and 0 or redis.call('XLEN', stream) - redis.call('XPENDING', stream, group)[1]
+while passed > 0 and #leases < max and bytes < max_bytes do
+  local entries = redis.call('XRANGE', stream, from, '+', 'COUNT', 4)
+  if #entries == 0 then break end
+  for _, entry in ipairs(entries) do
+    from = '(' .. entry[1]
+    if not redis.call('XPENDING', stream, group, entry[1], entry[1], 1)[1] then
+      redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'RETRYCOUNT', 1, 'FORCE')
+      add_lease(entry[1], 1, entry[2])
+      passed = passed - 1
+      if #leases >= max or bytes >= max_bytes then break end
+    end
+  end
+end
+more = more or passed > 0
 if more then wake() end
 return { more and 1 or 0, max - #leases, leases }

@@ -10,12 +10,12 @@ local mark, entry = find_job(id)
 if mark == 'd' then
   redis.call('XDEL', dead, entry)
   redis.call('HDEL', jobs, id)
-  redis.call('HINCRBY', ledger, 'retracted', 1)
+  add('retracted', 1)
 elseif mark then
   redis.call('HSET', jobs, id, 'r' .. entry)
 elseif was_learned then
-  redis.call('HINCRBY', ledger, 'learned', -1)
-  redis.call('HINCRBY', ledger, 'retracted', 1)
+  add('learned', -1)
+  add('retracted', 1)
 else
   return 0
 end

@@ -5,10 +5,11 @@ local id = ARGV[1]
 local mark, dead_entry = find_job(id)
 if mark ~= 'd' then return 0 end
 local fields = fields_of(dead, dead_entry)
+if not fields then return 0 end -- someone deleted it by hand
 fields[ATTEMPTS] = 0
 local entry = redis.call('XADD', stream, '*', unpack(fields, 1, #fields - 4)) -- without error and died_at
 redis.call('HSET', jobs, id, 'q' .. entry)
 redis.call('XDEL', dead, dead_entry)
-redis.call('HINCRBY', ledger, 'bytes', #fields[DATA])
+add('bytes', #fields[DATA])
 wake()
 return 1

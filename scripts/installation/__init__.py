@@ -1,0 +1,1 @@
+"""What setup.py consists of: files, the certificate, users. Imports only descend: setup.py, users, certificate, files."""
