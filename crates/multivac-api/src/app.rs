@@ -115,6 +115,7 @@ impl Application {
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
             min_confidence,
             warnings: backends.warnings.clone(),
+            damage: backends.damage.clone(),
             stop: CancellationToken::new(),
             connections: Arc::default(),
         });
@@ -165,7 +166,7 @@ impl Application {
         );
         let text = format!(
             "MultiVAC listens on http://{address}\n{data}\n\
-             feed it:   curl http://{address}/multivac/data -d data='Entropy can be reversed by gathering all of the starlight.'\n\
+             feed it:   curl http://{address}/multivac/data --data-urlencode data='Entropy can be reversed by gathering all of the starlight.'\n\
              ask it:    curl http://{address}/multivac\n\
              ask more:  curl -G http://{address}/multivac --data-urlencode question='What can be gathered?'\n"
         );
@@ -213,10 +214,12 @@ impl Application {
             warn!("the background tasks did not finish in time; what an embedded consumer had leased comes again");
         }
         // What failed while it was being stopped counts as well.
+        let damage = state.damage.summary();
         failure = failure
             .or_else(|| background.failed().now_or_never().map(AppError::from))
             .or_else(|| http.failed().now_or_never().map(AppError::from))
-            .or_else(|| broken.is_cancelled().then(|| FILE_BROKEN.into()));
+            .or_else(|| broken.is_cancelled().then(|| FILE_BROKEN.into()))
+            .or_else(|| damage.map(AppError::Damaged));
         info!("stopped");
         failure.map_or(Ok(()), Err)
     }

@@ -50,7 +50,7 @@ pub struct Config {
 
     /// The directory in which the embedded queue and store keep their data; created if it is missing. Unused with REDIS_URL
     /// and MONGO_URL.
-    #[arg(long, env = "MULTIVAC_DATA_DIR", default_value = "./multivac-data", value_name = "DIRECTORY")]
+    #[arg(long, global = true, env = "MULTIVAC_DATA_DIR", default_value = "./multivac-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
 
     /// How long a server that was told to stop goes on serving while /readyz says that it is not ready, such as 5s; at most

@@ -34,6 +34,9 @@ pub enum AppError {
         /// Why it cannot.
         source: io::Error,
     },
+    /// It has run, and stopped when it was told to; but rows of the embedded file cannot be read.
+    #[error("{0}; restore it from a backup, or retract what is in them")]
+    Damaged(String),
     /// A task that the process needs ended by itself.
     #[error(transparent)]
     Task(#[from] TaskEnded),

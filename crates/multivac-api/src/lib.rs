@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod error;
 
@@ -35,6 +36,9 @@ use error::AppError;
 /// # Errors
 /// When it cannot start, or cannot go on: see [`AppError`].
 pub async fn run(config: Config) -> Result<(), AppError> {
+    // What this process writes is for its owner: the index holds the text, in files that tantivy makes.
+    #[cfg(unix)]
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let format = LogFormat::or_default(config.log.log_format);
     let _telemetry = observe::start("multivac-api", format).map_err(AppError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(AppError::Signals)?;

@@ -1,11 +1,11 @@
 //! `multivac-api`: the HTTP server.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use multivac_api::cli::Command;
 use multivac_api::config::Config;
-use multivac_core::runtime::{config, health};
+use multivac_core::runtime::config;
 
 /// A question allocates and frees thousands of small objects. The system's allocator takes a sixth of its time for that,
 /// and now and then 10 ms at once.
@@ -15,13 +15,17 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 #[actix_web::main]
 async fn main() -> ExitCode {
     let config = config::parse::<Config>();
-    if let Some(Command::Health(args)) = config.command {
-        return health::exit("multivac-api", args.ask(&config.listen));
+    match config.command.clone() {
+        Some(command) => exit(multivac_api::commands::run(command, &config).await),
+        None => exit(multivac_api::run(config).await),
     }
-    match multivac_api::run(config).await {
+}
+
+/// Prints an error past the log, in whatever format that is: whoever started the program reads it as it is.
+fn exit(result: Result<(), impl Display>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Past the log, in whatever format that is: whoever started the program reads this as it is.
             eprintln!("multivac-api: {error}");
             ExitCode::FAILURE
         }

@@ -230,7 +230,7 @@ pub(crate) struct Readiness<'a> {
     pub(crate) ready: bool,
     /// What is missing; a ready replica may miss the queue or the store.
     #[schema(value_type = Vec<String>)]
-    pub(crate) missing: Vec<&'static str>,
+    pub(crate) missing: Vec<&'a str>,
     /// Settings of the queue's server under which accepted data could be lost.
     pub(crate) warnings: &'a [String],
 }

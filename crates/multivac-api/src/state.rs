@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use multivac_core::accept::Acceptor;
 use multivac_core::adapters::Warnings;
+use multivac_core::adapters::embedded::Damage;
 use multivac_core::answer::StandingAnswer;
 use multivac_core::observe::metrics;
 use multivac_core::queue::QueueError;
@@ -34,6 +35,8 @@ pub(crate) struct State {
     pub(crate) min_confidence: f64,
     /// What the last check of the backends' set-up found; not set before the first.
     pub(crate) warnings: Warnings,
+    /// What of the embedded file cannot be read.
+    pub(crate) damage: Damage,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
     /// The open connections.

@@ -249,7 +249,7 @@ impl Consumer {
                 break;
             };
             match found {
-                Some(StoreEntry::Live(_)) => finished.push((lease, Outcome::Learned)),
+                Some(StoreEntry::Live(_) | StoreEntry::Unreadable { .. }) => finished.push((lease, Outcome::Learned)),
                 Some(StoreEntry::Tombstone { .. }) => finished.push((lease, Outcome::Retracted)),
                 None => {
                     let attempt = lease.attempt;

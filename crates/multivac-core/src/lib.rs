@@ -49,7 +49,7 @@
 //! ```
 //!
 //! The ports' [`adapters`] are Redis and MongoDB, or one embedded file. [`observe`] is what a running process shows of
-//! itself, [`runtime`] what both programs need to run. `words/` holds word lists as data files.
+//! itself, [`runtime`] what both programs need to run, [`commands`] what operators can do with either. `words/` holds word lists as data files.
 
 pub mod datum;
 pub mod question;
@@ -66,5 +66,6 @@ pub mod status;
 pub mod store;
 
 pub mod adapters;
+pub mod commands;
 pub mod observe;
 pub mod runtime;

@@ -31,7 +31,7 @@ pub enum DatumState {
     Queued,
     /// Learned: answers may rest on it.
     Processed,
-    /// In the dead letters.
+    /// In the dead letters; or it was learned, and what is stored of it cannot be read any more.
     Failed,
     /// Taken back.
     Retracted,
@@ -121,6 +121,12 @@ impl Registry {
                     passages: datum.passages.len(),
                 })
             }
+            (Some(StoreEntry::Unreadable { .. }), _) => Some(DatumStatus {
+                state: DatumState::Failed,
+                received_at: created_at,
+                processed_at: None,
+                passages: 0,
+            }),
             (None, Some(job_state)) => Some(DatumStatus {
                 state: if job_state == JobState::Dead { DatumState::Failed } else { DatumState::Queued },
                 received_at: created_at,
@@ -165,15 +171,17 @@ impl Registry {
     }
 
     /// The ledger as this replica's answers show it: `learned` counts what its index holds, and what is stored but not in
-    /// its index yet counts as `processing`.
+    /// its index yet counts as `processing`. What is stored and cannot be read counts as `dead`.
     ///
     /// # Errors
     /// When the queue is out of reach.
     pub async fn ledger(&self) -> Result<Ledger, QueueError> {
         let mut ledger = self.queue.ledger().await?;
         let not_indexed = ledger.learned.saturating_sub(self.index.snapshot().learned);
+        let unreadable = self.store.unreadable().min(not_indexed);
         ledger.learned -= not_indexed;
-        ledger.processing += not_indexed;
+        ledger.processing += not_indexed - unreadable;
+        ledger.dead += unreadable;
         Ok(ledger)
     }
 
@@ -187,7 +195,7 @@ impl Registry {
         let pair = (seen, self.index.snapshot().learned);
         // The index knows the number of live data. It does not know that of tombstones, but the ledger's grows, unless the
         // queue came back without it.
-        let learned_differ = pair.0.learned != pair.1;
+        let learned_differ = pair.0.learned != pair.1 + self.store.unreadable();
         let lacks_retractions = last.retracted.is_none_or(|retracted| seen.retracted < retracted);
         if !learned_differ && !lacks_retractions {
             last.retracted = Some(seen.retracted);

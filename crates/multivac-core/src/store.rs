@@ -45,6 +45,11 @@ pub enum StoreEntry {
         /// When it was taken back.
         retracted_at: Timestamp,
     },
+    /// A learned datum whose entry is damaged.
+    Unreadable {
+        /// Its id.
+        id: DatumId,
+    },
 }
 
 /// What became of one datum that was put.
@@ -186,6 +191,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Counts live data and tombstones. May take seconds; it is for reconciling the ledger, which is rare.
     async fn counts(&self) -> Result<StoreCounts, StoreError>;
+
+    /// How many live data cannot be read, as far as was noticed. They are counted as learned, and neither a scan nor a
+    /// follower brings them.
+    fn unreadable(&self) -> u64 {
+        0
+    }
 
     /// Publishes how far the index of a replica has come, and that it is alive; with `None`, that it has ended.
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError>;

@@ -33,6 +33,8 @@ pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
     } else if !progress.following {
         missing.push("the store is out of reach; answers rest on what was learned before");
     }
+    let damage = state.damage.summary();
+    missing.extend(damage.as_deref());
     let ready = unready.is_empty();
     unready.extend(missing);
     let warnings = state.warnings.get().unwrap_or_default();

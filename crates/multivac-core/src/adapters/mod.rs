@@ -18,7 +18,7 @@ use crate::queue::{QueueAdmin, QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ServerUrls};
 use crate::runtime::retry::Retry;
 use crate::store::{Store, StoreError};
-use embedded::{Embedded, OpenError};
+use embedded::{Damage, Embedded, OpenError};
 use mongo::MongoStore;
 use redis::{RedisQueue, RedisSettings};
 
@@ -40,6 +40,8 @@ pub struct Backends {
     /// Cancelled when a backend inside this process is broken for good, which only a new start mends: the process has to
     /// end then. Never for servers, which come back.
     pub broken: CancellationToken,
+    /// What of the embedded file cannot be read; never anything for servers.
+    pub damage: Damage,
 }
 
 /// Settings of the queue's server under which an accepted datum could be lost, as the last check found them. Cheap to
@@ -107,7 +109,8 @@ impl Backends {
         let queue = RedisQueue::new(redis, settings)?;
         let store = MongoStore::new(&urls.mongo, passages).await?;
         let (queue, store) = (Arc::new(queue), Arc::new(store));
-        Ok(Self { queue, store, warnings: Warnings::default(), broken: CancellationToken::new() })
+        let (broken, damage) = (CancellationToken::new(), Damage::default());
+        Ok(Self { queue, store, warnings: Warnings::default(), broken, damage })
     }
 
     /// One file in a directory.
@@ -117,7 +120,7 @@ impl Backends {
     pub fn embedded(directory: &Path, settings: QueueSettings) -> Result<Self, BackendError> {
         let embedded = Embedded::open(directory, settings)?;
         let (queue, store, broken) = (embedded.queue(), embedded.store(), embedded.broken());
-        Ok(Self { queue, store, warnings: Warnings::default(), broken })
+        Ok(Self { queue, store, warnings: Warnings::default(), broken, damage: embedded.damage() })
     }
 
     /// Waits until both can be used, and says so while they cannot.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Index, IndexError};
+use super::{Index, IndexError, Lost};
 use crate::runtime::retry::Retry;
 use crate::store::{Change, ChangeBatch, Changes, Position, Store, StoreError};
 
@@ -70,10 +70,18 @@ enum Interrupted {
     Store(#[from] StoreError),
     #[error(transparent)]
     Index(#[from] IndexError),
+    #[error("files of the index were removed")]
+    IndexLost,
     #[error("the task that reads the store's changes panicked")]
     PullerPanicked,
     #[error("stopped")]
     Stopped,
+}
+
+impl From<Lost> for Interrupted {
+    fn from(Lost: Lost) -> Self {
+        Self::IndexLost
+    }
 }
 
 impl Follower {
@@ -104,11 +112,12 @@ impl Follower {
             let Err(interrupted) = self.follow(&mut position, &mut retry, &stop).await;
             self.progress.send_modify(|progress| {
                 progress.following = false;
-                progress.unwritable = matches!(interrupted, Interrupted::Index(_));
+                progress.unwritable = matches!(interrupted, Interrupted::Index(_) | Interrupted::IndexLost);
             });
             if matches!(interrupted, Interrupted::Stopped) {
                 break;
             }
+            self.begin_anew_if_lost(&interrupted, &mut position).await;
             self.note(interrupted, &mut position, &mut retry);
             if !retry.wait(&stop).await {
                 break;
@@ -116,6 +125,27 @@ impl Follower {
         }
         if let Err(error) = self.store.announce(&self.replica, None).await {
             info!(%error, "this replica could not be signed off; the others notice within seconds");
+        }
+    }
+
+    /// After an index was lost, has the next round fill another, in a new directory. Until that is full the old one, whose
+    /// segments are still mapped, stays as it is.
+    async fn begin_anew_if_lost(&self, interrupted: &Interrupted, position: &mut Option<Position>) {
+        let index = Arc::clone(&self.index);
+        let begun = match interrupted {
+            // Why a commit failed does not show in its error.
+            Interrupted::Index(_) | Interrupted::IndexLost => {
+                tokio::task::spawn_blocking(move || index.is_lost().then(|| index.begin_anew())).await
+            }
+            _ => return,
+        };
+        match begun {
+            Ok(Some(Ok(()))) => {
+                warn!("files of the index were removed from its temporary directory; loading all into a new one");
+                *position = None;
+            }
+            Ok(Some(Err(error))) => error!(%error, "a new directory for the index cannot be made"),
+            Ok(None) | Err(_) => {}
         }
     }
 
@@ -167,6 +197,7 @@ impl Follower {
             if retry.succeeded() {
                 info!("the index follows the store again");
             }
+            self.index.check()?;
             session.announce_if_due(&came_to).await?;
             if let Some(error) = came_to.error {
                 return Err(error.into());
@@ -193,8 +224,9 @@ impl Follower {
                 self.apply(std::mem::take(&mut changes)).await?;
             }
         }
-        changes.extend(self.index.visible_but_not_in(&live).into_iter().map(Change::Removed));
+        changes.extend(self.index.present_but_not_in(&live).into_iter().map(Change::Removed));
         self.apply(changes).await?;
+        self.index.finish()?;
         info!(data = live.len(), duration_ms = started.elapsed().as_millis() as u64, "loaded the store into the index");
         Ok(position)
     }

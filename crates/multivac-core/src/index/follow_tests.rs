@@ -93,3 +93,39 @@ async fn a_puller_that_panics_is_started_again_and_counted() {
     stop.cancel();
     running.await.expect("no panic");
 }
+
+#[tokio::test]
+async fn an_index_whose_directory_is_removed_is_filled_again_in_another() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let embedded = Embedded::open(directory.path(), QueueSettings::default()).expect("a new database");
+    let store = embedded.store();
+    let index = Arc::new(Index::new().expect("a new index"));
+    let before = datum("Entropy was reversed.");
+    store.put(std::slice::from_ref(&before)).await.expect("stored");
+    let follower = Follower::new(Arc::clone(&store), Arc::clone(&index), "a replica".to_owned());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (follower, stop) = (Arc::clone(&follower), stop.clone());
+        async move { follower.run(stop).await }
+    });
+    let mut progress = follower.progress();
+    progress.wait_for(|progress| progress.following).await.expect("it runs");
+    for n in 0..3 {
+        let path = index.files().directory.path().to_owned();
+        std::fs::remove_dir_all(&path).expect("it is there");
+        if n > 0 {
+            // Found by a commit that fails; without one, by the check.
+            store.put(&[datum(&format!("Soup number {n} was cooked."))]).await.expect("stored");
+        }
+        let lost = progress.wait_for(|progress| !progress.following).await.expect("it runs");
+        assert!(lost.caught_up && lost.unwritable);
+        drop(lost);
+        assert!(index.contains(before.id), "what was visible stays so meanwhile");
+        let position = store.position().await.expect("a position");
+        progress.wait_for(|now| now.following && now.position >= position).await.expect("it runs");
+        assert_eq!(index.snapshot().learned, 1 + n);
+        assert_ne!(index.files().directory.path(), path);
+    }
+    stop.cancel();
+    running.await.expect("no panic");
+}

@@ -3,7 +3,12 @@
 //!
 //! There is one writer and any number of readers: [`Index::apply`] makes changes visible all at once, and every
 //! [`Snapshot`] stays as it was when it was taken.
+//!
+//! Somebody may remove the directory, or files in it, as systems do that clean their temporary directories. Questions are
+//! still answered then, since the segments are mapped into memory, but nothing can be committed any more: the index
+//! [is lost](Index::is_lost), and is [begun anew](Index::begin_anew) in another directory, beside the snapshot that answers.
 
+mod directory;
 pub mod follow;
 mod outline;
 mod owners;
@@ -11,18 +16,20 @@ mod schema;
 mod terms;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tantivy::collector::{DocSetCollector, TopDocs};
-use tantivy::merge_policy::LogMergePolicy;
+use tantivy::index::{SegmentComponent, SegmentMeta};
+use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
 use tantivy::query::{Bm25StatisticsProvider, BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, OwnedValue};
 use tantivy::{IndexReader, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
-use tempfile::TempDir;
 
 use crate::datum::DatumId;
 use crate::store::{Change, StoredDatum};
+use directory::IndexDirectory;
 pub use outline::{Outline, Part, Word};
 use owners::{Owners, PlannedChanges};
 use schema::{Fields, Stored};
@@ -42,22 +49,30 @@ impl From<std::io::Error> for IndexError {
     }
 }
 
+/// How often it is checked whether the index's files are still there.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// See the [module](self).
 pub struct Index {
     fields: Fields,
-    index: tantivy::Index,
-    writer: Mutex<Writer>,
-    reader: IndexReader,
+    files: Mutex<Files>,
     snapshot: ArcSwap<Snapshot>,
-    known: RwLock<HashSet<DatumId>>,
-    /// Removed with the index.
-    _directory: TempDir,
+    /// The data in the snapshot.
+    visible: RwLock<HashSet<DatumId>>,
 }
 
-struct Writer {
+/// The index on the disk, and what changes it.
+struct Files {
+    index: tantivy::Index,
+    reader: IndexReader,
     /// `None` after a failure: tantivy's own rollback cannot be repeated when it fails, a new writer can be made.
-    tantivy: Option<IndexWriter>,
+    writer: Option<IndexWriter>,
     owners: Owners,
+    /// Where it was begun anew and is not filled yet: the data in it. Nothing of it is visible until then.
+    filling: Option<HashSet<DatumId>>,
+    checked: Instant,
+    /// Removed with the index, so it is dropped last.
+    directory: IndexDirectory,
 }
 
 /// The index at one moment.
@@ -100,11 +115,25 @@ pub struct Hit {
 /// When segments are merged: a search looks into each of them, but a merge writes again all that it merges. A steady feed
 /// makes some twelve small segments a second, and tantivy's own policy would write the last 10,000 passages again with
 /// every eighth of them.
-fn merge_policy() -> LogMergePolicy {
-    let mut policy = LogMergePolicy::default();
-    policy.set_min_layer_size(200);
-    policy.set_min_num_segments(5);
-    policy
+///
+/// While a merge is under way, what it merges is on the disk twice. So the largest segments stay as they are: without that,
+/// an index takes twice its room now and then.
+#[derive(Debug)]
+struct Merging;
+
+/// Segments with this share of all passages, or more, are not merged again, but for those with few.
+const LARGEST_MERGED: usize = 16;
+const SMALLEST_LEFT: usize = 100_000;
+
+impl MergePolicy for Merging {
+    fn compute_merge_candidates(&self, segments: &[SegmentMeta]) -> Vec<MergeCandidate> {
+        let passages: usize = segments.iter().map(|segment| segment.num_docs() as usize).sum();
+        let mut policy = LogMergePolicy::default();
+        policy.set_min_layer_size(200);
+        policy.set_min_num_segments(5);
+        policy.set_max_docs_before_merge((passages / LARGEST_MERGED).max(SMALLEST_LEFT));
+        policy.compute_merge_candidates(segments)
+    }
 }
 
 /// The last change of each datum in a batch, in the order of their ids, which is that of accepting: the datum, or `None`
@@ -119,21 +148,27 @@ fn last_changes(changes: &[Change]) -> LastChanges<'_> {
     last.collect()
 }
 
+/// Enters the last changes of a batch into the data that are known.
+fn enter(known: &mut HashSet<DatumId>, last: LastChanges<'_>) {
+    for (id, put) in last {
+        match put {
+            Some(_) => known.insert(id),
+            None => known.remove(&id),
+        };
+    }
+}
+
 impl Index {
-    /// An empty index in a new temporary directory.
+    /// An empty index in a new temporary directory. Removes what processes have left there that were killed.
     ///
     /// # Errors
     /// When the directory cannot be made or written to.
     pub fn new() -> Result<Self, IndexError> {
-        let directory = tempfile::Builder::new().prefix("multivac-index-").tempdir()?;
-        let (schema, fields) = schema::schema();
-        let index = tantivy::Index::builder().schema(schema).settings(schema::settings());
-        let index = index.create_in_dir(directory.path())?;
-        index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
-        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let (files, fields) = Files::create(None)?;
+        files.directory.remove_left_over();
         let snapshot = Snapshot {
             fields,
-            searcher: reader.searcher(),
+            searcher: files.reader.searcher(),
             tokens: 0,
             generation: 0,
             learned: 0,
@@ -142,12 +177,9 @@ impl Index {
         };
         Ok(Self {
             fields,
-            index,
-            writer: Mutex::new(Writer { tantivy: None, owners: Owners::default() }),
-            reader,
+            files: Mutex::new(files),
             snapshot: ArcSwap::from_pointee(snapshot),
-            known: RwLock::default(),
-            _directory: directory,
+            visible: RwLock::default(),
         })
     }
 
@@ -159,83 +191,71 @@ impl Index {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer { tantivy: slot, owners } = &mut *writer;
+        let mut files = self.files();
+        let files = &mut *files;
         let last = last_changes(changes);
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let removed: HashSet<DatumId> = last.keys().filter(|id| known.contains(id)).copied().collect();
-        drop(known);
+        let removed = self.in_files(files, |known| last.keys().filter(|id| known.contains(id)).copied().collect());
         // Taken out of its slot, so that after a failure, a panic as well, the next call begins with a new writer.
-        let mut tantivy = match slot.take() {
-            Some(tantivy) => tantivy,
-            None => self.new_writer()?,
+        let mut writer = match files.writer.take() {
+            Some(writer) => writer,
+            None => files.new_writer()?,
         };
-        let owner_changes = self.write(&tantivy, owners, &removed, &last)?;
-        tantivy.commit()?;
-        *slot = Some(tantivy);
-        self.reader.reload()?;
-        owners.apply(owner_changes, &removed);
-        self.publish(last, owners)
+        let owner_changes = self.write(files, &writer, &removed, &last)?;
+        writer.commit()?;
+        files.writer = Some(writer);
+        files.reader.reload()?;
+        files.owners.apply(owner_changes, &removed);
+        if let Some(filling) = &mut files.filling {
+            enter(filling, last);
+            return Ok(());
+        }
+        let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+        enter(&mut visible, last);
+        self.publish(files, &visible, 1)
     }
 
     /// Writes what a batch of changes makes of the documents; nothing of it is visible yet.
     fn write(
         &self,
-        tantivy: &IndexWriter,
-        owners: &Owners,
+        files: &Files,
+        writer: &IndexWriter,
         removed: &HashSet<DatumId>,
         last: &LastChanges<'_>,
     ) -> Result<PlannedChanges, IndexError> {
-        let mut plan = owners.plan(removed);
-        let now = self.snapshot();
+        let mut plan = files.owners.plan(removed);
+        let now = files.reader.searcher();
         for id in removed {
-            let passages = now.passages_of(*id)?;
-            tantivy.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
+            let passages = passages_of(&now, self.fields, *id)?;
+            writer.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
             for passage in passages {
                 if let Some(successor) = plan.remove(&passage) {
-                    self.add(tantivy, successor, &passage)?;
+                    self.add(writer, successor, &passage)?;
                 }
             }
         }
         for datum in last.values().flatten() {
             for passage in &datum.passages {
                 if plan.add(datum.id, passage) {
-                    self.add(tantivy, datum.id, passage)?;
+                    self.add(writer, datum.id, passage)?;
                 }
             }
         }
         Ok(plan.into_changes())
     }
 
-    /// Shows readers what was committed.
-    fn publish(&self, last: LastChanges<'_>, owners: &Owners) -> Result<(), IndexError> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, put) in last {
-            match put {
-                Some(_) => known.insert(id),
-                None => known.remove(&id),
-            };
-        }
-        let searcher = self.reader.searcher();
+    /// Shows readers what was committed, as a generation that is `newer` by so many.
+    fn publish(&self, files: &Files, visible: &HashSet<DatumId>, newer: u64) -> Result<(), IndexError> {
+        let searcher = files.reader.searcher();
         self.snapshot.store(Arc::new(Snapshot {
             fields: self.fields,
-            generation: self.snapshot.load().generation + 1,
-            learned: known.len() as u64,
+            generation: self.snapshot.load().generation + newer,
+            learned: visible.len() as u64,
             distinct_passages: searcher.num_docs(),
-            passages: searcher.num_docs() + owners.repeated(),
+            passages: searcher.num_docs() + files.owners.repeated(),
             tokens: searcher.total_num_tokens(self.fields.passage)?,
             searcher,
         }));
         Ok(())
-    }
-
-    /// A writer that begins at the last commit, without what was left of changes that failed.
-    fn new_writer(&self) -> Result<IndexWriter, IndexError> {
-        let writer = self.index.writer_with_num_threads(1, WRITER_MEMORY)?;
-        writer.set_merge_policy(Box::new(merge_policy()));
-        // On a full disk this may be the room that is missing.
-        writer.garbage_collect_files().wait()?;
-        Ok(writer)
     }
 
     fn add(&self, writer: &IndexWriter, id: DatumId, passage: &str) -> Result<(), IndexError> {
@@ -256,12 +276,129 @@ impl Index {
     /// Whether a datum is visible.
     #[must_use]
     pub fn contains(&self, id: DatumId) -> bool {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+        self.visible.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
-    /// The data that are visible and not among `live`.
-    fn visible_but_not_in(&self, live: &HashSet<DatumId>) -> Vec<DatumId> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).difference(live).copied().collect()
+    /// The data that are in the index and not among `live`.
+    fn present_but_not_in(&self, live: &HashSet<DatumId>) -> Vec<DatumId> {
+        self.in_files(&self.files(), |known| known.difference(live).copied().collect())
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the data that the files hold.
+    fn in_files<T>(&self, files: &Files, look: impl FnOnce(&HashSet<DatumId>) -> T) -> T {
+        match &files.filling {
+            Some(filling) => look(filling),
+            None => look(&self.visible.read().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Checks the files, unless that was done a moment ago: whether any was removed, and whether segments were merged since
+    /// the last commit. Of those the snapshot lets go then, or they would keep their room on the disk until the next commit.
+    fn check(&self) -> Result<(), Lost> {
+        let mut files = self.files();
+        if files.checked.elapsed() < CHECK_INTERVAL {
+            return Ok(());
+        }
+        files.checked = Instant::now();
+        if files.are_lost() {
+            return Err(Lost);
+        }
+        if files.filling.is_none() && files.were_merged() && files.reader.reload().is_ok() {
+            let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
+            // The next commit fails too, if this does.
+            let _ = self.publish(&files, &visible, 0);
+        }
+        Ok(())
+    }
+
+    /// Whether files of the index are missing in its directory, so that nothing can be committed to it any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.files().are_lost()
+    }
+
+    /// Begins an empty index in a new directory. What was visible stays so until that one is full. Blocks.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written to; nothing has changed then.
+    pub fn begin_anew(&self) -> Result<(), IndexError> {
+        let mut files = self.files();
+        (*files, _) = Files::create(Some(HashSet::new()))?;
+        Ok(())
+    }
+
+    /// Shows an index that was begun anew, now that all is in it.
+    ///
+    /// # Errors
+    /// When it cannot be read; what was visible stays so.
+    fn finish(&self) -> Result<(), IndexError> {
+        let mut files = self.files();
+        let Some(filled) = &files.filling else { return Ok(()) };
+        let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+        self.publish(&files, filled, 1)?;
+        *visible = files.filling.take().unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// Files of the index were removed.
+#[derive(Debug, Clone, Copy)]
+struct Lost;
+
+impl Files {
+    /// An empty index in a new directory.
+    fn create(filling: Option<HashSet<DatumId>>) -> Result<(Self, Fields), IndexError> {
+        let directory = IndexDirectory::create()?;
+        let (schema, fields) = schema::schema();
+        let index = tantivy::Index::builder().schema(schema).settings(schema::settings());
+        let index = index.create_in_dir(directory.path())?;
+        index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let (owners, checked) = (Owners::default(), Instant::now());
+        Ok((Self { index, reader, writer: None, owners, filling, checked, directory }, fields))
+    }
+
+    /// A writer that begins at the last commit, without what was left of changes that failed.
+    fn new_writer(&self) -> Result<IndexWriter, IndexError> {
+        let writer = self.index.writer_with_num_threads(1, WRITER_MEMORY)?;
+        writer.set_merge_policy(Box::new(Merging));
+        // On a full disk this may be the room that is missing.
+        writer.garbage_collect_files().wait()?;
+        Ok(writer)
+    }
+
+    /// Whether any file of the last commit is missing. Looked at twice, since a merge may end between reading the list and
+    /// looking for what is on it.
+    fn are_lost(&self) -> bool {
+        let is_missing = |segment: &SegmentMeta| {
+            let deletes = segment.has_deletes().then_some(SegmentComponent::Delete);
+            let always = [
+                SegmentComponent::Terms,
+                SegmentComponent::Postings,
+                SegmentComponent::Positions,
+                SegmentComponent::FieldNorms,
+                SegmentComponent::FastFields,
+                SegmentComponent::Store,
+            ];
+            always
+                .into_iter()
+                .chain(deletes)
+                .any(|part| !self.directory.path().join(segment.relative_path(part)).exists())
+        };
+        let has_list = || self.directory.path().join("meta.json").exists();
+        let lost = || !has_list() || self.index.searchable_segment_metas().is_ok_and(|all| all.iter().any(is_missing));
+        lost() && lost()
+    }
+
+    /// Whether the reader shows other segments than those of the last commit.
+    fn were_merged(&self) -> bool {
+        let shown: HashSet<_> =
+            self.reader.searcher().segment_readers().iter().map(|segment| segment.segment_id()).collect();
+        self.index.searchable_segment_ids().is_ok_and(|now| shown != now.into_iter().collect())
     }
 }
 
@@ -297,21 +434,6 @@ impl Snapshot {
         Ok(hits)
     }
 
-    /// The passages that are indexed under a datum's id.
-    fn passages_of(&self, id: DatumId) -> Result<Vec<String>, IndexError> {
-        let query = TermQuery::new(Term::from_field_text(self.fields.id, &id.to_string()), IndexRecordOption::Basic);
-        let mut passages = Vec::new();
-        for address in self.searcher.search(&query, &DocSetCollector)? {
-            for (field, value) in self.searcher.doc::<Stored>(address)?.0 {
-                match value {
-                    OwnedValue::Str(passage) if field == self.fields.passage => passages.push(passage),
-                    _ => {}
-                }
-            }
-        }
-        Ok(passages)
-    }
-
     /// Looks a term up.
     ///
     /// # Errors
@@ -320,6 +442,21 @@ impl Snapshot {
         let term = Term::from_field_text(self.fields.passage, term);
         Ok(Indexed { frequency: self.searcher.doc_freq(&term)?, term })
     }
+}
+
+/// The passages that are indexed under a datum's id.
+fn passages_of(searcher: &Searcher, fields: Fields, id: DatumId) -> Result<Vec<String>, IndexError> {
+    let query = TermQuery::new(Term::from_field_text(fields.id, &id.to_string()), IndexRecordOption::Basic);
+    let mut passages = Vec::new();
+    for address in searcher.search(&query, &DocSetCollector)? {
+        for (field, value) in searcher.doc::<Stored>(address)?.0 {
+            match value {
+                OwnedValue::Str(passage) if field == fields.passage => passages.push(passage),
+                _ => {}
+            }
+        }
+    }
+    Ok(passages)
 }
 
 /// The statistics that BM25 needs of the terms of one search. They were looked up before, so they are not looked up again.

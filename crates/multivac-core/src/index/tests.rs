@@ -1,3 +1,5 @@
+use tantivy::index::SegmentId;
+
 use super::*;
 use crate::datum::Timestamp;
 
@@ -82,4 +84,96 @@ fn a_snapshot_stays_as_it_was() {
     let entropy = before.look_up(&term("entropy")).expect("a readable index");
     assert_eq!(before.search(&[&entropy], 10).expect("a readable index").len(), 1);
     assert!(index.snapshot().generation > before.generation);
+}
+
+/// The directory of an index is removed under it, as systems do that clean their temporary directories.
+fn lose(index: &Index) {
+    std::fs::remove_dir_all(index.files().directory.path()).expect("it is there");
+}
+
+#[test]
+fn an_index_whose_files_are_removed_is_lost_and_answers_until_another_is_full() {
+    let index = Index::new().expect("a new index");
+    let (one, two) = (datum("Entropy was reversed."), datum("Soup was cooked."));
+    index.apply(&[put(&one), put(&two)]).expect("applied");
+    assert!(!index.is_lost());
+    lose(&index);
+    assert!(index.is_lost());
+    assert_eq!(found(&index, "entropy"), [one.id], "its segments are still mapped");
+
+    index.begin_anew().expect("a new directory");
+    assert!(!index.is_lost());
+    // Half of it is filled: that is not shown, as if it were all.
+    index.apply(&[put(&two)]).expect("applied");
+    assert_eq!((found(&index, "entropy"), found(&index, "soup")), (vec![one.id], vec![two.id]));
+    assert_eq!(index.snapshot().learned, 2);
+    assert!(index.contains(one.id));
+    assert_eq!(index.present_but_not_in(&HashSet::new()), [two.id]);
+    index.finish().expect("a readable index");
+    assert!(found(&index, "entropy").is_empty() && !index.contains(one.id));
+    assert_eq!((found(&index, "soup"), index.snapshot().learned), (vec![two.id], 1));
+    index.apply(&[put(&one)]).expect("applied");
+    assert_eq!(found(&index, "entropy"), [one.id]);
+}
+
+#[test]
+fn an_index_is_lost_with_any_of_its_files() {
+    let index = Index::new().expect("a new index");
+    index.apply(&[put(&datum("Entropy was reversed."))]).expect("applied");
+    for extension in ["idx", "pos", "term", "store", "fast", "fieldnorm", "json"] {
+        let files = std::fs::read_dir(index.files().directory.path()).expect("it is there");
+        let file = files.map(|file| file.expect("it is there").path()).find(|path| {
+            path.extension().is_some_and(|end| end == extension)
+                && path.file_name().is_some_and(|name| name != ".managed.json")
+        });
+        let file = file.expect("there is one");
+        let kept = file.with_extension("kept");
+        std::fs::rename(&file, &kept).expect("renamed");
+        assert!(index.is_lost(), "without {}", file.display());
+        std::fs::rename(&kept, &file).expect("renamed");
+        assert!(!index.is_lost());
+    }
+}
+
+#[test]
+fn a_snapshot_lets_go_of_segments_that_were_merged_since() {
+    let index = Index::new().expect("a new index");
+    let (one, two) = (datum("Entropy was reversed."), datum("Soup was cooked."));
+    index.apply(&[put(&one)]).expect("applied");
+    index.apply(&[put(&two)]).expect("applied");
+    let before = index.snapshot();
+    assert_eq!(before.searcher.segment_readers().len(), 2);
+    {
+        let mut files = index.files();
+        let segments = files.index.searchable_segment_ids().expect("a readable index");
+        files.writer.as_mut().expect("it has committed").merge(&segments).wait().expect("merged");
+        files.checked = Instant::now().checked_sub(CHECK_INTERVAL).expect("the machine runs for longer");
+    }
+    assert!(index.check().is_ok());
+    let after = index.snapshot();
+    assert_eq!(after.searcher.segment_readers().len(), 1);
+    assert_eq!((after.generation, after.learned), (before.generation, 2), "it holds the same");
+    assert_eq!((found(&index, "entropy"), found(&index, "soup")), (vec![one.id], vec![two.id]));
+}
+
+#[test]
+fn large_segments_are_not_merged_again() {
+    let index = Index::new().expect("a new index");
+    let files = index.files();
+    let merged = |sizes: &[u32]| {
+        let new = |size: &u32| files.index.new_segment_meta(SegmentId::generate_random(), *size);
+        let segments: Vec<SegmentMeta> = sizes.iter().map(new).collect();
+        let candidates = Merging.compute_merge_candidates(&segments);
+        let size_of = |id: &SegmentId| segments.iter().find(|segment| segment.id() == *id).map(SegmentMeta::max_doc);
+        let mut merged: Vec<u32> = candidates.iter().flat_map(|merge| &merge.0).filter_map(size_of).collect();
+        merged.sort_unstable();
+        merged
+    };
+    assert!(merged(&[300; 4]).is_empty());
+    assert_eq!(merged(&[300; 5]), [300; 5]);
+    // What fills an index makes such segments, which were merged until now.
+    assert!(merged(&[102_400; 13]).is_empty());
+    assert_eq!(merged(&[[400_000; 6], [20_000; 6]].concat()), [20_000; 6]);
+    // Of a large index, a sixteenth.
+    assert_eq!(merged(&[[2_000_000; 6], [500_000; 6]].concat()), [500_000; 6]);
 }

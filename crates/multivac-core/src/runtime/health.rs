@@ -1,7 +1,6 @@
 //! The subcommand `health`, for containers' health checks: it asks the process that runs beside it over HTTP, since the
 //! image holds no other program that could.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -81,18 +80,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
-}
-
-/// The subcommand's exit status; the error goes to the standard error stream.
-#[must_use]
-pub fn exit(program: impl fmt::Display, asked: Result<(), HealthError>) -> std::process::ExitCode {
-    match asked {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(unhealthy) => {
-            eprintln!("{program}: {unhealthy}");
-            std::process::ExitCode::FAILURE
-        }
-    }
 }
 
 #[cfg(test)]

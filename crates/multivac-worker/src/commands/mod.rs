@@ -1,18 +1,15 @@
 //! The operator's commands. Each but `health` connects to the queue and the store that the settings name, prints what it
 //! found or did to the standard output, and ends; workers need not be stopped for it.
 
-mod dead;
 mod status;
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use multivac_core::adapters::{BackendError, Backends};
-use multivac_core::datum::DatumId;
+use multivac_core::commands::{self, dead, with_output};
 use multivac_core::queue::QueueError;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::health::HealthError;
-use multivac_core::store::StoreError;
-use serde::Serialize;
 
 use crate::cli::Command;
 use crate::config::Config;
@@ -32,28 +29,15 @@ pub enum CommandError {
     /// The worker whose health was asked for is not well, or does not reply.
     #[error(transparent)]
     Health(#[from] HealthError),
-    /// Some ids name no dead letter.
-    #[error("no dead letter has the id {}", list(.0))]
-    NoSuch(Vec<DatumId>),
-    /// The output cannot be written.
-    #[error("cannot write: {0}")]
-    Output(#[from] io::Error),
+    /// The command was not carried out, or not all of it.
+    #[error(transparent)]
+    Failed(#[from] commands::CommandError),
 }
 
 impl From<QueueError> for CommandError {
     fn from(error: QueueError) -> Self {
         Self::Backend(error.into())
     }
-}
-
-impl From<StoreError> for CommandError {
-    fn from(error: StoreError) -> Self {
-        Self::Backend(error.into())
-    }
-}
-
-fn list(ids: &[DatumId]) -> String {
-    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Carries out a command.
@@ -75,22 +59,10 @@ pub async fn run(command: Command, config: &Config) -> Result<(), CommandError> 
 
 async fn with_backends(
     config: &Config,
-    command: impl AsyncFnOnce(&mut dyn Write, &Backends, &[String]) -> Result<(), CommandError>,
+    command: impl AsyncFnOnce(&mut dyn Write, &Backends, &[String]) -> Result<(), commands::CommandError>,
 ) -> Result<(), CommandError> {
     let urls = config.backends.server_urls()?.ok_or(CommandError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     let warnings = backends.queue.prepare().await?;
-    let mut out = io::stdout().lock();
-    let done = command(&mut out, &backends, &warnings).await;
-    match done.and_then(|()| Ok(out.flush()?)) {
-        // The reader has seen enough, as `head` has.
-        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done,
-    }
-}
-
-/// Writes one line of JSON.
-fn write_json(out: &mut dyn Write, reply: &impl Serialize) -> Result<(), CommandError> {
-    serde_json::to_writer(&mut *out, reply).map_err(io::Error::from)?;
-    Ok(writeln!(out)?)
+    Ok(with_output(async |out| command(out, &backends, &warnings).await).await?)
 }

@@ -4,12 +4,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use multivac_core::adapters::Backends;
+use multivac_core::commands::{CommandError, Output, write_json};
 use multivac_core::datum::Timestamp;
 use multivac_core::queue::{Ledger, Partition};
 use serde::Serialize;
-
-use super::CommandError;
-use crate::cli::Output;
 
 /// `status --json`.
 #[derive(Serialize)]
@@ -70,7 +68,7 @@ pub(super) async fn status(
         let partitions = partitions.iter().map(PartitionReply::from).collect();
         let reply =
             StatusReply { ledger: LedgerReply::from(&ledger), balances: ledger.balances(), partitions, warnings };
-        return super::write_json(out, &reply);
+        return write_json(out, &reply);
     }
     let counts = [
         ("accepted", ledger.accepted),

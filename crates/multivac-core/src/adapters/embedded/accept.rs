@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::columns::{IdColumn, to_column};
-use super::ledger::{LedgerChange, partition};
+use super::ledger::{LedgerChange, unfinished};
 use super::rows::job_state;
 use super::writer::WriteContext;
 use crate::datum::{DatumId, Timestamp};
@@ -24,7 +24,7 @@ pub(super) fn accept(
     let mut add =
         connection.prepare_cached("INSERT INTO job (id, received_at, trace, text) VALUES (?1, ?2, ?3, ?4)")?;
     let now_ms = Timestamp::now().as_millis();
-    let unfinished = partition(connection)?;
+    let unfinished = unfinished(connection)?;
     let free_jobs = settings.max_queued.saturating_sub(unfinished.queued + unfinished.processing);
     let mut free_bytes = settings.max_queued_bytes.saturating_sub(unfinished.size_bytes);
     let (mut added, mut keys_added) = (0, 0);

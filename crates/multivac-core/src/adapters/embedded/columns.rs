@@ -4,6 +4,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Row, Rows};
 use uuid::Uuid;
 
+use super::damage::is_damaged_row;
 use crate::datum::DatumId;
 
 /// How much text one read returns at most, unless a single datum is larger.
@@ -39,7 +40,8 @@ pub(super) fn to_column(count: impl TryInto<i64>) -> i64 {
 }
 
 /// Reads rows until their text comes to [`BATCH_BYTES`], and one row at least. `size_bytes` is the text that the same
-/// batch holds already; what is read is added to it.
+/// batch holds already; what is read is added to it. A batch ends before a page that is damaged, which is an error for the
+/// one that begins there.
 pub(super) fn read_batch<T>(
     mut rows: Rows<'_>,
     size_bytes: &mut usize,
@@ -47,7 +49,13 @@ pub(super) fn read_batch<T>(
     text_bytes: impl Fn(&T) -> usize,
 ) -> rusqlite::Result<Vec<T>> {
     let mut batch = Vec::new();
-    while let Some(row) = rows.next()? {
+    loop {
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
+            Ok(None) => break,
+            Err(error) if is_damaged_row(&error) && !batch.is_empty() => break,
+            Err(error) => return Err(error),
+        };
         let item = read(row)?;
         let item_bytes = text_bytes(&item);
         if *size_bytes > 0 && *size_bytes + item_bytes > BATCH_BYTES {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::damage::Damage;
 use super::file::{self, OpenError};
 use super::lease;
 use super::readers::Readers;
@@ -14,6 +15,7 @@ use super::writer::Writer;
 pub(super) struct Database {
     pub(super) readers: Readers,
     pub(super) writer: Writer,
+    pub(super) damage: Damage,
     _lock: File,
 }
 
@@ -22,11 +24,12 @@ impl Database {
     pub(super) fn open(dir: &Path) -> Result<(PathBuf, Self), OpenError> {
         let lock = file::lock(dir)?;
         let path = dir.join("multivac.db");
+        file::restrict(dir);
         let connection = file::open_database(&path)?;
         lease::void_leases(&connection).map_err(|error| file::open_error(&path, error))?;
         let failed = |error: io::Error| OpenError::Failed { path: path.clone(), source: error.into() };
         let readers = Readers::start(&path).map_err(failed)?;
         let writer = Writer::start(connection).map_err(failed)?;
-        Ok((path, Self { readers, writer, _lock: lock }))
+        Ok((path, Self { readers, writer, damage: Damage::default(), _lock: lock }))
     }
 }

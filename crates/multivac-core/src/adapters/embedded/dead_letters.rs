@@ -4,10 +4,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::columns::{IdColumn, to_column};
 use super::ledger::LedgerChange;
-use super::rows::{delete_attempt, delete_dead, delete_job, is_retracted, read_job};
+use super::rows::{delete_attempt, delete_dead, delete_job, is_retracted, job_state};
 use super::writer::WriteContext;
-use crate::datum::{DatumId, Timestamp};
-use crate::queue::DeadLetter;
+use crate::datum::{Datum, DatumId, Timestamp};
+use crate::queue::{DeadLetter, Job, JobState};
 
 /// Moves a job that was tried to the dead letters. One that was retracted meanwhile leaves no dead letter.
 pub(super) fn dead_letter_job(connection: &Connection, id: DatumId, error: &str) -> rusqlite::Result<()> {
@@ -25,6 +25,21 @@ pub(super) fn dead_letter_job(connection: &Connection, id: DatumId, error: &str)
     delete_attempt(connection, id)?;
     delete_job(connection, id)?;
     change.apply(connection)
+}
+
+/// Moves a job whose row cannot be read to the dead letters, whether it was tried or not, as it is.
+pub(super) fn dead_letter_unread(connection: &Connection, id: DatumId, error: &str) -> rusqlite::Result<()> {
+    if job_state(connection, id)? == Some(JobState::Queued) {
+        // So that all are moved in one way; a released one has its row already.
+        connection
+            .prepare_cached(
+                "INSERT INTO attempt (id, attempts, due_ms) VALUES (?1, 1, 0)
+                 ON CONFLICT (id) DO UPDATE SET due_ms = 0",
+            )?
+            .execute([IdColumn(id)])?;
+        LedgerChange { queued: -1, processing: 1, ..LedgerChange::default() }.apply(connection)?;
+    }
+    dead_letter_job(connection, id, error)
 }
 
 /// Lists in the order of the ids, which is that of accepting: so `after` means something even when its letter is gone.
@@ -68,12 +83,20 @@ pub(super) fn retry_dead(context: &WriteContext<'_>, id: DatumId) -> rusqlite::R
     Ok(true)
 }
 
-/// From the columns of [`read_job`], then attempts, error, died_at.
+/// From the columns id, received_at, trace, text, attempts, error, died_at. What is no UTF-8 in a text is replaced, since it may
+/// be why the job died.
 fn read_dead_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    let IdColumn(id) = row.get(0)?;
+    let text = |column| Ok::<_, rusqlite::Error>(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?));
     Ok(DeadLetter {
-        job: read_job(row)?,
+        job: Job {
+            id,
+            received_at: Timestamp::from_millis(row.get(1)?),
+            trace: row.get(2).unwrap_or_default(),
+            datum: Datum::accepted_before(&text(3)?),
+        },
         attempts: row.get(4)?,
-        error: row.get(5)?,
+        error: text(5)?.into_owned(),
         died_at: Timestamp::from_millis(row.get(6)?),
     })
 }

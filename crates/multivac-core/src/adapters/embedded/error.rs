@@ -19,6 +19,9 @@ pub(super) enum DatabaseError {
     /// The writer panicked when the step may have been committed.
     #[error("the writer has ended after a panic, perhaps after the commit")]
     OutcomeUnknown,
+    /// The file is not under its name any more. SQLite would write on into it, and all of that would be gone with the process.
+    #[error("the file of the database was removed")]
+    FileRemoved,
     /// The read panicked.
     #[error("the read panicked")]
     ReadPanicked,
@@ -34,7 +37,7 @@ impl DatabaseError {
     fn sqlite_code(&self) -> Option<ErrorCode> {
         match self {
             Self::Sqlite(error) => error.sqlite_error_code(),
-            Self::WriterEnded | Self::OutcomeUnknown | Self::ReadPanicked => None,
+            Self::WriterEnded | Self::OutcomeUnknown | Self::FileRemoved | Self::ReadPanicked => None,
         }
     }
 
@@ -50,7 +53,15 @@ impl DatabaseError {
             Self::Sqlite(_) => {
                 matches!(self.sqlite_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) | None)
             }
-            Self::WriterEnded | Self::OutcomeUnknown | Self::ReadPanicked => false,
+            Self::WriterEnded | Self::OutcomeUnknown | Self::FileRemoved | Self::ReadPanicked => false,
+        }
+    }
+
+    /// SQLite's error, where it came upon a damaged page.
+    pub(super) fn damaged_page(&self) -> Option<&rusqlite::Error> {
+        match self {
+            Self::Sqlite(error) if self.sqlite_code() == Some(ErrorCode::DatabaseCorrupt) => Some(error),
+            _ => None,
         }
     }
 
@@ -64,6 +75,9 @@ impl DatabaseError {
             Self::OutcomeUnknown => {
                 "the embedded database's writer has ended after a panic; whether this was written is not known, and the \
                  process has to be restarted"
+            }
+            Self::FileRemoved => {
+                "multivac.db was removed from the data directory; nothing was written. Stop the process, and restore a backup"
             }
             Self::ReadPanicked => "a read of the embedded database panicked; the log says where",
             Self::Sqlite(_) => match self.sqlite_code() {

@@ -7,6 +7,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tracing::{info, warn};
+
+use super::for_owner;
 
 /// One entry for each version of the file, in order. An entry that was part of a release never changes.
 const MIGRATIONS: [&str; 3] = [
@@ -83,11 +86,11 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let not_writable =
         |path: &Path, error: io::Error| OpenError::NotWritable { path: path.into(), source: error.into() };
     if !dir.is_dir() {
-        fs::create_dir_all(dir).map_err(|error| not_writable(dir, error))?;
+        for_owner::directory().create(dir).map_err(|error| not_writable(dir, error))?;
         sync_directory(dir.parent()).map_err(|error| not_writable(dir, error))?;
     }
     let path = dir.join("multivac.lock");
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = for_owner::file().read(true).write(true).create(true).truncate(false).open(&path);
     let mut file = file.map_err(|error| not_writable(&path, error))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -100,6 +103,24 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
+/// Takes the directory and the files in it from all but their owner, where an earlier version or somebody's hand gave them
+/// away. A directory that holds other things too is not MultiVAC's alone and stays as it is. SQLite gives the files beside the
+/// database the mode that the database has.
+pub(super) fn restrict(dir: &Path) {
+    let entries: Vec<_> = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let is_ours =
+        |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("multivac."));
+    let ours: Vec<&PathBuf> = entries.iter().filter(is_ours).collect();
+    let whole = (ours.len() == entries.len()).then_some(dir);
+    for path in ours.into_iter().map(PathBuf::as_path).chain(whole) {
+        match for_owner::restrict(path) {
+            Ok(false) => {}
+            Ok(true) => info!(path = %path.display(), "others could read or write this; now its owner alone can"),
+            Err(error) => warn!(path = %path.display(), %error, "others may read or write this"),
+        }
+    }
+}
+
 /// Which process holds the lock, by the number in the file. It is read only while the file is locked, so the number is
 /// not that of an earlier process.
 fn holder(mut file: File) -> String {
@@ -109,6 +130,15 @@ fn holder(mut file: File) -> String {
         Ok(process) if read => format!("process {process}"),
         _ => "another process".to_owned(),
     }
+}
+
+/// Which file lies under a path: another one, or none, if it was removed meanwhile.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let there = fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    return Some((std::os::unix::fs::MetadataExt::dev(&there), std::os::unix::fs::MetadataExt::ino(&there)));
+    #[cfg(not(unix))]
+    Some((0, there.is_file().into()))
 }
 
 /// Makes new names in a directory survive a power cut. Where a directory cannot be opened (Windows), the system itself
@@ -153,7 +183,7 @@ fn create(path: &Path) -> Result<(), OpenError> {
     let draft = path.with_extension("db-new");
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(not_writable(error)),
-        _ => File::create_new(&draft).map_err(not_writable)?,
+        _ => for_owner::file().write(true).create_new(true).open(&draft).map_err(not_writable)?,
     };
     let fill = || {
         let connection = connect(&draft)?;

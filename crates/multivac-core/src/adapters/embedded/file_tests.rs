@@ -105,3 +105,65 @@ fn a_first_start_that_was_interrupted_is_begun_again() {
     fs::write(dir.path().join("multivac.db-new"), "half").unwrap();
     open(dir.path()).unwrap();
 }
+
+#[cfg(unix)]
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The names in a directory, and their modes.
+#[cfg(unix)]
+fn modes(dir: &Path) -> Vec<(String, u32)> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let mut modes: Vec<_> =
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), mode(&entry.path()))).collect();
+    modes.sort();
+    modes
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_made_is_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let _open = open(&data).unwrap();
+    let files = ["multivac.db", "multivac.db-shm", "multivac.db-wal", "multivac.lock"];
+    assert_eq!(mode(&data), 0o700);
+    assert_eq!(modes(&data), files.map(|name| (name.to_owned(), 0o600)));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_others_could_read_is_restricted_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    drop(open(&data).unwrap());
+    let old_copy = data.join("multivac.db-copy");
+    fs::write(&old_copy, "a copy").unwrap();
+    for name in ["", "multivac.db", "multivac.lock", "multivac.db-copy"] {
+        set_mode(&data.join(name), if name.is_empty() { 0o755 } else { 0o644 });
+    }
+    let _open = open(&data).unwrap();
+    assert_eq!(mode(&data), 0o700);
+    assert!(modes(&data).iter().all(|(_, mode)| *mode == 0o600), "{:?}", modes(&data));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_holds_other_things_too_keeps_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    set_mode(dir.path(), 0o1777);
+    fs::write(dir.path().join("another's"), "").unwrap();
+    let _open = open(dir.path()).unwrap();
+    assert_eq!(mode(dir.path()), 0o1777);
+    for (name, mode) in modes(dir.path()) {
+        assert!(mode == 0o600 || name == "another's", "{name} {mode:o}");
+    }
+}

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::columns::{IdColumn, read_batch, to_column};
-use super::dead_letters::dead_letter_job;
+use super::damage::{Damage, Table, is_damaged_row};
+use super::dead_letters::{dead_letter_job, dead_letter_unread};
 use super::ledger::LedgerChange;
 use super::rows::{delete_attempt, delete_dead, delete_job, is_retracted, job_state, mark_retracted, read_job};
 use super::writer::{WriteContext, WriterHandle};
@@ -24,31 +25,40 @@ pub(super) fn void_leases(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Leases up to `max` jobs: first those that were tried before, since they are older, then new ones in the order of
-/// accepting. Also returns how long it is until the next lease or retry delay runs out.
+/// accepting. Also returns how long it is until the next lease or retry delay runs out. A job that cannot be read becomes a
+/// dead letter.
 pub(super) fn lease(
     context: &WriteContext<'_>,
     max: usize,
     settings: &QueueSettings,
+    damage: &Damage,
 ) -> rusqlite::Result<(Vec<Lease>, Option<Duration>)> {
     let connection = context.connection;
     let now_ms = context.now_ms();
     let max_attempts = settings.max_attempts;
 
     let mut size_bytes = 0;
-    let text_bytes = |job: &Job| job.datum.as_str().len();
+    let mut unreadable = Vec::new();
     let due = read_batch(
         connection
             .prepare_cached(
-                "SELECT job.id, received_at, trace, text, attempts, due_ms < 0 FROM attempt JOIN job USING (id)
+                "SELECT job.id, received_at, trace, text, job.seq, attempts, due_ms < 0 FROM attempt JOIN job USING (id)
                  WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
             )?
             .query(params![now_ms, to_column(max)])?,
         &mut size_bytes,
-        |row| Ok((read_job(row)?, row.get::<_, u32>(4)?, row.get::<_, bool>(5)?)),
+        |row| Ok((try_read_job(row)?, row.get::<_, u32>(5)?, row.get::<_, bool>(6)?)),
         |(job, _, _)| text_bytes(job),
     )?;
     let (mut tried, mut released, mut max) = (Vec::with_capacity(due.len()), 0, max);
     for (job, used, was_released) in due {
+        let job = match job {
+            Ok(job) => job,
+            Err(job) => {
+                unreadable.push(job);
+                continue;
+            }
+        };
         let batch_limit = batch_limit(max_attempts.saturating_sub(used));
         if tried.len() < max.min(batch_limit) {
             max = max.min(batch_limit);
@@ -56,17 +66,21 @@ pub(super) fn lease(
             tried.push((job, used >= max_attempts));
         }
     }
-    let new = read_batch(
-        connection
-            .prepare_cached(
-                "SELECT id, received_at, trace, text FROM job
-                 WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.id = job.id) ORDER BY seq LIMIT ?1",
-            )?
-            .query([to_column(max - tried.len())])?,
-        &mut size_bytes,
-        read_job,
-        text_bytes,
-    )?;
+    let mut new = Vec::new();
+    for job in read_new(connection, max - tried.len(), &mut size_bytes)? {
+        match job {
+            Ok(job) => new.push(job),
+            Err(job) => unreadable.push(job),
+        }
+    }
+    for UnreadableJob { seq, id, error } in unreadable {
+        damage.note(Table::Job, seq, id, &error);
+        if let Some(id) = id {
+            dead_letter_unread(connection, id, &format!("it cannot be read: {error}"))?;
+            // Others may wait behind it.
+            context.jobs_changed();
+        }
+    }
 
     // An exhausted job is leased so that its holder can ask the store for it; no attempt is made, and none is counted.
     let mut count_attempt = connection.prepare_cached(
@@ -91,6 +105,41 @@ pub(super) fn lease(
         connection.prepare_cached("SELECT MIN(due_ms) FROM attempt")?.query_row([], |row| row.get(0))?;
     let due_in = next_due_ms.map(|next_due_ms| Duration::from_millis(u64::try_from(next_due_ms - now_ms).unwrap_or(0)));
     Ok((leases, due_in))
+}
+
+/// A job whose row cannot be read.
+struct UnreadableJob {
+    seq: i64,
+    id: Option<DatumId>,
+    error: rusqlite::Error,
+}
+
+fn text_bytes(job: &Result<Job, UnreadableJob>) -> usize {
+    job.as_ref().map_or(0, |job| job.datum.as_str().len())
+}
+
+/// Up to `max` jobs that were never tried, in the order of accepting.
+fn read_new(
+    connection: &Connection,
+    max: usize,
+    size_bytes: &mut usize,
+) -> rusqlite::Result<Vec<Result<Job, UnreadableJob>>> {
+    let mut select = connection.prepare_cached(
+        "SELECT id, received_at, trace, text, seq FROM job
+         WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt.id = job.id) ORDER BY seq LIMIT ?1",
+    )?;
+    read_batch(select.query([to_column(max)])?, size_bytes, try_read_job, text_bytes)
+}
+
+/// From the columns of [`read_job`], then seq.
+fn try_read_job(row: &Row<'_>) -> rusqlite::Result<Result<Job, UnreadableJob>> {
+    match read_job(row) {
+        Err(error) if is_damaged_row(&error) => {
+            let id = row.get(0).ok().map(|IdColumn(id)| id);
+            Ok(Err(UnreadableJob { seq: row.get(4)?, id, error }))
+        }
+        job => job.map(Ok),
+    }
 }
 
 /// Starts the time of these leases anew.

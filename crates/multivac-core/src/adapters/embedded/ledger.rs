@@ -6,6 +6,7 @@
 use rusqlite::{Connection, named_params};
 
 use super::columns::to_column;
+use super::damage::is_damaged_row;
 use super::rows::{delete_dead, is_retracted, job_state, mark_retracted};
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::{JobState, Ledger, Partition};
@@ -55,13 +56,24 @@ pub(super) fn ledger(connection: &Connection) -> rusqlite::Result<Ledger> {
     )
 }
 
-/// In one statement, so in one snapshot.
+/// In one statement, so in one snapshot. Where the oldest job lies on a damaged page, its age is not known.
 pub(super) fn partition(connection: &Connection) -> rusqlite::Result<Partition> {
+    match read_partition(connection, "(SELECT received_at FROM job ORDER BY seq LIMIT 1)") {
+        Err(error) if is_damaged_row(&error) => unfinished(connection),
+        partition => partition,
+    }
+}
+
+/// The same without the age of the oldest job. For writes: one that comes upon a damaged page is undone with its whole group.
+pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<Partition> {
+    read_partition(connection, "NULL")
+}
+
+fn read_partition(connection: &Connection, oldest: &str) -> rusqlite::Result<Partition> {
     connection
-        .prepare_cached(
-            "SELECT queued, processing, dead, bytes, drained, drained_bytes,
-             (SELECT received_at FROM job ORDER BY seq LIMIT 1) FROM ledger, held",
-        )?
+        .prepare_cached(&format!(
+            "SELECT queued, processing, dead, bytes, drained, drained_bytes, {oldest} FROM ledger, held"
+        ))?
         .query_row([], |row| {
             let count = |column| row.get(column).map(|count: i64| u64::try_from(count).unwrap_or(0));
             Ok(Partition {

@@ -14,6 +14,8 @@
 //! - **Retracted text is erased**: with `secure_delete`, SQLite overwrites the text of retracted and of completed data in
 //!   the file (learning is some 10 % slower for it, measured 2026-11-23). The log still holds it until it is written
 //!   over; backups and copies that the disk keeps are out of reach.
+//! - **A file that is removed** under the process takes nothing more: SQLite would write on into it, and what it took would be
+//!   gone with the process. So each commit checks first whether the file is still under its name.
 //! - **A full disk** loses nothing: a commit that finds no room writes nothing, its callers get an error, the log says so
 //!   once, and the next commit that finds room succeeds.
 //!
@@ -27,14 +29,19 @@
 //!
 //! Opening an older file migrates it to the present version (`file.rs`). A file that is newer, damaged, or not MultiVAC's
 //! is refused and left as it is, and a new one gets its name only once it is complete: data that cannot be read are never
-//! taken for an empty start.
+//! taken for an empty start. Where single rows cannot be read, the others are used all the same (`damage.rs`).
+//!
+//! The text is for its owner alone: the directory is made with mode 0700, the files with 0600, whatever the umask, and what an
+//! earlier version made with more is restricted at the start.
 
 mod accept;
 mod columns;
+mod damage;
 mod database;
 mod dead_letters;
 mod error;
 mod file;
+mod for_owner;
 mod lease;
 mod ledger;
 mod queue;
@@ -51,6 +58,7 @@ use tokio_util::sync::CancellationToken;
 use crate::queue::{QueueAdmin, QueueSettings};
 use crate::store::Store;
 
+pub use damage::Damage;
 use database::Database;
 pub use file::OpenError;
 use queue::EmbeddedQueue;
@@ -62,6 +70,7 @@ pub struct Embedded {
     queue: Arc<EmbeddedQueue>,
     store: Arc<EmbeddedStore>,
     broken: CancellationToken,
+    damage: Damage,
 }
 
 impl Embedded {
@@ -71,11 +80,11 @@ impl Embedded {
     /// See [`OpenError`].
     pub fn open(dir: &Path, settings: QueueSettings) -> Result<Self, OpenError> {
         let (path, database) = Database::open(dir)?;
-        let broken = database.writer.broken().clone();
+        let (broken, damage) = (database.writer.broken().clone(), database.damage.clone());
         let database = Arc::new(database);
         let queue = Arc::new(EmbeddedQueue::new(Arc::clone(&database), settings));
         let store = Arc::new(EmbeddedStore::new(database));
-        Ok(Self { path, queue, store, broken })
+        Ok(Self { path, queue, store, broken, damage })
     }
 
     /// The queue in it.
@@ -97,6 +106,12 @@ impl Embedded {
         self.broken.clone()
     }
 
+    /// The rows of the file that cannot be read, as far as they were come upon.
+    #[must_use]
+    pub fn damage(&self) -> Damage {
+        self.damage.clone()
+    }
+
     /// The database file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -104,5 +119,7 @@ impl Embedded {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::columns::to_column;
+use super::damage::Table;
 use super::database::Database;
 use super::lease::Undelivered;
 use super::writer::{WriteContext, WriterHandle};
@@ -54,12 +55,17 @@ impl Queue for EmbeddedQueue {
         loop {
             // Marked as seen before the step runs: a job that comes after the step then ends the wait at once.
             jobs_changed.borrow_and_update();
-            let (writer, settings) = (self.writer().clone(), self.settings.clone());
+            let (writer, settings, damage) =
+                (self.writer().clone(), self.settings.clone(), self.database.damage.clone());
             let step = move |context: &WriteContext<'_>| {
-                let (leases, due_in) = lease::lease(context, max, &settings)?;
+                let (leases, due_in) = lease::lease(context, max, &settings, &damage)?;
                 Ok((Undelivered { leases, writer }, due_in))
             };
-            let (undelivered, due_in) = self.writer().write(0, step).await?;
+            let (undelivered, due_in) = self.writer().write(0, step).await.inspect_err(|error| {
+                if let Some(error) = error.damaged_page() {
+                    self.database.damage.note_page(Table::Job, error);
+                }
+            })?;
             let leases = undelivered.deliver();
             let left = wait.saturating_sub(started.elapsed());
             if !leases.is_empty() || left.is_zero() {

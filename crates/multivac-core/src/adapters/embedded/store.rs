@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::watch;
 
 use super::columns::{IdColumn, read_batch, to_column};
+use super::damage::{Damage, Table, is_damaged_row};
 use super::database::Database;
 use super::error::DatabaseError;
 use super::writer::{WriteContext, WriterHandle};
@@ -71,11 +72,14 @@ impl Store for EmbeddedStore {
     }
 
     async fn get(&self, id: DatumId) -> Result<Option<StoreEntry>, StoreError> {
-        Ok(self.read(move |connection| get(connection, id)).await?)
+        let damage = self.database.damage.clone();
+        Ok(self.read(move |connection| get(connection, id, &damage)).await?)
     }
 
     async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {
-        Ok(self.writer().write(0, move |context| retract(context, id)).await?)
+        let retracted = self.writer().write(0, move |context| retract(context, id)).await?;
+        self.database.damage.forget(id);
+        Ok(retracted)
     }
 
     async fn position(&self) -> Result<Position, StoreError> {
@@ -86,9 +90,10 @@ impl Store for EmbeddedStore {
         // One short read for each batch: a read that stays open while the index works on a batch would keep the log from
         // being written back.
         stream::try_unfold(Position(0), move |after| async move {
-            let batch = self.read(move |connection| scan(connection, after)).await?;
+            let damage = self.database.damage.clone();
+            let batch = self.read(move |connection| scan(connection, after, &damage)).await?;
             let last = batch.last().map(|(position, _)| *position);
-            let data = batch.into_iter().filter_map(|(_, entry)| live(entry)).collect();
+            let data = batch.into_iter().filter_map(|(_, entry)| live(entry?)).collect();
             Ok(last.map(|last| (data, last)))
         })
         .boxed()
@@ -101,6 +106,10 @@ impl Store for EmbeddedStore {
 
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
         Ok(self.read(counts).await?)
+    }
+
+    fn unreadable(&self) -> u64 {
+        self.database.damage.data()
     }
 
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
@@ -138,9 +147,11 @@ impl Changes for Follower {
             // Marked as seen before the read: a change that is committed after the read then ends the wait at once.
             self.data_changed.borrow_and_update();
             let from = self.position;
-            let batch = self.database.readers.read(move |connection| changes(connection, from, max)).await?;
+            let damage = self.database.damage.clone();
+            let batch = self.database.readers.read(move |connection| changes(connection, from, max, &damage)).await?;
             let left = FOLLOW_WAIT.saturating_sub(started.elapsed());
-            if !batch.changes.is_empty() || left.is_zero() {
+            // Where all that is new cannot be read, there is no change, and the position moves on all the same.
+            if !batch.changes.is_empty() || batch.position > from || left.is_zero() {
                 self.position = batch.position;
                 return Ok(batch);
             }
@@ -182,11 +193,20 @@ fn put(context: &WriteContext<'_>, datum: &StoredDatum) -> rusqlite::Result<Put>
     Ok(if retracted { Put::Retracted } else { Put::Stored })
 }
 
-fn get(connection: &Connection, id: DatumId) -> rusqlite::Result<Option<StoreEntry>> {
-    connection
+fn get(connection: &Connection, id: DatumId, damage: &Damage) -> rusqlite::Result<Option<StoreEntry>> {
+    let entry = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE id = ?1"))?
         .query_row([IdColumn(id)], read_entry)
-        .optional()
+        .optional();
+    match entry {
+        Err(error) if is_damaged_row(&error) => {
+            let by_id = format!("SELECT seq FROM datum {BY_ID} WHERE id = ?1");
+            let seq = connection.prepare_cached(&by_id)?.query_row([IdColumn(id)], |row| row.get(0))?;
+            damage.note(Table::Datum, seq, Some(id), &error);
+            Ok(Some(StoreEntry::Unreadable { id }))
+        }
+        entry => entry,
+    }
 }
 
 fn retract(context: &WriteContext<'_>, id: DatumId) -> rusqlite::Result<Retraction> {
@@ -213,21 +233,17 @@ fn position(connection: &Connection) -> rusqlite::Result<Position> {
     connection.prepare_cached("SELECT IFNULL(MAX(seq), 0) FROM datum")?.query_row([], read_position)
 }
 
-fn scan(connection: &Connection, after: Position) -> rusqlite::Result<Vec<(Position, StoreEntry)>> {
-    let mut select = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM datum WHERE seq > ?1 AND retracted_at IS NULL ORDER BY seq LIMIT ?2"
-    ))?;
-    read_entries(select.query([to_column(after.0), to_column(SCAN_ROWS)])?)
+fn scan(connection: &Connection, after: Position, damage: &Damage) -> rusqlite::Result<Vec<PositionedEntry>> {
+    read_entries(connection, "AND retracted_at IS NULL", after, SCAN_ROWS, damage)
 }
 
-fn changes(connection: &Connection, from: Position, max: usize) -> rusqlite::Result<ChangeBatch> {
-    let mut select =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
-    let entries = read_entries(select.query([to_column(from.0), to_column(max)])?)?;
+fn changes(connection: &Connection, from: Position, max: usize, damage: &Damage) -> rusqlite::Result<ChangeBatch> {
+    let entries = read_entries(connection, "", from, max, damage)?;
     let position = entries.last().map_or(from, |(position, _)| *position);
-    let changes = entries.into_iter().map(|(_, entry)| match entry {
-        StoreEntry::Live(datum) => Change::Put(Box::new(datum)),
-        StoreEntry::Tombstone { id, .. } => Change::Removed(id),
+    let changes = entries.into_iter().filter_map(|(_, entry)| match entry? {
+        StoreEntry::Live(datum) => Some(Change::Put(Box::new(datum))),
+        StoreEntry::Tombstone { id, .. } => Some(Change::Removed(id)),
+        StoreEntry::Unreadable { .. } => None,
     });
     Ok(ChangeBatch { changes: changes.collect(), position })
 }
@@ -245,12 +261,78 @@ fn counts(connection: &Connection) -> rusqlite::Result<StoreCounts> {
         })
 }
 
-fn read_entries(rows: Rows<'_>) -> rusqlite::Result<Vec<(Position, StoreEntry)>> {
-    let read = |row: &Row<'_>| Ok((read_position(row)?, read_entry(row)?));
-    read_batch(rows, &mut 0, read, |(_, entry)| match entry {
-        StoreEntry::Live(datum) => text_bytes(datum),
-        StoreEntry::Tombstone { .. } => 0,
-    })
+/// A row of the table by its number; `None` where it cannot be read.
+type PositionedEntry = (Position, Option<StoreEntry>);
+
+/// Has SQLite read ids and numbers from the index on the ids, where no damaged page of the table is in the way.
+const BY_ID: &str = "INDEXED BY sqlite_autoindex_datum_1";
+
+/// Reads rows in their order. Those that cannot be read are noted.
+fn read_entries(
+    connection: &Connection,
+    condition: &str,
+    after: Position,
+    max: usize,
+    damage: &Damage,
+) -> rusqlite::Result<Vec<PositionedEntry>> {
+    let mut select = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE seq > ?1 {condition} ORDER BY seq LIMIT ?2"))?;
+    let read = |row: &Row<'_>| {
+        let entry = read_entry(row).map(Some).or_else(|error| note(row.get(0)?, row.get(1).ok(), error, damage));
+        Ok((read_position(row)?, entry?))
+    };
+    let entries =
+        read_batch(select.query([to_column(after.0), to_column(max)])?, &mut 0, read, |(_, entry)| match entry {
+            Some(StoreEntry::Live(datum)) => text_bytes(datum),
+            Some(StoreEntry::Tombstone { .. } | StoreEntry::Unreadable { .. }) | None => 0,
+        });
+    match entries {
+        Err(error) if is_damaged_row(&error) => read_one_by_one(connection, condition, after, damage),
+        entries => entries,
+    }
+}
+
+/// How many rows are read one by one at once.
+const SALVAGED_ROWS: usize = 100;
+
+/// The same where a page of the table is damaged: each row by itself.
+fn read_one_by_one(
+    connection: &Connection,
+    condition: &str,
+    after: Position,
+    damage: &Damage,
+) -> rusqlite::Result<Vec<PositionedEntry>> {
+    let mut list = connection
+        .prepare_cached(&format!("SELECT seq, id FROM datum {BY_ID} WHERE +seq > ?1 ORDER BY +seq LIMIT ?2"))?;
+    let rows: Vec<(i64, Option<IdColumn>)> = list
+        .query_map([to_column(after.0), to_column(SALVAGED_ROWS)], |row| Ok((row.get(0)?, row.get(1).ok())))?
+        .collect::<Result<_, _>>()?;
+    let mut select = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM datum WHERE seq = ?1 {condition}"))?;
+    let mut entries = Vec::with_capacity(rows.len());
+    for (seq, id) in rows {
+        let entry = match select.query_row([seq], read_entry).optional() {
+            // Left out by the condition.
+            Ok(None) => None,
+            Ok(entry) => entry,
+            Err(error) => note(seq, id, error, damage)?,
+        };
+        entries.push((Position(u64::try_from(seq).unwrap_or(0)), entry));
+    }
+    Ok(entries)
+}
+
+/// Notes that a row cannot be read. Fails with any other error.
+fn note(
+    seq: i64,
+    id: Option<IdColumn>,
+    error: rusqlite::Error,
+    damage: &Damage,
+) -> rusqlite::Result<Option<StoreEntry>> {
+    if !is_damaged_row(&error) {
+        return Err(error);
+    }
+    damage.note(Table::Datum, seq, id.map(|IdColumn(id)| id), &error);
+    Ok(None)
 }
 
 /// From the first column.
@@ -279,7 +361,7 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoreEntry> {
 fn live(entry: StoreEntry) -> Option<StoredDatum> {
     match entry {
         StoreEntry::Live(datum) => Some(datum),
-        StoreEntry::Tombstone { .. } => None,
+        StoreEntry::Tombstone { .. } | StoreEntry::Unreadable { .. } => None,
     }
 }
 

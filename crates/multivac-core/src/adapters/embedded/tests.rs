@@ -124,3 +124,23 @@ async fn a_write_that_panics_breaks_the_writer_loses_nothing_and_leaves_reads_al
     assert_eq!(queue.ledger().await.unwrap(), ledger);
     assert_eq!(queue.lease(9, Duration::ZERO).await.unwrap()[0].job, kept.job);
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_accepts_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let embedded = open(dir.path()).unwrap();
+    let queue = embedded.queue();
+    queue.accept(&[submission("before")]).await.unwrap();
+    let elsewhere = dir.path().join("elsewhere");
+    fs::rename(embedded.path(), &elsewhere).unwrap();
+    for _ in 0..2 {
+        let error = queue.accept(&[submission("lost")]).await.unwrap_err();
+        assert!(error.is_transient() && error.to_string().contains("multivac.db was removed"), "{error}");
+        // The same with another file in its place.
+        fs::copy(&elsewhere, embedded.path()).unwrap();
+    }
+    assert_eq!(queue.ledger().await.unwrap().accepted, 1);
+    fs::rename(&elsewhere, embedded.path()).unwrap();
+    queue.accept(&[submission("after")]).await.unwrap();
+}

@@ -12,6 +12,7 @@
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::error::DatabaseError;
+use super::file;
 
 /// How much text may wait for the writer, in KiB: 32 MiB. Further callers wait before they send their step, so memory
 /// and the size of one transaction are bounded. Each step counts 1 KiB at least, which bounds their number.
@@ -234,6 +236,9 @@ fn run(
 
 fn run_groups(connection: &Connection, steps: &mpsc::Receiver<Box<dyn Step>>, signals: &Signals) {
     let started = Instant::now();
+    let path = connection.path().filter(|path| !path.is_empty()).map(PathBuf::from);
+    let file = path.as_deref().and_then(file::identity);
+    let is_there = || path.as_deref().is_none_or(|path| file::identity(path) == file);
     let mut failures = FailureLog::default();
     while let Ok(first) = steps.recv() {
         let mut group: Vec<_> = std::iter::once(first).chain(steps.try_iter()).collect();
@@ -242,6 +247,7 @@ fn run_groups(connection: &Connection, steps: &mpsc::Receiver<Box<dyn Step>>, si
         let before = connection.total_changes();
         let ran = catch_unwind(AssertUnwindSafe(|| run_steps(&context, &mut group)));
         let committed = match &ran {
+            Ok(Ok(())) if !is_there() => Err(DatabaseError::FileRemoved),
             Ok(Ok(())) => execute(connection, "COMMIT").map_err(DatabaseError::from),
             Ok(Err(error)) => Err(error.clone()),
             Err(_) => Err(DatabaseError::WriterEnded),

@@ -201,7 +201,7 @@ impl Store for MongoStore {
             other => other,
         };
         Ok(match before.map_err(store_error)?.and_then(|document| self.reader.read(&document)) {
-            Some(StoreEntry::Live(_)) => Retraction::WasLive,
+            Some(StoreEntry::Live(_) | StoreEntry::Unreadable { .. }) => Retraction::WasLive,
             Some(StoreEntry::Tombstone { .. }) => Retraction::WasRetracted,
             None => Retraction::WasAbsent,
         })

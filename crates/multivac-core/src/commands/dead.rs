@@ -3,19 +3,71 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use multivac_core::adapters::Backends;
-use multivac_core::datum::DatumId;
-use multivac_core::queue::{DeadLetter, JobState, QueueAdmin};
-use multivac_core::store::Retraction;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CommandError, write_json};
-use crate::cli::{Dead, Output, Selection};
+use super::{CommandError, Output, write_json};
+use crate::adapters::Backends;
+use crate::datum::{DatumId, NotAnId};
+use crate::queue::{DeadLetter, JobState, QueueAdmin};
+use crate::store::Retraction;
+
+/// What can be done with dead letters.
+#[derive(Subcommand, Clone)]
+pub enum Dead {
+    /// List the dead letters, oldest first.
+    List {
+        /// List so many at most.
+        #[arg(long, value_name = "N")]
+        max: Option<usize>,
+        /// How it is written.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one dead letter, with its text.
+    Show {
+        /// The datum's id.
+        #[arg(value_parser = id)]
+        id: DatumId,
+        /// Print the text alone, byte for byte as it was fed.
+        #[arg(long, conflicts_with = "json")]
+        text: bool,
+        /// How it is written.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Put dead letters back on the queue, with all attempts again.
+    Retry(Selection),
+    /// Drop dead letters for good: each counts as retracted, as if whoever fed it had taken it back.
+    Drop(Selection),
+}
+
+/// Which dead letters.
+#[derive(Args, Clone)]
+pub struct Selection {
+    /// The ids of the data.
+    #[arg(value_parser = id, required_unless_present = "all")]
+    pub ids: Vec<DatumId>,
+    /// All dead letters.
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+    /// How it is written.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn id(text: &str) -> Result<DatumId, String> {
+    text.parse().map_err(|error: NotAnId| error.to_string())
+}
 
 /// Dead letters read at once; each comes with its text.
 const PAGE_SIZE: usize = 20;
 
-pub(super) async fn run(out: &mut dyn Write, command: Dead, backends: &Backends) -> Result<(), CommandError> {
+/// Carries the command out.
+///
+/// # Errors
+/// See [`CommandError`].
+pub async fn run(out: &mut dyn Write, command: Dead, backends: &Backends) -> Result<(), CommandError> {
     match command {
         Dead::List { max, output } => list(out, &*backends.queue, max.unwrap_or(usize::MAX), output).await,
         Dead::Show { id, text, output } => {

@@ -1,0 +1,185 @@
+//! The files of the embedded system and of the index: who may read them, and what happens when they are damaged or removed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use multivac_testkit::process::Process;
+use multivac_testkit::wait::until;
+use reqwest::Client;
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::program::{Program, base_of, wrapped_program};
+
+/// The program with directories of its own for its data and for temporary files.
+struct System {
+    place: tempfile::TempDir,
+    client: Client,
+}
+
+impl System {
+    fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir(place.path().join("temporary")).unwrap();
+        Self { place, client: Client::new() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.place.path().join("data")
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.place.path().join("temporary")
+    }
+
+    /// Starts it with a umask that takes nothing away.
+    fn start(&self) -> Program {
+        let data = self.data();
+        let flags = ["--listen", "127.0.0.1:0", "--log-format", "text", "--data-dir", data.to_str().unwrap()];
+        let mut command = wrapped_program(&["sh", "-c", "umask 0; exec \"$@\"", "sh"], &flags);
+        Program::spawn(command.env("TMPDIR", self.temporary()))
+    }
+
+    async fn feed(&self, program: &Program, text: &str) -> String {
+        let feeding = self.client.post(format!("{}/multivac/data", program.base)).form(&[("data", text)]);
+        let reply: Value = feeding.send().await.unwrap().json().await.unwrap();
+        let id = reply["id"].as_str().unwrap().to_owned();
+        program.until(&self.client, &format!("/multivac/data/{id}"), |datum| datum["status"] == "processed").await;
+        id
+    }
+
+    async fn ask(&self, program: &Program, question: &str) -> String {
+        let asking = self.client.get(format!("{}/multivac", program.base)).query(&[("question", question)]);
+        asking.send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The directories of indexes.
+    fn indexes(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.temporary()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// Everything below a directory that others than its owner may use.
+fn open_to_others(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()) {
+        let mode = entry.metadata().unwrap().permissions().mode();
+        if mode & 0o077 != 0 {
+            found.push(entry.path());
+        }
+        if entry.path().is_dir() {
+            found.extend(open_to_others(&entry.path()));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn no_other_user_may_read_what_was_fed() {
+    let system = System::new();
+    let program = system.start();
+    system.feed(&program, "Penguins eat krill and small fish.").await;
+    assert_eq!(open_to_others(system.place.path()), [system.temporary()], "that one the test has made");
+    // What an earlier version made is restricted when it is opened.
+    program.kill();
+    for path in [system.data(), system.data().join("multivac.db"), system.data().join("multivac.db-wal")] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let program = system.start();
+    assert_eq!(open_to_others(system.place.path()), [system.temporary()]);
+    assert!(program.logs().contains("now its owner alone can"), "{}", program.logs());
+    program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    assert_eq!(system.ask(&program, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+}
+
+#[tokio::test]
+async fn one_unreadable_row_does_not_keep_the_rest_from_being_answered() {
+    let system = System::new();
+    let program = system.start();
+    let lost = system.feed(&program, "Cats eat mice and sparrows.").await;
+    system.feed(&program, "Penguins eat krill and small fish.").await;
+    program.process.signal("TERM");
+    assert_eq!(program.ended().await.code, Some(0));
+    let file = Connection::open(system.data().join("multivac.db")).unwrap();
+    let changed = file.execute("UPDATE datum SET text = CAST(x'43ff' AS TEXT) WHERE text LIKE 'Cats%'", []).unwrap();
+    assert_eq!(changed, 1);
+    drop(file);
+
+    let program = system.start();
+    let named = format!("1 row of multivac.db cannot be read: row 1 of the table datum (datum {lost})");
+    let ready = program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    assert!(ready["missing"][0].as_str().unwrap().starts_with(&named), "{ready}");
+    assert_eq!(system.ask(&program, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+    assert!(program.logs().contains(&format!("row 1 of the table datum (datum {lost})")), "{}", program.logs());
+    // It is counted, and its status says that it is no more.
+    let stats = program.until(&system.client, "/multivac/stats", |_| true).await;
+    assert_eq!((&stats["accepted"], &stats["learned"], &stats["dead"]), (&2.into(), &1.into(), &1.into()), "{stats}");
+    let status = program.until(&system.client, &format!("/multivac/data/{lost}"), |_| true).await;
+    assert!(status["status"] == "failed" && status["received_at"].is_string(), "{status}");
+    // What is fed is learned, and the exit status tells.
+    system.feed(&program, "Owls eat voles.").await;
+    program.process.signal("TERM");
+    let exit = program.ended().await;
+    assert_eq!(exit.code, Some(1));
+    assert!(exit.stderr.contains(&format!("multivac-api: {named}")), "{}", exit.stderr);
+
+    // Once it is retracted, nothing is amiss.
+    let program = system.start();
+    program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    let retracting = system.client.delete(format!("{}/multivac/data/{lost}", program.base));
+    assert_eq!(retracting.send().await.unwrap().status(), 204);
+    program.until(&system.client, "/readyz", |ready| ready["missing"].as_array().is_some_and(Vec::is_empty)).await;
+    let stats = program.until(&system.client, "/multivac/stats", |_| true).await;
+    assert_eq!((&stats["learned"], &stats["retracted"], &stats["dead"]), (&2.into(), &1.into(), &0.into()), "{stats}");
+    program.process.signal("TERM");
+    assert_eq!(program.ended().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn an_index_that_is_removed_under_the_program_is_made_again() {
+    let system = System::new();
+    let program = system.start();
+    system.feed(&program, "Penguins eat krill and small fish.").await;
+    let before = system.indexes();
+    assert_eq!(before.len(), 1);
+    // With the whole directory for temporary files.
+    fs::remove_dir_all(system.temporary()).unwrap();
+    assert_eq!(system.ask(&program, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+    // Without anything being fed.
+    until("there is another", async || system.temporary().exists() && system.indexes().len() == 1).await;
+    assert_ne!(system.indexes(), before);
+    program.until(&system.client, "/readyz", |ready| ready["missing"].as_array().is_some_and(Vec::is_empty)).await;
+    assert_eq!(system.ask(&program, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+    fs::remove_dir_all(&system.indexes()[0]).unwrap();
+    system.feed(&program, "Owls eat voles.").await;
+    assert_eq!(system.ask(&program, "What do owls eat?").await, "Owls eat voles.");
+    let logged = program.logs().matches("loading all into a new one").count();
+    assert_eq!(logged, 2, "{}", program.logs());
+}
+
+#[tokio::test]
+async fn what_killed_processes_left_is_swept_and_what_others_use_is_not() {
+    let system = System::new();
+    for _ in 0..3 {
+        let killed = system.start();
+        system.feed(&killed, "Penguins eat krill and small fish.").await;
+        killed.kill();
+        assert_eq!(system.indexes().len(), 1, "each has removed what was left before it");
+    }
+    let first = system.start();
+    let of_first = system.indexes();
+    assert_eq!(of_first.len(), 1);
+    // Another system of the same user, with the same directory for temporary files.
+    let data = tempfile::tempdir().unwrap();
+    let flags = ["--listen", "127.0.0.1:0", "--log-format", "text", "--data-dir", data.path().to_str().unwrap()];
+    let mut second = Process::start(wrapped_program(&[], &flags).env("TMPDIR", system.temporary()));
+    base_of(&mut second);
+    assert_eq!(system.indexes().len(), 2);
+    assert!(of_first[0].join("meta.json").exists());
+    first.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    assert_eq!(system.ask(&first, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+    first.process.signal("TERM");
+    assert_eq!(first.ended().await.code, Some(0));
+    assert_eq!(system.indexes().len(), 1, "a process that ends removes its own");
+}
