@@ -199,7 +199,11 @@ impl Registry {
             _ = progress.wait_for(|progress| progress.caught_up) => {}
         }
         loop {
-            if let Err(error) = self.reconcile().await {
+            let reconciled = tokio::select! {
+                () = stop.cancelled() => return,
+                reconciled = self.reconcile() => reconciled,
+            };
+            if let Err(error) = reconciled {
                 match &error {
                     StatusError::Queue(_) => metrics::QUEUE_ERRORS.inc(),
                     StatusError::Store(_) => metrics::STORE_ERRORS.inc(),

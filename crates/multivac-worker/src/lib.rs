@@ -11,6 +11,7 @@ pub mod config;
 mod ops;
 
 use std::io;
+use std::time::Duration;
 
 use actix_web::dev::Server;
 use futures_util::FutureExt;
@@ -23,9 +24,13 @@ use multivac_core::runtime::shutdown;
 use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use config::Config;
+
+/// How long the consumer may take to finish or release what it has: less than the 30 seconds after which orchestrators
+/// kill. Its calls end before that, but there may be many, each to a server that does not reply.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why the worker cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +73,14 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let stop = shutdown::on_signal().map_err(WorkerError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
-    let ops = ops::serve(&config.health_listen, backends.queue.clone(), backends.warnings.clone(), stop.clone())
+    let ops = ops::serve(&config.health_listen, &backends, stop.clone())
         .map_err(|source| WorkerError::Listen { address: config.health_listen.clone(), source })?;
     let consumer = Consumer {
         queue: backends.queue.clone(),
         store: backends.store.clone(),
         lease: *config.backends.lease,
         concurrency: config.concurrency(),
+        max_bytes_under_way: config.backends.max_bytes_under_way(),
         process,
         process_timeout: *config.backends.process_timeout,
     };
@@ -104,8 +110,10 @@ async fn run_until_stopped(
         error!(%error, "stopping");
     }
     supervisor.stop().cancel();
-    if let Some(consuming) = consuming {
-        let _ = consuming.await;
+    if let Some(consuming) = consuming
+        && tokio::time::timeout(STOP_TIMEOUT, consuming).await.is_err()
+    {
+        warn!("the jobs under way could not be finished or released in time; they come again when their leases run out");
     }
     handle.stop(false).await;
     let _ = serving.await;
