@@ -113,7 +113,9 @@ async fn run_until_stopped(
     if let Some(consuming) = consuming
         && tokio::time::timeout(STOP_TIMEOUT, consuming).await.is_err()
     {
-        warn!("the jobs under way could not be finished or released in time; they come again when their leases run out");
+        warn!(
+            "the jobs under way could not be finished or released in time; they come again when their leases run out"
+        );
     }
     handle.stop(false).await;
     let _ = serving.await;

@@ -67,10 +67,7 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
         // Signing off a replica that never was writes nothing, and yet needs all that a write needs: the primary, that it
         // is not locked, and a majority.
         let store = state.store.announce("a probe", None);
-        let (queue, store) = tokio::join!(
-            replies("the queue", state.queue.ledger()),
-            replies("the store", store),
-        );
+        let (queue, store) = tokio::join!(replies("the queue", state.queue.ledger()), replies("the store", store),);
         if !queue {
             metrics::QUEUE_ERRORS.inc();
             missing.push("the queue is out of reach");

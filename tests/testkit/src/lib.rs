@@ -4,6 +4,7 @@
 //! - [`backends`]: the Redis and the MongoDB that all tests share, under names of a test's own
 //! - [`process`]: processes that are started, signalled and killed; [`port`]: ports for them
 //! - [`redis`], [`cluster`], [`mongo`], [`nginx`], [`tls`]: servers that a test starts for itself
+//! - [`hang`]: servers that hang
 //! - [`proxy`]: a network that fails
 //! - [`system`], [`load`], [`take_over`]: the full system as processes, clients that put it under load and check what it
 //!   holds in the end, and how soon the jobs of a killed worker are done by others
@@ -18,6 +19,7 @@
 pub mod backends;
 pub mod cluster;
 pub mod environment;
+pub mod hang;
 pub mod http;
 pub mod load;
 pub mod mongo;

@@ -9,6 +9,7 @@ mod configuration;
 mod embedded;
 mod errors;
 mod feed;
+mod hang;
 mod hostile;
 mod network;
 mod openapi;

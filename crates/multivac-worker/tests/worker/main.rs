@@ -6,6 +6,8 @@ mod configuration;
 mod crash;
 mod drain;
 mod faults;
+mod hang;
+mod memory;
 mod operations;
 mod rolling;
 mod start;

@@ -32,9 +32,7 @@ use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
-use mongodb::options::{
-    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
-};
+use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
 
 use crate::store::StoreError;
 use url::does_not_resolve;
@@ -99,16 +97,16 @@ fn store_error(error: Error) -> StoreError {
             code if code::POSITION_LOST.contains(&code) => StoreError::PositionLost,
             code => replied(Some(&command.code_name), code),
         },
-        ErrorKind::Write(WriteFailure::WriteError(error)) => {
-            replied(error.code_name.as_deref(), error.code)
-        }
+        ErrorKind::Write(WriteFailure::WriteError(error)) => replied(error.code_name.as_deref(), error.code),
         ErrorKind::Write(WriteFailure::WriteConcernError(error)) => replied(Some(&error.code_name), error.code),
         ErrorKind::InsertMany(failure) => match (&failure.write_concern_error, failure.write_errors.as_deref()) {
             (Some(error), _) => replied(Some(&error.code_name), error.code),
             (None, Some([error, ..])) => replied(error.code_name.as_deref(), error.code),
             (None, _) => replied(None, 0),
         },
-        ErrorKind::ServerSelection { message, .. } if message.contains("failed to lookup address") => does_not_resolve(),
+        ErrorKind::ServerSelection { message, .. } if message.contains("failed to lookup address") => {
+            does_not_resolve()
+        }
         ErrorKind::ServerSelection { .. } => StoreError::Unavailable {
             message:
                 "no primary of MongoDB's replica set was found; is the set initiated, and does the URL have the set's \
@@ -168,9 +166,9 @@ mod code {
     /// `NonConformantBSON`, `BSONObjectTooLarge`, `DuplicateKey` (of an index that somebody made; that of the id is no
     /// error) and its older number, `KeyTooLong`; and without a name, the result of a write that is too large, and keys
     /// that cannot be made for geographical, hashed and text indexes.
-    pub(super) const DOCUMENT_FAULTS: [i32; 25] = [
-        2, 15, 22, 52, 53, 54, 55, 56, 57, 116, 121, 171, 201, 357, 378, 10334, 11000, 11001, 17280, 17419, 17420, 16755,
-        16766, 17261, 17262,
+    pub(super) const DOCUMENT_FAULTS: [i32; 26] = [
+        2, 15, 22, 52, 53, 54, 55, 56, 57, 116, 121, 171, 201, 357, 378, 10334, 11000, 11001, 17280, 17419, 17420,
+        16755, 16766, 16804, 17261, 17262,
     ];
 }
 

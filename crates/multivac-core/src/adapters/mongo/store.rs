@@ -1,8 +1,8 @@
 //! The port [`Store`], kept by MongoDB.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,8 +23,7 @@ use super::{
 };
 use crate::datum::DatumId;
 use crate::store::{
-    Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry,
-    StoreError, StoredDatum,
+    Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum,
 };
 
 /// The collection of data, named as the original application named it.

@@ -64,7 +64,10 @@ async fn what_pymongo_takes_is_honoured_or_passed_over_by_its_name() {
     let atlas = "retryWrites=true&w=majority&journal=true&readConcernLevel=majority&readPreference=primary";
     assert_eq!(read(atlas), (String::new(), vec![]));
     let (driver, passed_over) = read("compressors=zstd&replicaSet=rs0&&uuidRepresentation=standard&");
-    assert_eq!((driver.as_str(), passed_over.join(" ").as_str()), ("?replicaSet=rs0", "compressors uuidRepresentation"));
+    assert_eq!(
+        (driver.as_str(), passed_over.join(" ").as_str()),
+        ("?replicaSet=rs0", "compressors uuidRepresentation")
+    );
     let url = parse("mongodb://h/db?compressors=zstd&replicaSet=rs0").expect("a URL");
     assert_eq!(url.options().await.expect("the driver's options").repl_set_name.as_deref(), Some("rs0"));
 }

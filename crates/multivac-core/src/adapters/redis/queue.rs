@@ -18,8 +18,8 @@ use super::replies::PartitionLedger;
 use super::scripts::{AcceptCall, LeaseLimits, SCRIPT_MAX_JOBS, Scripts, create_group};
 use crate::datum::DatumId;
 use crate::queue::{
-    Acceptance, DeadLetter, Durability, Failure, JobState, LEASE_MAX_BYTES, Lease, Ledger, Outcome, Partition, Queue, QueueAdmin,
-    QueueError, QueueSettings, Submission,
+    Acceptance, DeadLetter, Durability, Failure, JobState, LEASE_MAX_BYTES, Lease, Ledger, Outcome, Partition, Queue,
+    QueueAdmin, QueueError, QueueSettings, Submission,
 };
 
 /// How long a waiting consumer sleeps at most before it looks for leases that ran out, for which there is no wakeup.
