@@ -6,9 +6,9 @@ fn parse(url: &str) -> Result<MongoUrl, StoreError> {
 
 /// What the driver gets, and what is passed over.
 fn read(options: &str) -> (String, Vec<String>) {
-    let url = parse(&format!("mongodb://h/db?{options}")).unwrap_or_else(|error| panic!("{options}: {error}"));
+    let url = parse(&format!("mongodb://u:p@h/db?{options}")).unwrap_or_else(|error| panic!("{options}: {error}"));
     let driver = url.driver.expose_secret().to_owned();
-    (driver.trim_start_matches("mongodb://h/db").to_owned(), url.passed_over)
+    (driver.trim_start_matches("mongodb://u:p@h/db").to_owned(), url.passed_over)
 }
 
 #[tokio::test]
@@ -19,7 +19,8 @@ async fn what_pymongo_takes_is_honoured_or_passed_over_by_its_name() {
         "localThresholdMS=15&maxIdleTimeMS=1000&maxConnecting=2&maxPoolSize=50&minPoolSize=1&replicaSet=rs0",
         "retryReads=true&serverSelectionTimeoutMS=1000&serverMonitoringMode=poll&maxAdaptiveRetries=2",
         "enableOverloadRetargeting=true&tls=true&tlsCAFile=/ca.pem&tlsCertificateKeyFile=/key.pem&ssl=true",
-        "tlsAllowInvalidCertificates=false&loadBalanced=false&authMechanism=SCRAM-SHA-256&tlsInsecure=true",
+        "tlsAllowInvalidCertificates=false&loadBalanced=false&authMechanism=SCRAM-SHA-256",
+        "tlsInsecure=true",
     ];
     for options in all {
         let (driver, passed_over) = read(options);
