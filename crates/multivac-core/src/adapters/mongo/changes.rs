@@ -12,7 +12,7 @@ use mongodb::error::Error;
 use serde::Deserialize;
 
 use super::calls::in_time;
-use super::store::Reader;
+use super::documents::Reader;
 use super::{documents, store_error};
 use crate::store::{Change, ChangeBatch, Changes, Position, StoreEntry, StoreError};
 

@@ -1,22 +1,21 @@
 //! The port [`Store`], kept by MongoDB.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use mongodb::bson::{Bson, Document, RawDocument, RawDocumentBuf, Timestamp as ClusterTime, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp as ClusterTime, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{FullDocumentType, Hint, IndexOptions};
-use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database, IndexModel};
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::calls::{Calls, in_time};
 use super::changes::{MongoChanges, cluster_time, position};
+use super::documents::{ENTROPY, Reader};
 use super::url::{MongoUrl, does_not_resolve};
 use super::{
     NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, store_error,
@@ -25,9 +24,6 @@ use crate::datum::DatumId;
 use crate::store::{
     Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum,
 };
-
-/// The collection of data, named as the original application named it.
-const ENTROPY: &str = "entropy";
 
 /// The collection of replicas.
 const REPLICAS: &str = "replicas";
@@ -74,7 +70,7 @@ impl MongoStore {
             tracing::warn!(options = url.passed_over.join(", "), "options in MongoDB's URL are passed over");
         }
         let calls = Calls::new(url.call_timeout);
-        let reader = Reader { process, warned: Arc::default() };
+        let reader = Reader::new(process);
         let store = Self { url, calls, collections: OnceLock::new(), reader };
         match store.connect().await {
             Err(error) if !error.is_transient() => Err(error),
@@ -380,36 +376,4 @@ struct Replica {
     #[serde(rename = "_id")]
     name: String,
     position: i64,
-}
-
-/// Reads documents, and warns once when some cannot be read.
-#[derive(Clone)]
-pub(super) struct Reader {
-    process: fn(&str) -> Vec<String>,
-    warned: Arc<AtomicBool>,
-}
-
-impl Reader {
-    pub(super) fn read(&self, document: &RawDocument) -> Option<StoreEntry> {
-        let entry = documents::read(document, self.process);
-        if entry.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                collection = ENTROPY,
-                document.id = ?document.get("_id").ok().flatten(),
-                "a document is not a datum and is skipped; further ones are skipped without a warning"
-            );
-        }
-        entry
-    }
-
-    fn read_batch(&self, batch: &RawBatch) -> Result<Vec<StoredDatum>, StoreError> {
-        let mut data = Vec::new();
-        for document in batch.doc_slices().map_err(store_error)? {
-            let document = document.map_err(|error| store_error(error.into()))?;
-            if let Some(StoreEntry::Live(datum)) = document.as_document().and_then(|document| self.read(document)) {
-                data.push(datum);
-            }
-        }
-        Ok(data)
-    }
 }
