@@ -93,6 +93,7 @@ impl Application {
             store: Arc::clone(&backends.store),
             lease: *config.backends.lease,
             concurrency: 2,
+            max_bytes_under_way: config.backends.max_bytes_under_way(),
             process,
             process_timeout: *config.backends.process_timeout,
         });

@@ -1,7 +1,7 @@
 //! `multivac-api`: the HTTP server.
 
 use std::fmt::Display;
-use std::process::ExitCode;
+use std::process;
 
 use mimalloc::MiMalloc;
 use multivac_api::config::Config;
@@ -13,7 +13,7 @@ use multivac_core::runtime::config;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[actix_web::main]
-async fn main() -> ExitCode {
+async fn main() {
     let config = config::parse::<Config>();
     match config.command.clone() {
         Some(command) => exit(multivac_api::commands::run(command, &config).await),
@@ -22,12 +22,11 @@ async fn main() -> ExitCode {
 }
 
 /// Prints an error past the log, in whatever format that is: whoever started the program reads it as it is.
-fn exit(result: Result<(), impl Display>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("multivac-api: {error}");
-            ExitCode::FAILURE
-        }
-    }
+///
+/// Ends the process at once. A runtime that ends waits for its blocking threads, and one of them may ask a DNS server that
+/// does not reply.
+fn exit(result: Result<(), impl Display>) -> ! {
+    let Err(error) = result else { process::exit(0) };
+    eprintln!("multivac-api: {error}");
+    process::exit(1)
 }

@@ -87,6 +87,13 @@ impl Problem {
         Self::unavailable("the queue or the store is out of reach", 1)
     }
 
+    /// The same, and what follows from it.
+    pub(crate) fn and(mut self, consequence: &str) -> Self {
+        self.detail.push_str("; ");
+        self.detail.push_str(consequence);
+        self
+    }
+
     /// What went wrong, in a sentence.
     pub(crate) fn detail(&self) -> &str {
         &self.detail

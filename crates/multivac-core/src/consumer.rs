@@ -2,20 +2,23 @@
 //!
 //! - Data are stored before they are completed, so a crash repeats work and loses none.
 //! - A store that is out of reach fails no attempt: the loop keeps its leases, leases no more, and tries again. Only a
-//!   datum that cannot be processed, or that the store refuses for itself, fails.
+//!   datum that cannot be processed, or that the store refuses for itself, fails. A datum that the store cannot take now,
+//!   for whatever reason, holds up its loop, but no other datum of its batch.
+//! - The text under way is bounded, over all loops: one leases only what there is room for. What a batch needs beside its
+//!   text is bounded too, since it is processed and stored a part at a time.
 //! - A datum that makes processing panic, or takes longer than the limit, fails its attempt and holds up no other.
 //! - A loop that is stopped finishes its batch, or releases it.
 //!
 //! The loops are tasks of the runtime that runs them, which both programs give one thread: they mostly wait for servers.
 //! Processing takes processor time and has threads of its own, one for each batch under way.
 
+use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,13 +27,16 @@ use tracing::{debug, info, warn};
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::QUIET_THREAD;
 use crate::observe::metrics;
-use crate::queue::{Failure, Job, Lease, Outcome, Queue, QueueError};
+use crate::queue::{Failure, Job, LEASE_MAX_BYTES, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
 use crate::runtime::supervise::{TaskEnded, panic_message};
-use crate::store::{Put, Store, StoreEntry, StoreError, StoredDatum};
+use crate::store::{Put, Store, StoreEntry, StoredDatum};
 
 /// Jobs leased at once, at most.
 const BATCH_SIZE: usize = 1_000;
+
+/// The text that is processed and stored at once, of those jobs, in bytes: a part. One datum may be larger.
+const PART_BYTES: usize = 2 << 20;
 
 /// How long one call waits for jobs; stopping may take as long.
 const LEASE_WAIT: Duration = Duration::from_secs(1);
@@ -59,6 +65,8 @@ pub struct Consumer {
     pub lease: Duration,
     /// Consumer loops, so batches under way at once.
     pub concurrency: usize,
+    /// The text of all batches under way, in bytes. At least [`LEASE_MAX_BYTES`] is taken.
+    pub max_bytes_under_way: usize,
     /// What is done with each job: [`process`](crate::process::process). Tests put one in its place that fails.
     pub process: Process,
     /// How long processing one datum may take before its attempt has failed.
@@ -93,8 +101,9 @@ impl Consumer {
     pub async fn run(self, stop: CancellationToken) -> Result<(), TaskEnded> {
         let stop = stop.child_token();
         let mut loops = JoinSet::new();
+        let room = Arc::new(Semaphore::new(kib(self.max_bytes_under_way.max(LEASE_MAX_BYTES)) as usize));
         for _ in 0..self.concurrency.max(1) {
-            loops.spawn(self.clone().run_loop(stop.clone()));
+            loops.spawn(self.clone().run_loop(Arc::clone(&room), stop.clone()));
         }
         let mut result = Ok(());
         while let Some(ended) = loops.join_next().await {
@@ -107,9 +116,14 @@ impl Consumer {
         result
     }
 
-    async fn run_loop(self, stop: CancellationToken) {
+    async fn run_loop(self, room: Arc<Semaphore>, stop: CancellationToken) {
         let mut retry = retry();
         while !stop.is_cancelled() {
+            // Room for all that one call may bring, since how much it is shows only then.
+            let mut held = tokio::select! {
+                () = stop.cancelled() => break,
+                held = Arc::clone(&room).acquire_many_owned(kib(LEASE_MAX_BYTES)) => held.expect("it is never closed"),
+            };
             // Not cancelled by `stop`: jobs that were leased and not received would wait until their leases run out.
             match self.queue.lease(BATCH_SIZE, LEASE_WAIT).await.map_err(count) {
                 Ok(leases) => {
@@ -119,6 +133,7 @@ impl Consumer {
                     if leases.is_empty() {
                         continue;
                     }
+                    keep_room_for(&mut held, &leases);
                     // Jobs that come again may come in small batches.
                     let is_backlog = leases.len() == BATCH_SIZE || leases.iter().any(|lease| lease.attempt > 1);
                     let next = Instant::now() + BATCH_INTERVAL;
@@ -168,41 +183,75 @@ impl Consumer {
     async fn store_and_complete(&self, leases: Vec<Lease>, stop: &CancellationToken) {
         let (exhausted, leases): (Vec<Lease>, Vec<Lease>) = leases.into_iter().partition(|lease| lease.exhausted);
         self.resolve_exhausted(exhausted, stop).await;
-        let processed = match self.process_all(&leases).await {
+        for part in parts(&leases) {
+            if stop.is_cancelled() {
+                self.release(part).await;
+            } else {
+                self.learn_part(part, stop).await;
+            }
+        }
+    }
+
+    async fn learn_part(&self, leases: &[Lease], stop: &CancellationToken) {
+        let processed = match self.process_all(leases).await {
             Ok(processed) => processed,
             Err(error) => {
                 // The system has no thread to spare, which fails no attempt.
                 warn!(%error, jobs = leases.len(), "data cannot be processed now; they are released");
-                self.release(&leases).await;
+                self.release(leases).await;
                 retry().wait(stop).await;
                 return;
             }
         };
         let mut good: Vec<Lease> = Vec::with_capacity(leases.len());
         let mut data: Vec<StoredDatum> = Vec::with_capacity(leases.len());
-        for (lease, processed) in leases.into_iter().zip(processed) {
+        for (lease, processed) in leases.iter().zip(processed) {
             match processed {
                 Ok(datum) => {
-                    good.push(lease);
+                    good.push(lease.clone());
                     data.push(datum);
                 }
-                Err(failure) => self.fail(&lease, failure).await,
+                Err(failure) => self.fail(lease, failure).await,
             }
         }
-        let Some(puts) = self.put(&data, stop).await else {
-            return self.release(&good).await;
-        };
-        let mut finished = Vec::with_capacity(good.len());
-        for (lease, put) in good.into_iter().zip(puts) {
-            match put {
-                Put::Stored => finished.push((lease, Outcome::Learned)),
-                Put::Retracted => finished.push((lease, Outcome::Retracted)),
-                Put::Refused(error) => {
-                    self.fail(&lease, AttemptFailure { reason: "refused by the store", error }).await
+        self.put(good, data, stop).await;
+    }
+
+    /// Puts data until the store has them or refuses them, and then completes their jobs; releases those that are left when
+    /// it is stopped.
+    async fn put(&self, mut leases: Vec<Lease>, mut data: Vec<StoredDatum>, stop: &CancellationToken) {
+        let mut tries = StoreTries::new();
+        while !data.is_empty() {
+            match self.store.put(&data).await {
+                Ok(puts) => {
+                    let (mut finished, mut waiting) = (Vec::with_capacity(leases.len()), Vec::new());
+                    let mut reason = None;
+                    for ((lease, datum), put) in leases.into_iter().zip(data).zip(puts) {
+                        match put {
+                            Put::Stored => finished.push((lease, Outcome::Learned)),
+                            Put::Retracted => finished.push((lease, Outcome::Retracted)),
+                            Put::Refused(error) => {
+                                self.fail(&lease, AttemptFailure { reason: "refused by the store", error }).await;
+                            }
+                            Put::Unavailable(error) => {
+                                reason = Some(error);
+                                waiting.push((lease, datum));
+                            }
+                        }
+                    }
+                    self.complete(&finished, stop).await;
+                    (leases, data) = waiting.into_iter().unzip();
+                    match reason {
+                        Some(error) => tries.failed(&error, data.len()),
+                        None => tries.succeeded(),
+                    }
                 }
+                Err(error) => tries.failed(&error, data.len()),
+            }
+            if !data.is_empty() && !tries.wait(stop).await {
+                return self.release(&leases).await;
             }
         }
-        self.complete(&finished, stop).await;
     }
 
     /// Processes jobs in their order, and says what came of each.
@@ -262,45 +311,18 @@ impl Consumer {
         self.complete(&finished, stop).await;
     }
 
-    /// Puts data until the store has them; `None` when it was stopped before.
-    async fn put(&self, data: &[StoredDatum], stop: &CancellationToken) -> Option<Vec<Put>> {
-        if data.is_empty() {
-            return Some(Vec::new());
-        }
-        self.ask_store(data.len(), stop, || self.store.put(data)).await
-    }
-
     /// What the store holds of an id; `None` when it was stopped before the store replied.
     async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<StoreEntry>> {
-        self.ask_store(1, stop, || self.store.get(id)).await
-    }
-
-    /// Repeats a call of the store until it succeeds; `None` when it was stopped before.
-    async fn ask_store<'a, T>(
-        &self,
-        jobs: usize,
-        stop: &CancellationToken,
-        call: impl Fn() -> BoxFuture<'a, Result<T, StoreError>>,
-    ) -> Option<T> {
-        let mut retry = retry();
+        let mut tries = StoreTries::new();
         loop {
-            match call().await {
-                Ok(reply) => {
-                    if retry.succeeded() {
-                        info!("the store is back");
-                    }
-                    return Some(reply);
+            match self.store.get(id).await {
+                Ok(entry) => {
+                    tries.succeeded();
+                    return Some(entry);
                 }
-                Err(error) => {
-                    metrics::STORE_ERRORS.inc();
-                    if retry.failed() {
-                        warn!(%error, jobs, "the store cannot be used; waiting with its data");
-                    } else {
-                        debug!(%error, jobs, "the store cannot be used yet");
-                    }
-                }
+                Err(error) => tries.failed(&error, 1),
             }
-            if !retry.wait(stop).await {
+            if !tries.wait(stop).await {
                 return None;
             }
         }
@@ -354,6 +376,81 @@ impl Consumer {
     }
 }
 
+/// Tries of a call of the store, which is repeated until it succeeds. While it has failed, readiness says so.
+struct StoreTries {
+    retry: Retry,
+    waiting: bool,
+}
+
+impl StoreTries {
+    fn new() -> Self {
+        Self { retry: retry(), waiting: false }
+    }
+
+    fn failed(&mut self, error: &dyn Display, jobs: usize) {
+        metrics::STORE_ERRORS.inc();
+        self.set_waiting(true);
+        if self.retry.failed() {
+            warn!(%error, jobs, "the store cannot be used; waiting with its data");
+        } else {
+            debug!(%error, jobs, "the store cannot be used yet");
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.set_waiting(false);
+        if self.retry.succeeded() {
+            info!("the store is back");
+        }
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) -> bool {
+        self.retry.wait(stop).await
+    }
+
+    fn set_waiting(&mut self, waiting: bool) {
+        match (std::mem::replace(&mut self.waiting, waiting), waiting) {
+            (false, true) => metrics::STORE_WAITING.inc(),
+            (true, false) => metrics::STORE_WAITING.dec(),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for StoreTries {
+    fn drop(&mut self) {
+        self.set_waiting(false);
+    }
+}
+
+/// A size as the bound on text under way counts it.
+fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
+}
+
+fn text_bytes(lease: &Lease) -> usize {
+    lease.job.datum.as_str().len()
+}
+
+/// Returns the room that these jobs leave.
+fn keep_room_for(held: &mut OwnedSemaphorePermit, leases: &[Lease]) {
+    let needed = kib(leases.iter().map(text_bytes).sum()) as usize;
+    drop(held.split(held.num_permits().saturating_sub(needed)));
+}
+
+/// Jobs a part at a time, by [`PART_BYTES`].
+fn parts(leases: &[Lease]) -> impl Iterator<Item = &[Lease]> {
+    let mut bytes = leases.first().map_or(0, text_bytes);
+    leases.chunk_by(move |_, next| {
+        bytes += text_bytes(next);
+        let fits = bytes <= PART_BYTES;
+        if !fits {
+            bytes = text_bytes(next);
+        }
+        fits
+    })
+}
+
 /// Processes the jobs from the given one on, and sends each result as soon as it is there. The thread ends when nobody
 /// receives any more.
 ///
@@ -390,36 +487,5 @@ fn retry_delay(attempt: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::adapters::embedded::Embedded;
-    use crate::process::process;
-    use crate::queue::QueueSettings;
-    use crate::queue::panicking::PanickingQueue;
-
-    #[test]
-    fn waits_double_and_are_spread_over_the_upper_half() {
-        for (attempt, shortest, longest) in [(1, 100, 200), (2, 200, 400), (5, 1_600, 3_200), (1_000, 25_600, 51_200)] {
-            let waits: Vec<Duration> = (0..200).map(|_| retry_delay(attempt)).collect();
-            let range = Duration::from_millis(shortest)..=Duration::from_millis(longest);
-            assert!(waits.iter().all(|wait| range.contains(wait)), "{attempt}: {waits:?}");
-            assert!(waits.iter().any(|wait| *wait != waits[0]), "all alike");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_loop_that_panics_ends_the_consumer_with_an_error() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let embedded = Embedded::open(directory.path(), QueueSettings::default()).expect("a new database");
-        let consumer = Consumer {
-            queue: Arc::new(PanickingQueue),
-            store: embedded.store(),
-            lease: Duration::from_secs(30),
-            concurrency: 3,
-            process,
-            process_timeout: Duration::from_secs(10),
-        };
-        let ended = consumer.run(CancellationToken::new()).await.expect_err("its loops panicked");
-        assert_eq!(ended.to_string(), "a consumer loop panicked; the process cannot go on without it");
-    }
-}
+#[path = "consumer_tests.rs"]
+mod tests;

@@ -30,7 +30,15 @@
 //! let id = Acceptor::new(queue.clone(), &supervisor).accept(request).await?.id; // From here on it is never lost.
 //!
 //! let process_timeout = std::time::Duration::from_secs(10);
-//! let consumer = Consumer { queue, store: store.clone(), lease, concurrency: 1, process, process_timeout };
+//! let consumer = Consumer {
+//!     queue,
+//!     store: store.clone(),
+//!     lease,
+//!     concurrency: 1,
+//!     max_bytes_under_way: 8 << 20,
+//!     process,
+//!     process_timeout,
+//! };
 //! tokio::spawn(consumer.run(stop.clone()));
 //! let index = std::sync::Arc::new(Index::new()?);
 //! let (follower, stopped) = (Follower::new(store, index.clone(), "a replica".into()), stop.clone());

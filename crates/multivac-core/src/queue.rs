@@ -63,6 +63,9 @@ pub const IDEMPOTENCY_KEY_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60)
 /// How long a call whose outcome is unknown may be repeated: an adapter recognises it for this long at least.
 pub const REPLAY_WINDOW: Duration = Duration::from_secs(30);
 
+/// The text that one call of [`Queue::lease`] brings, in bytes, and the rest of the few jobs that cross it.
+pub const LEASE_MAX_BYTES: usize = 8 << 20;
+
 /// What became of one [`Submission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceptance {
@@ -378,7 +381,7 @@ pub trait Queue: Send + Sync + 'static {
     /// How durable an accepted job is at least. Asks no server.
     fn durability(&self) -> Durability;
 
-    /// Leases up to `max` jobs (and no more than some 8 MiB of text, but one at least) and hides them from other
+    /// Leases up to `max` jobs (and no more than some [`LEASE_MAX_BYTES`] of text, but one at least) and hides them from other
     /// consumers for [`QueueSettings::lease`].
     ///
     /// Waits up to `wait` for the first; none may come. A job whose lease runs out before it is completed comes again

@@ -232,7 +232,11 @@ impl Registry {
         }
         let mut last = Comparison::default();
         loop {
-            if let Err(error) = self.reconcile(&mut last).await {
+            let reconciled = tokio::select! {
+                () = stop.cancelled() => return,
+                reconciled = self.reconcile(&mut last) => reconciled,
+            };
+            if let Err(error) = reconciled {
                 match &error {
                     StatusError::Queue(_) => metrics::QUEUE_ERRORS.inc(),
                     StatusError::Store(_) => metrics::STORE_ERRORS.inc(),

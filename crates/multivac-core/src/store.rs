@@ -61,6 +61,8 @@ pub enum Put {
     Retracted,
     /// This one cannot be stored, now or later, for the reason given; the others are not affected.
     Refused(String),
+    /// This one could not be stored now, for the reason given, which is not its own; the same put may succeed later.
+    Unavailable(String),
 }
 
 /// What lay in a datum's place before it was retracted.

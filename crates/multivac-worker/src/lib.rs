@@ -11,6 +11,7 @@ pub mod config;
 mod ops;
 
 use std::io;
+use std::time::Duration;
 
 use actix_web::dev::Server;
 use futures_util::FutureExt;
@@ -24,12 +25,15 @@ use multivac_core::runtime::shutdown;
 use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use config::Config;
 
 /// Open files beside the connection of each consumer loop to Redis: more of those, connections to MongoDB, to probes.
 const OTHER_FILES: u64 = 128;
+/// How long the consumer may take to finish or release what it has: less than the 30 seconds after which orchestrators
+/// kill. Its calls end before that, but there may be many, each to a server that does not reply.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why the worker cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -77,13 +81,14 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     files::require(OTHER_FILES + config.concurrency() as u64)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     let (listen, allowed) = (&config.health_listen, config.allowed_hosts.as_ref());
-    let ops = ops::serve(listen, allowed, backends.queue.clone(), backends.warnings.clone(), stop.clone())
+    let ops = ops::serve(listen, allowed, &backends, stop.clone())
         .map_err(|source| WorkerError::Listen { address: config.health_listen.clone(), source })?;
     let consumer = Consumer {
         queue: backends.queue.clone(),
         store: backends.store.clone(),
         lease: *config.backends.lease,
         concurrency: config.concurrency(),
+        max_bytes_under_way: config.backends.max_bytes_under_way(),
         process,
         process_timeout: *config.backends.process_timeout,
     };
@@ -113,8 +118,12 @@ async fn run_until_stopped(
         error!(%error, "stopping");
     }
     supervisor.stop().cancel();
-    if let Some(consuming) = consuming {
-        let _ = consuming.await;
+    if let Some(consuming) = consuming
+        && tokio::time::timeout(STOP_TIMEOUT, consuming).await.is_err()
+    {
+        warn!(
+            "the jobs under way could not be finished or released in time; they come again when their leases run out"
+        );
     }
     handle.stop(false).await;
     let _ = serving.await;

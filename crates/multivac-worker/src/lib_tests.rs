@@ -25,16 +25,11 @@ impl Worker {
             store: backends.store.clone(),
             lease,
             concurrency: 1,
+            max_bytes_under_way: 8 << 20,
             process,
             process_timeout: Duration::from_secs(10),
         };
-        let ops = ops::serve(
-            "127.0.0.1:0",
-            None,
-            backends.queue.clone(),
-            backends.warnings.clone(),
-            CancellationToken::new(),
-        );
+        let ops = ops::serve("127.0.0.1:0", None, &backends, CancellationToken::new());
         Self { backends, consumer, ops: ops.expect("it listens"), _directory: directory }
     }
 

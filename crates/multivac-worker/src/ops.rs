@@ -1,5 +1,6 @@
 //! The worker's HTTP server for operators: health, readiness, metrics.
 
+use std::fmt::Display;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -8,15 +9,16 @@ use std::time::Duration;
 use actix_web::dev::Server;
 use actix_web::http::header::HOST;
 use actix_web::{App, HttpResponse, HttpServer, guard, web};
-use multivac_core::adapters::Warnings;
+use multivac_core::adapters::{Backends, Warnings};
 use multivac_core::observe::metrics;
 use multivac_core::queue::Queue;
 use multivac_core::runtime::hosts::{AllowedHosts, KnownHosts};
+use multivac_core::store::Store;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How long the queue may take to reply to a probe.
+/// How long the queue and the store may take to reply to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether the worker can work, and what is missing if not.
@@ -30,6 +32,7 @@ struct Readiness<'a> {
 
 struct State {
     queue: Arc<dyn Queue>,
+    store: Arc<dyn Store>,
     warnings: Warnings,
     stop: CancellationToken,
 }
@@ -38,15 +41,15 @@ struct State {
 pub(crate) fn serve(
     address: &str,
     allowed: Option<&AllowedHosts>,
-    queue: Arc<dyn Queue>,
-    warnings: Warnings,
+    backends: &Backends,
     stop: CancellationToken,
 ) -> io::Result<Server> {
     let listener = TcpListener::bind(address)?;
     let bound = listener.local_addr()?;
     info!(address = %bound, "health, readiness and metrics");
     let hosts = KnownHosts::new(address, bound, allowed);
-    let state = web::Data::new(State { queue, warnings, stop });
+    let (queue, store, warnings) = (backends.queue.clone(), backends.store.clone(), backends.warnings.clone());
+    let state = web::Data::new(State { queue, store, warnings, stop });
     let app = move || {
         let hosts = hosts.clone();
         let is_foreign = guard::fn_guard(move |request| {
@@ -79,22 +82,34 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
     let warnings = state.warnings.get();
     if warnings.is_none() {
         missing.push("the queue or the store is not there yet");
-    } else if !replies(&*state.queue).await {
-        missing.push("the queue is out of reach");
+    } else {
+        // Signing off a replica that never was writes nothing, and yet needs all that a write needs: the primary, that it
+        // is not locked, and a majority.
+        let store = state.store.announce("a probe", None);
+        let (queue, store) = tokio::join!(replies("the queue", state.queue.ledger()), replies("the store", store),);
+        if !queue {
+            metrics::QUEUE_ERRORS.inc();
+            missing.push("the queue is out of reach");
+        }
+        if !store {
+            metrics::STORE_ERRORS.inc();
+            missing.push("the store is out of reach");
+        } else if metrics::STORE_WAITING.get() > 0.0 {
+            missing.push("the store cannot take data that wait for it; the log says why");
+        }
     }
     let warnings = warnings.unwrap_or_default();
     let reply = Readiness { ready: missing.is_empty(), missing, warnings: &warnings };
     if reply.ready { HttpResponse::Ok().json(reply) } else { HttpResponse::ServiceUnavailable().json(reply) }
 }
 
-/// Whether the queue replies. Nobody else sees a call of a probe fail, so it is logged and counted here.
-async fn replies(queue: &dyn Queue) -> bool {
-    match tokio::time::timeout(PROBE_TIMEOUT, queue.ledger()).await {
+/// Whether one of them replies. Nobody else sees a call of a probe fail, so it is logged here, and counted.
+async fn replies<T, E: Display>(of: &'static str, call: impl Future<Output = Result<T, E>>) -> bool {
+    match tokio::time::timeout(PROBE_TIMEOUT, call).await {
         Ok(Ok(_)) => return true,
-        Ok(Err(error)) => warn!(%error, "a probe got no reply of the queue"),
-        Err(_) => warn!(timeout_ms = PROBE_TIMEOUT.as_millis() as u64, "a probe got no reply of the queue in time"),
+        Ok(Err(error)) => warn!(of, %error, "a probe got no reply"),
+        Err(_) => warn!(of, timeout_ms = PROBE_TIMEOUT.as_millis() as u64, "a probe got no reply in time"),
     }
-    metrics::QUEUE_ERRORS.inc();
     false
 }
 

@@ -8,6 +8,10 @@
 //! - [`proxy`]: a network that fails; [`clock`], [`disk`]: clocks that are set, disks that fill up
 //! - [`system`], [`load`], [`report`], [`faults`], [`take_over`]: the full system as processes, clients that put it under load and
 //!   check what it holds in the end, faults by a plan, and how soon the jobs of a killed worker are done by others
+//! - [`hang`]: servers that hang
+//! - [`proxy`]: a network that fails
+//! - [`system`], [`load`], [`take_over`]: the full system as processes, clients that put it under load and check what it
+//!   holds in the end, and how soon the jobs of a killed worker are done by others
 //! - [`http`]: HTTP/1.1 by hand; [`text`]: sentences and questions by a seed; [`sample`]: jobs and data
 //! - [`settings`]: what holds for every setting of a program
 //! - [`snapshot`]: files that are compared with what is so, or written again
@@ -23,6 +27,7 @@ pub mod cluster;
 pub mod disk;
 pub mod environment;
 pub mod faults;
+pub mod hang;
 pub mod http;
 pub mod load;
 pub mod mongo;

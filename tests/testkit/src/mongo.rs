@@ -75,7 +75,7 @@ impl Mongod {
     }
 
     /// What this server answers to an administrator's command, if it answers.
-    async fn admin(&self, command: Document) -> Option<Document> {
+    pub async fn admin(&self, command: Document) -> Option<Document> {
         let options = "directConnection=true&serverSelectionTimeoutMS=1000&connectTimeoutMS=1000";
         let client = Client::with_uri_str(format!("mongodb://{}/?{options}", self.host())).await.unwrap();
         let reply = client.database("admin").run_command(command).await.ok();

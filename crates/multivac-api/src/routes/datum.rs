@@ -25,7 +25,9 @@ pub(super) async fn status(id: web::Path<String>, state: web::Data<State>) -> Re
 
 pub(super) async fn retract(id: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&id)?;
-    match state.registry.retract(id, RETRACT_TIMEOUT).await?.ok_or_else(never_accepted)? {
+    let retracted = state.registry.retract(id, RETRACT_TIMEOUT).await;
+    let may_be = |error| Problem::from(error).and("the datum may be retracted all the same: send this again");
+    match retracted.map_err(may_be)?.ok_or_else(never_accepted)? {
         Retracted::Everywhere => Ok(HttpResponse::NoContent().finish()),
         Retracted::PendingOn(replicas) => Ok(HttpResponse::Accepted().json(RetractedInPart::new(id, replicas))),
     }

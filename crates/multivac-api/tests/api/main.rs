@@ -13,6 +13,7 @@ mod embedded;
 mod errors;
 mod feed;
 mod files;
+mod hang;
 mod hostile;
 mod limits;
 mod network;

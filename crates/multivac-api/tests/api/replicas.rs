@@ -24,6 +24,7 @@ async fn consumer(servers: &SharedServers) -> (Consumer, CancellationToken) {
         store: Arc::clone(&backends.store),
         lease: Duration::from_secs(30),
         concurrency: 1,
+        max_bytes_under_way: 8 << 20,
         process: multivac_core::process::process,
         process_timeout: Duration::from_secs(10),
     };

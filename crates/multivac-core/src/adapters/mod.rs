@@ -132,9 +132,13 @@ impl Backends {
         let mut retry = Retry::new(shortest, longest);
         loop {
             // The store first: the ledger is reconciled with it once the queue is there.
-            let tried = match self.store.prepare().await {
-                Ok(()) => self.queue.prepare().await.map_err(BackendError::from),
-                Err(error) => Err(error.into()),
+            let try_both = async {
+                self.store.prepare().await?;
+                Ok::<_, BackendError>(self.queue.prepare().await?)
+            };
+            let tried = tokio::select! {
+                () = stop.cancelled() => return Ok(Prepared::Stopped),
+                tried = try_both => tried,
             };
             match tried {
                 Ok(warnings) => {
@@ -164,7 +168,11 @@ impl Backends {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
-            match self.queue.prepare().await {
+            let checked = tokio::select! {
+                () = stop.cancelled() => return,
+                checked = self.queue.prepare() => checked,
+            };
+            match checked {
                 Ok(warnings) => self.warnings.set(warnings),
                 // A queue that is out of reach keeps its set-up; whoever uses the queue reports that it is.
                 Err(error) if error.is_transient() => {}

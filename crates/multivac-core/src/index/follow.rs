@@ -109,7 +109,11 @@ impl Follower {
         let mut retry = Retry::new(shortest, longest);
         let mut position = None;
         loop {
-            let Err(interrupted) = self.follow(&mut position, &mut retry, &stop).await;
+            // The store may take long to reply, and stopping does not wait for that.
+            let interrupted = tokio::select! {
+                Err(interrupted) = self.follow(&mut position, &mut retry, &stop) => interrupted,
+                () = stop.cancelled() => Interrupted::Stopped,
+            };
             self.progress.send_modify(|progress| {
                 progress.following = false;
                 progress.unwritable = matches!(interrupted, Interrupted::Index(_) | Interrupted::IndexLost);

@@ -74,6 +74,10 @@ pub static QUEUE_DRAINED_PER_SECOND: LazyLock<Gauge> = LazyLock::new(|| {
 /// Failed calls to the store.
 pub static STORE_ERRORS: LazyLock<IntCounter> =
     LazyLock::new(|| counter("multivac_store_errors_total", "Calls to the store that failed."));
+/// Batches that wait for the store.
+pub static STORE_WAITING: LazyLock<Gauge> = LazyLock::new(|| {
+    gauge("multivac_store_waiting", "Batches that wait for the store, which does not reply or cannot take them now.")
+});
 /// From accepted to completed.
 pub static LEARN_SECONDS: LazyLock<Histogram> = LazyLock::new(|| {
     histogram("multivac_learn_seconds", "Seconds from accepting a datum to its being learned.", SECONDS)

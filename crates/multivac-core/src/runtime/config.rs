@@ -9,7 +9,7 @@ use humantime::Duration as Time;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::observe::LogFormat;
-use crate::queue::QueueSettings;
+use crate::queue::{LEASE_MAX_BYTES, QueueSettings};
 
 /// Reads a size such as `512KiB` or `1MiB`, or a plain number of bytes. Decimal units (`MB`) are refused: most people who
 /// write them mean the binary ones.
@@ -54,8 +54,17 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
+fn bytes_under_way(text: &str) -> Result<ByteSize, String> {
+    let size = byte_size(text)?;
+    if size.0 >= LEASE_MAX_BYTES as u64 { Ok(size) } else { Err("expected 8MiB or more".to_owned()) }
+}
+
 /// How long processing one datum may take, unless it is configured otherwise; milliseconds are usual.
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The text that is under way at once, unless it is configured otherwise. With it a process of any concurrency stays under
+/// 512 MiB, as the compose file limits a worker: see the test of the worker's memory.
+const MAX_BYTES_UNDER_WAY: ByteSize = ByteSize::mib(32);
 
 /// Where the queue and the store are, and how they are used.
 #[derive(Args, Clone)]
@@ -108,6 +117,12 @@ pub struct BackendArgs {
     #[arg(long, global = true, env = "MULTIVAC_PROCESS_TIMEOUT", default_value_t = PROCESS_TIMEOUT.into(),
           value_parser = duration, value_name = "TIME")]
     pub process_timeout: Time,
+
+    /// How much text is learned at once, over all batches under way, such as 64MiB; at least 8MiB. Memory needs several times
+    /// as much: lower it where that is scarce, and raise it where many large data are learned.
+    #[arg(long, global = true, env = "MULTIVAC_MAX_BYTES_UNDER_WAY", default_value_t = MAX_BYTES_UNDER_WAY,
+          value_parser = bytes_under_way, value_name = "SIZE")]
+    pub max_bytes_under_way: ByteSize,
 }
 
 /// Redis and MongoDB, both or neither.
@@ -151,6 +166,12 @@ impl BackendArgs {
     #[must_use]
     pub fn queue_settings(&self) -> QueueSettings {
         QueueSettings { lease: *self.lease, max_attempts: self.max_attempts, ..QueueSettings::default() }
+    }
+
+    /// How much text is learned at once, in bytes.
+    #[must_use]
+    pub fn max_bytes_under_way(&self) -> usize {
+        usize::try_from(self.max_bytes_under_way.0).unwrap_or(usize::MAX)
     }
 
     /// The servers' URLs, out of the environment or out of files; `None` when neither is set.

@@ -1,9 +1,12 @@
 //! Waiting between tries, for loops that go on until they succeed or are stopped.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio_util::sync::CancellationToken;
+
+/// While failures go on, after how long one is told again.
+const TELL_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Failures in a row, and how long to wait before the next try. The waits double, with jitter, so that not all processes
 /// ask a backend at the same moment when it has just come back.
@@ -12,6 +15,7 @@ pub struct Retry {
     policy: ExponentialBuilder,
     delays: ExponentialBackoff,
     failures: u32,
+    told: Option<Instant>,
 }
 
 impl Retry {
@@ -23,13 +27,18 @@ impl Retry {
             .with_min_delay(shortest)
             .with_max_delay(longest)
             .without_max_times();
-        Self { policy, delays: policy.build(), failures: 0 }
+        Self { policy, delays: policy.build(), failures: 0, told: None }
     }
 
-    /// Notes a failure; whether it is the first in a row. The others of a row are logged less loudly.
+    /// Notes a failure; whether it is to be told: the first in a row, and then one a minute. The others are logged less
+    /// loudly.
     pub fn failed(&mut self) -> bool {
         self.failures = self.failures.saturating_add(1);
-        self.failures == 1
+        let tell = self.told.is_none_or(|told| told.elapsed() >= TELL_AGAIN_AFTER);
+        if tell {
+            self.told = Some(Instant::now());
+        }
+        tell
     }
 
     /// Notes a success; whether failures came before it.
@@ -37,7 +46,7 @@ impl Retry {
         if self.failures == 0 {
             return false;
         }
-        *self = Self { policy: self.policy, delays: self.policy.build(), failures: 0 };
+        *self = Self { policy: self.policy, delays: self.policy.build(), failures: 0, told: None };
         true
     }
 
@@ -71,6 +80,15 @@ mod tests {
         assert!(retry.succeeded() && !retry.succeeded());
         assert!(retry.failed(), "the first of a new row");
         assert!(retry.next_delay() <= Duration::from_millis(200));
+    }
+
+    #[test]
+    fn what_goes_on_failing_is_told_again_after_a_minute() {
+        let mut retry = Retry::new(Duration::from_millis(100), Duration::from_secs(1));
+        assert!(retry.failed() && !retry.failed());
+        let told = retry.told.expect("it was told");
+        retry.told = told.checked_sub(TELL_AGAIN_AFTER);
+        assert!(retry.failed() && !retry.failed());
     }
 
     #[tokio::test]

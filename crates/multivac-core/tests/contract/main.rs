@@ -6,14 +6,15 @@
 mod backends;
 mod compat;
 mod mongo;
+mod mongo_hang;
 mod mongo_secure;
 mod queue;
 mod redis;
 mod redis_clock;
 mod redis_cluster;
+mod redis_compose;
 mod redis_damage;
 mod redis_failover;
-mod redis_compose;
 mod redis_maxmemory;
 mod redis_misconfigured;
 mod store;

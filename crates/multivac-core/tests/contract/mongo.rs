@@ -242,6 +242,14 @@ async fn a_document_that_mongodb_refuses_leaves_the_others_alone() {
             assert!(matches!(refused, Put::Refused(reason) if !reason.contains("unwelcome")), "{refused:?}");
         }
         assert_eq!(scan(&mongo.store).await.len(), 2);
+
+        // Nor does a unique index that somebody made.
+        mongo.database.run_command(doc! { "collMod": "entropy", "validator": {} }).await.unwrap();
+        let unique = doc! { "key": { "data": 1 }, "name": "unique", "unique": true };
+        mongo.database.run_command(doc! { "createIndexes": "entropy", "indexes": [unique] }).await.unwrap();
+        let puts = mongo.store.put(&[datum("three"), datum("one"), data[0].clone()]).await.unwrap();
+        assert_eq!((&puts[0], &puts[2]), (&Put::Stored, &Put::Stored));
+        assert!(matches!(&puts[1], Put::Refused(reason) if reason.contains("11000")), "{puts:?}");
     })
     .await;
 }

@@ -11,7 +11,7 @@ use crate::store::put_one;
 use crate::store_backends::passages;
 
 #[tokio::test]
-async fn tls_and_a_password_come_with_the_url_and_an_unknown_error_refuses_one_datum() {
+async fn tls_and_a_password_come_with_the_url_and_only_a_documents_own_error_refuses_it() {
     let Some(server) = SecureMongod::start().await else { return };
     let url = server.replica_set_url("multivac:star%40light@", "mongod");
     let store = MongoStore::new(&url.as_str().into(), passages).await.unwrap();
@@ -54,8 +54,14 @@ async fn tls_and_a_password_come_with_the_url_and_an_unknown_error_refuses_one_d
     let puts = store.put(&data).await.unwrap();
     assert!(matches!(&puts[0], Put::Refused(reason) if reason.contains("(error 2)")), "{puts:?}");
     assert_eq!(puts[1..], [Put::Stored, Put::Stored]);
-    // A full disk or a used-up quota is not the fault of a datum. (The driver does not retry those by itself.)
-    for code in [14031, 8000] {
+    for code in [57, 10334] {
+        admin.run_command(fail(code, 1)).await.unwrap();
+        let put = put_one(&store, &datum("at fault")).await;
+        assert!(matches!(&put, Put::Refused(reason) if reason.contains(&code.to_string())), "{put:?}");
+    }
+    // A full disk, a used-up quota, what passes by itself and what nobody knows are not the fault of a datum. (The driver
+    // does not retry those by itself.)
+    for code in [14031, 8000, 365, 371, 433, 462, 99_999] {
         admin.run_command(fail(code, 1)).await.unwrap();
         let error = store.put(&data).await.unwrap_err();
         assert!(error.is_transient(), "{error:?}");

@@ -237,7 +237,7 @@ async fn a_key_of_another_type_fails_every_call_that_needs_it_and_changes_nothin
     backends::run(Some(redis), async move |backend| {
         let queue = backend.queue(one_attempt()).await;
         let scene = Scene::set(&queue).await;
-        let fed = Submission { job: job("in the way"), idempotency_key: Some(IdempotencyKey([1; 16])) };
+        let fed = Submission { job: job("in the way"), idempotency_key: Some(IdempotencyKey::anyones([1; 16])) };
         let used = (&queue, &scene, &fed);
         // A set is none of the types that are used.
         for name in ["stream", "jobs", "ledger", "dead", "wakeup"] {
@@ -368,7 +368,7 @@ async fn a_torn_append_only_file_loses_nothing_that_got_a_200(binary: PathBuf) {
     let mut note = |outside: &Outside| history.push((fs::metadata(&file).unwrap().len(), outside.clone()));
     note(&outside);
     for keyed in [false, true] {
-        let key = |n| keyed.then_some(IdempotencyKey([n; 16]));
+        let key = |n| keyed.then_some(IdempotencyKey::anyones([n; 16]));
         let batch: Vec<_> = (0..4).map(|n| Submission { job: job("to be kept"), idempotency_key: key(n) }).collect();
         assert_eq!(many.accept(&batch).await.unwrap(), [Acceptance::Accepted; 4]);
         outside.told.extend(batch.iter().map(|submission| submission.job.id));

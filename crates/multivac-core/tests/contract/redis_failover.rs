@@ -288,7 +288,7 @@ async fn a_datum_whose_outcome_is_unknown_is_named_where_its_id_is_known() {
     let request = |text, key| AcceptRequest { datum: Datum::accepted_before(text), key, trace: None };
     acceptor.accept(request("before", None)).await.unwrap();
     // In one request of Redis's, as in bulk.
-    let held = vec![request("held on the way", None), request("the same", Some(IdempotencyKey([3; 16])))];
+    let held = vec![request("held on the way", None), request("the same", Some(IdempotencyKey::anyones([3; 16])))];
     let told = acceptor.accept_many(held).await;
     proxy.release(&server).await;
     let [Err(first), Err(second)] = &told[..] else { panic!("{told:?}") };

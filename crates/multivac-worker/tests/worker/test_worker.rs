@@ -28,21 +28,26 @@ pub(crate) fn program(flags: &[&str]) -> Command {
 pub(crate) struct Servers {
     pub(crate) flags: Vec<String>,
     pub(crate) backends: Backends,
-    shared: SharedServers,
+    shared: Option<SharedServers>,
 }
 
 impl Servers {
     /// Without the servers the test is skipped.
     pub(crate) async fn find(flags: &[&str]) -> Option<Self> {
         let shared = SharedServers::find()?;
-        let flags: Vec<String> = shared.flags().into_iter().chain(flags.iter().map(ToString::to_string)).collect();
+        let flags = shared.flags().into_iter().chain(flags.iter().map(ToString::to_string)).collect();
+        Some(Self { shared: Some(shared), ..Self::with(flags).await })
+    }
+
+    /// Servers of the test's own.
+    pub(crate) async fn with(flags: Vec<String>) -> Self {
         let line = std::iter::once("multivac-worker").chain(flags.iter().map(String::as_str));
         let args = Config::parse_from(line).backends;
         let urls = args.server_urls().unwrap().unwrap();
         let backends = Backends::servers(urls, &args, args.queue_settings()).await.unwrap();
         let prepared = backends.prepare(&CancellationToken::new()).await.unwrap();
         assert_eq!(prepared, Prepared::Ready);
-        Some(Self { flags, backends, shared })
+        Self { flags, backends, shared: None }
     }
 
     pub(crate) fn worker(&self) -> Process {
@@ -71,7 +76,7 @@ impl Servers {
 
     /// The ids that the store holds, each document by itself.
     pub(crate) async fn stored(&self) -> Vec<DatumId> {
-        let database = self.shared.database().await;
+        let database = self.shared.as_ref().expect("the shared servers").database().await;
         let mut documents = database.collection::<mongodb::bson::Document>("entropy").find(doc! {}).await.unwrap();
         let mut ids = Vec::new();
         while documents.advance().await.unwrap() {
@@ -82,6 +87,6 @@ impl Servers {
 
     /// Deletes what the test has left.
     pub(crate) async fn clean_up(self) {
-        self.shared.clean_up().await;
+        self.shared.expect("the shared servers").clean_up().await;
     }
 }

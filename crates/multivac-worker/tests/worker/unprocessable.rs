@@ -55,6 +55,7 @@ async fn data_that_cannot_be_processed_become_dead_letters_and_all_others_are_le
         store: Arc::clone(&servers.backends.store),
         lease: Duration::from_secs(30),
         concurrency: 1,
+        max_bytes_under_way: 8 << 20,
         process: fragile,
         process_timeout: Duration::from_secs(1),
     };

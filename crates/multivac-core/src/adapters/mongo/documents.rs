@@ -1,12 +1,20 @@
 //! Documents of the collection `entropy`, from the domain and back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::raw::{RawBsonRef, cstr};
 use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
+use mongodb::raw_batch_cursor::RawBatch;
 use uuid::Uuid;
 
+use super::store_error;
 use crate::datum::{DatumId, Timestamp};
-use crate::store::{StoreEntry, StoredDatum};
+use crate::store::{StoreEntry, StoreError, StoredDatum};
+
+/// The collection of data, named as the original application named it.
+pub(super) const ENTROPY: &str = "entropy";
 
 /// The largest document that is written. MongoDB takes 16 MiB, but a change event carries the document and must not
 /// be larger either: a larger one would end the stream of every follower.
@@ -118,6 +126,57 @@ fn read_time(document: &RawDocument, field: &str) -> Option<Timestamp> {
 fn read_passages(document: &RawDocument) -> Option<Vec<String>> {
     let passages = document.get_array("passages").ok()?;
     passages.into_iter().map(|passage| passage.ok()?.as_str().map(str::to_owned)).collect()
+}
+
+/// Reads documents, and warns once when some cannot be read.
+#[derive(Clone)]
+pub(super) struct Reader {
+    process: fn(&str) -> Vec<String>,
+    /// This process has read all data. What comes later is followed.
+    scanned: Arc<AtomicBool>,
+    warned: Arc<AtomicBool>,
+}
+
+impl Reader {
+    /// With this for documents that have no passages.
+    pub(super) fn new(process: fn(&str) -> Vec<String>) -> Self {
+        Self { process, scanned: Arc::default(), warned: Arc::default() }
+    }
+
+    /// Notes that all data have been read.
+    pub(super) fn has_scanned(&self) {
+        self.scanned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether every document is a datum or a tombstone, for all that this process has seen.
+    pub(super) fn seen_no_foreign(&self) -> bool {
+        self.scanned.load(Ordering::Relaxed) && !self.warned.load(Ordering::Relaxed)
+    }
+
+    /// What is in a document; `None` for one of a foreign shape.
+    pub(super) fn read(&self, document: &RawDocument) -> Option<StoreEntry> {
+        let entry = read(document, self.process);
+        if entry.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                collection = ENTROPY,
+                document.id = ?document.get("_id").ok().flatten(),
+                "a document is not a datum and is skipped; further ones are skipped without a warning"
+            );
+        }
+        entry
+    }
+
+    /// The live data of a batch.
+    pub(super) fn read_batch(&self, batch: &RawBatch) -> Result<Vec<StoredDatum>, StoreError> {
+        let mut data = Vec::new();
+        for document in batch.doc_slices().map_err(store_error)? {
+            let document = document.map_err(|error| store_error(error.into()))?;
+            if let Some(StoreEntry::Live(datum)) = document.as_document().and_then(|document| self.read(document)) {
+                data.push(datum);
+            }
+        }
+        Ok(data)
+    }
 }
 
 #[cfg(test)]

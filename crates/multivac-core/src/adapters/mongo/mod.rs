@@ -16,20 +16,26 @@
 //!   read and write concerns is overruled.
 //! - **Idempotent**: `_id` is unique, and a datum is inserted, never updated.
 //! - **Retracted stays retracted**: retracting replaces the document under the same `_id`, in one atomic step.
+//! - **In time**: a call that the server does not reply to fails after seconds (`calls.rs`), however the server hangs.
+//! - **The right one fails**: what the server refuses is the fault of a document where its code is one of
+//!   `DOCUMENT_FAULTS`. All else passes, or somebody has to mend it for all documents alike, so their data wait.
 //! - **Followed without a gap**: a [`Position`](crate::store::Position) is the cluster time of an oplog entry that the
 //!   majority has; the scan after it sees all up to it, and a change stream from it on shows all after it.
 
+mod calls;
+mod changes;
 mod documents;
 mod store;
+mod url;
 
 use std::time::Duration;
 
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
-use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
-use secrecy::{ExposeSecret, SecretString};
+use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
 
 use crate::store::StoreError;
+use url::does_not_resolve;
 
 pub use store::MongoStore;
 
@@ -48,29 +54,22 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// [`CONNECT_TIMEOUT`] (the driver's own would be 20 s), and the calls that wait for it fail then.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Connections to each server at most. Writes that hang hold some of them (`calls.rs`), and what reads needs others.
+const MAX_CONNECTIONS: u32 = 4 * calls::MAX_WRITES as u32;
+
 /// The error for a stand-alone server.
 const NO_REPLICA_SET: &str = "MongoDB runs as a stand-alone server, which has no change streams: make it a replica \
     set of one, by starting mongod with --replSet rs0 and running rs.initiate() in mongosh once";
 
-/// A client for a URL, and the name of the database. Connects to nothing yet.
-async fn client(url: &SecretString) -> Result<(Client, String), StoreError> {
-    let mut options = ClientOptions::parse(url.expose_secret()).await.map_err(|error| match *error.kind {
-        ErrorKind::DnsResolve { .. } => {
-            StoreError::Unavailable { message: "the name in MongoDB's URL does not resolve".into(), source: None }
-        }
-        // The driver's text may quote a password: in `mongodb://user:secret/` it takes `secret` for the port.
-        _ => StoreError::Misconfigured(
-            "not a MongoDB URL: expected mongodb://[user:password@]host[:port][/database][?options], special \
-             characters in user and password percent-encoded"
-                .into(),
-        ),
-    })?;
+/// A client with these options, and the name of the database. Connects to nothing yet.
+fn client(mut options: ClientOptions, write_timeout: Duration) -> Result<(Client, String), StoreError> {
     options.app_name.get_or_insert_with(|| "multivac".into());
     options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
     options.heartbeat_freq.get_or_insert(HEARTBEAT_INTERVAL);
+    options.max_pool_size.get_or_insert(MAX_CONNECTIONS);
     options.retry_writes = Some(true);
-    options.write_concern = Some(WriteConcern::majority());
+    options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).w_timeout(write_timeout).build());
     options.read_concern = Some(ReadConcern::majority());
     options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
     let database = options.default_database.clone().unwrap_or_else(|| DEFAULT_DATABASE.into());
@@ -81,10 +80,6 @@ async fn client(url: &SecretString) -> Result<(Client, String), StoreError> {
 ///
 /// The server's text is left out, since it may quote a document; the name and the number of the error are enough.
 fn store_error(error: Error) -> StoreError {
-    let replied = |name: &str, code: i32| StoreError::Unavailable {
-        message: format!("MongoDB replied {name} ({code})"),
-        source: None,
-    };
     match error.kind.as_ref() {
         ErrorKind::Authentication { .. } => {
             StoreError::Misconfigured("MongoDB refuses the user name or the password in its URL".into())
@@ -100,17 +95,18 @@ fn store_error(error: Error) -> StoreError {
                 StoreError::Misconfigured("MongoDB does not let this user read and write the database".into())
             }
             code if code::POSITION_LOST.contains(&code) => StoreError::PositionLost,
-            code => replied(&command.code_name, code),
+            code => replied(Some(&command.code_name), code),
         },
-        ErrorKind::Write(WriteFailure::WriteError(error)) => {
-            replied(error.code_name.as_deref().unwrap_or("a write error"), error.code)
-        }
-        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => replied(&error.code_name, error.code),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => replied(error.code_name.as_deref(), error.code),
+        ErrorKind::Write(WriteFailure::WriteConcernError(error)) => replied(Some(&error.code_name), error.code),
         ErrorKind::InsertMany(failure) => match (&failure.write_concern_error, failure.write_errors.as_deref()) {
-            (Some(error), _) => replied(&error.code_name, error.code),
-            (None, Some([error, ..])) => replied(error.code_name.as_deref().unwrap_or("a write error"), error.code),
-            (None, _) => replied("a write error", 0),
+            (Some(error), _) => replied(Some(&error.code_name), error.code),
+            (None, Some([error, ..])) => replied(error.code_name.as_deref(), error.code),
+            (None, _) => replied(None, 0),
         },
+        ErrorKind::ServerSelection { message, .. } if message.contains("failed to lookup address") => {
+            does_not_resolve()
+        }
         ErrorKind::ServerSelection { .. } => StoreError::Unavailable {
             message:
                 "no primary of MongoDB's replica set was found; is the set initiated, and does the URL have the set's \
@@ -119,6 +115,22 @@ fn store_error(error: Error) -> StoreError {
             source: Some(Box::new(error)),
         },
         _ => StoreError::Unavailable { message: "the call to MongoDB failed".into(), source: Some(Box::new(error)) },
+    }
+}
+
+/// The error for a reply that is one.
+fn replied(name: Option<&str>, code: i32) -> StoreError {
+    let name = name.filter(|name| !name.is_empty()).unwrap_or("an error");
+    StoreError::Unavailable { message: format!("MongoDB replied {name} ({code})"), source: None }
+}
+
+/// Whether a call that inserts failed for what is in its documents: any of them may be the one.
+fn is_of_a_document(error: &ErrorKind) -> bool {
+    match error {
+        ErrorKind::Command(refused) => code::DOCUMENT_FAULTS.contains(&refused.code),
+        // The driver checks the size of documents itself, by what the server says is its limit.
+        ErrorKind::InvalidArgument { .. } | ErrorKind::BsonSerialization(_) | ErrorKind::Bson(_) => true,
+        _ => false,
     }
 }
 
@@ -145,16 +157,34 @@ mod code {
     /// `CappedPositionLost`, `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`.
     pub(super) const POSITION_LOST: [i32; 4] = [136, 260, 280, 286];
 
-    /// Errors of the server and not of a document: they pass, or somebody has to repair something for all data alike. Any
-    /// other is taken to be the fault of the document, which fails its attempt and holds up no other.
+    /// Errors that what is in a document causes: this one alone is refused, and again however often it is put. Any other
+    /// error passes, or somebody has to mend something for all documents alike.
     ///
-    /// They are the server's categories `NetworkError`, `ShutdownError`, `NotPrimaryError` and `ExceededTimeLimitError`;
-    /// `Unauthorized`, `LockTimeout`, `LockBusy`, `StaleShardVersion`, `WriteConflict`,
-    /// `ReadConcernMajorityNotAvailableYet`, `StaleEpoch`, `StaleConfig`, `OutOfDiskSpace`, `InternalError`,
-    /// `UnknownError`, `AuthenticationFailed`, `NoProgressMade`, `FailedToSatisfyReadPreference`, `KeyNotFound` (a key of
-    /// the cluster); and 8000, Atlas's own, such as for a full quota.
-    pub(super) const SERVER_FAULTS: [i32; 36] = [
-        6, 7, 9001, 89, 11600, 91, 10107, 13435, 10058, 11602, 13436, 189, 50, 64, 202, 262, 290, 11601, 13, 24, 46,
-        63, 112, 134, 150, 13388, 14031, 246, 384, 1, 8, 18, 82, 133, 211, 8000,
+    /// They are `BadValue`, `Overflow` (nested too deep), `InvalidBSON`, `DollarPrefixedFieldName`, `InvalidIdField`,
+    /// `NotSingleValueField`, `InvalidDBRef`, `EmptyFieldName`, `DottedFieldName`, `DocTooLargeForCapped`,
+    /// `DocumentValidationFailure`, `CannotIndexParallelArrays`, `CannotBuildIndexKeys`, `InvalidBSONType`,
+    /// `NonConformantBSON`, `BSONObjectTooLarge`, `DuplicateKey` (of an index that somebody made; that of the id is no
+    /// error) and its older number, `KeyTooLong`; and without a name, the result of a write that is too large, and keys
+    /// that cannot be made for geographical, hashed and text indexes.
+    pub(super) const DOCUMENT_FAULTS: [i32; 26] = [
+        2, 15, 22, 52, 53, 54, 55, 56, 57, 116, 121, 171, 201, 357, 378, 10334, 11000, 11001, 17280, 17419, 17420,
+        16755, 16766, 16804, 17261, 17262,
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_to_be_the_documents_own_fault_is() {
+        for code in [2, 121, 10334, 11000, 17280, 57] {
+            assert!(code::DOCUMENT_FAULTS.contains(&code), "{code}");
+        }
+        // TemporarilyUnavailable, UserWritesBlocked, AdmissionQueueOverflow, IngressRequestRateLimitExceeded,
+        // NotWritablePrimary, OutOfDiskSpace, Unauthorized, Atlas's own, and what nobody knows.
+        for code in [365, 371, 433, 449, 462, 10107, 14031, 13, 8000, 0, -1, 99_999] {
+            assert!(!code::DOCUMENT_FAULTS.contains(&code), "{code}");
+        }
+    }
 }

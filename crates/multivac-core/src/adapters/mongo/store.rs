@@ -1,35 +1,29 @@
 //! The port [`Store`], kept by MongoDB.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use mongodb::bson::{
-    Bson, Document, RawDocument, RawDocumentBuf, Timestamp as ClusterTime, doc, serialize_to_document,
-};
-use mongodb::change_stream::ChangeStream;
-use mongodb::change_stream::event::{OperationType, ResumeToken};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp as ClusterTime, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{FullDocumentType, Hint, IndexOptions};
-use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database, IndexModel};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::{NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, store_error};
+use super::calls::{Calls, in_time};
+use super::changes::{MongoChanges, cluster_time, position};
+use super::documents::{ENTROPY, Reader};
+use super::url::{MongoUrl, does_not_resolve};
+use super::{
+    NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, store_error,
+};
 use crate::datum::DatumId;
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry,
-    StoreError, StoredDatum,
+    Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum,
 };
-
-/// The collection of data, named as the original application named it.
-const ENTROPY: &str = "entropy";
 
 /// The collection of replicas.
 const REPLICAS: &str = "replicas";
@@ -49,35 +43,82 @@ const FOLLOW_MAX_WAIT: Duration = Duration::from_millis(250);
 
 /// Keeps data in MongoDB; see the [module](super).
 pub struct MongoStore {
-    database: Database,
-    entropy: Collection<RawDocumentBuf>,
-    replicas: Collection<Replica>,
+    url: MongoUrl,
+    calls: Calls,
+    /// Not set before DNS knows the name in a `mongodb+srv` URL.
+    collections: OnceLock<Collections>,
     reader: Reader,
 }
 
+struct Collections {
+    database: Database,
+    entropy: Collection<RawDocumentBuf>,
+    replicas: Collection<Replica>,
+}
+
 impl MongoStore {
-    /// A store at `url`. Connects to nothing yet; [`prepare`](Store::prepare) does.
+    /// A store at `url`. Connects to nothing yet; [`prepare`](Store::prepare) does. Options that are passed over are named
+    /// in the log.
     ///
     /// `process` makes the passages of documents that have none: those of the original application.
     ///
     /// # Errors
-    /// [`StoreError::Misconfigured`]: `url` is not a MongoDB URL. [`StoreError::Unavailable`]: it is a `mongodb+srv` URL,
-    /// and DNS does not answer.
+    /// [`StoreError::Misconfigured`]: `url` is not a MongoDB URL.
     pub async fn new(url: &SecretString, process: fn(&str) -> Vec<String>) -> Result<Self, StoreError> {
-        let (client, database) = client(url).await?;
+        let url = MongoUrl::parse(url)?;
+        if !url.passed_over.is_empty() {
+            tracing::warn!(options = url.passed_over.join(", "), "options in MongoDB's URL are passed over");
+        }
+        let calls = Calls::new(url.call_timeout);
+        let reader = Reader::new(process);
+        let store = Self { url, calls, collections: OnceLock::new(), reader };
+        match store.connect().await {
+            Err(error) if !error.is_transient() => Err(error),
+            // A name that DNS does not know yet: `prepare` asks again.
+            Ok(_) | Err(_) => Ok(store),
+        }
+    }
+
+    /// The driver's tasks belong to the runtime that calls this first.
+    async fn connect(&self) -> Result<&Collections, StoreError> {
+        if let Some(collections) = self.collections.get() {
+            return Ok(collections);
+        }
+        let options = in_time(self.calls.call, self.url.options()).await??;
+        let (client, database) = client(options, self.calls.put)?;
         let database = client.database(&database);
-        Ok(Self {
-            entropy: database.collection(ENTROPY),
-            replicas: database.collection(REPLICAS),
-            database,
-            reader: Reader { process, scanned: Arc::default(), warned: Arc::default() },
-        })
+        let (entropy, replicas) = (database.collection(ENTROPY), database.collection(REPLICAS));
+        Ok(self.collections.get_or_init(|| Collections { database, entropy, replicas }))
+    }
+
+    fn collections(&self) -> Result<&Collections, StoreError> {
+        self.collections.get().ok_or_else(does_not_resolve)
+    }
+
+    fn entropy(&self) -> Result<Collection<RawDocumentBuf>, StoreError> {
+        Ok(self.collections()?.entropy.clone())
+    }
+
+    fn replicas(&self) -> Result<Collection<Replica>, StoreError> {
+        Ok(self.collections()?.replicas.clone())
+    }
+
+    /// Runs a command that reads.
+    async fn run_command(&self, command: Document) -> Result<Document, StoreError> {
+        let database = self.collections()?.database.clone();
+        let call = async move { database.run_command(command).await };
+        self.calls.read(self.calls.call, call).await?.map_err(store_error)
     }
 
     /// The operation time that comes with the reply to a read that finds nothing.
     async fn operation_time(&self, read_concern: Document) -> Result<ClusterTime, StoreError> {
-        let read = doc! { "find": ENTROPY, "filter": { "_id": 0 }, "singleBatch": true, "readConcern": read_concern };
-        let reply = self.database.run_command(read).await.map_err(store_error)?;
+        let max_time_ms = i64::try_from(self.calls.call.as_millis()).unwrap_or(i64::MAX);
+        let reply = self
+            .run_command(doc! {
+                "find": ENTROPY, "filter": { "_id": 0 }, "singleBatch": true, "readConcern": read_concern,
+                "maxTimeMS": max_time_ms,
+            })
+            .await?;
         reply.get_timestamp("operationTime").map_err(|_| StoreError::Misconfigured(NO_REPLICA_SET.into()))
     }
 
@@ -89,35 +130,45 @@ impl MongoStore {
         if keys.is_empty() {
             return Ok(HashMap::new());
         }
-        let found = self.entropy.find(doc! { "_id": { "$in": keys } }).projection(doc! { "retracted_at": 1 });
-        let put = |document: RawDocumentBuf| {
+        let (entropy, limit) = (self.entropy()?, self.calls.put);
+        let find = async move {
+            let found = entropy.find(doc! { "_id": { "$in": keys } }).projection(doc! { "retracted_at": 1 });
+            found.max_time(limit).await?.try_collect::<Vec<_>>().await
+        };
+        let put = |document: &RawDocumentBuf| {
             let id = documents::read_key(document.get("_id").ok()??)?;
             let put = if document.get_datetime("retracted_at").is_ok() { Put::Retracted } else { Put::Stored };
             Some((id, put))
         };
-        let found = found.await.map_err(store_error)?.map_err(store_error);
-        found.try_filter_map(|document| ready(Ok(put(document)))).try_collect().await
+        let found = self.calls.read(limit, find).await?.map_err(store_error)?;
+        Ok(found.iter().filter_map(put).collect())
     }
+}
 
-    /// Puts a tombstone in the place of what lies under an id, unless one is there. Returns what was there before.
-    async fn replace_with_tombstone(&self, id: DatumId) -> Result<Option<RawDocumentBuf>, Error> {
-        let tombstone = doc! {
-            "_id": "$_id",
-            "received_at": "$received_at",
-            // Of another type it makes no tombstone.
-            "retracted_at": { "$cond": [{ "$eq": [{ "$type": "$retracted_at" }, "date"] }, "$retracted_at", "$$NOW"] },
-        };
-        self.entropy
-            .find_one_and_update(doc! { "_id": documents::key(id) }, vec![doc! { "$replaceWith": tombstone }])
-            .upsert(true)
-            .await
-    }
+/// Puts a tombstone in the place of what lies under an id, unless one is there. Returns what was there before.
+async fn replace_with_tombstone(
+    entropy: &Collection<RawDocumentBuf>,
+    id: DatumId,
+    limit: Duration,
+) -> Result<Option<RawDocumentBuf>, Error> {
+    let tombstone = doc! {
+        "_id": "$_id",
+        "received_at": "$received_at",
+        // Of another type it makes no tombstone.
+        "retracted_at": { "$cond": [{ "$eq": [{ "$type": "$retracted_at" }, "date"] }, "$retracted_at", "$$NOW"] },
+    };
+    entropy
+        .find_one_and_update(doc! { "_id": documents::key(id) }, vec![doc! { "$replaceWith": tombstone }])
+        .upsert(true)
+        .max_time(limit)
+        .await
 }
 
 #[async_trait]
 impl Store for MongoStore {
     async fn prepare(&self) -> Result<(), StoreError> {
-        let hello = self.database.run_command(doc! { "hello": 1 }).await.map_err(store_error)?;
+        self.connect().await?;
+        let hello = self.run_command(doc! { "hello": 1 }).await?;
         let sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
         if !sharded && !hello.contains_key("setName") {
             return Err(StoreError::Misconfigured(NO_REPLICA_SET.into()));
@@ -125,10 +176,15 @@ impl Store for MongoStore {
         let tombstones =
             IndexOptions::builder().partial_filter_expression(doc! { "retracted_at": { "$exists": true } });
         let tombstones = IndexModel::builder().keys(doc! { "retracted_at": 1 }).options(tombstones.build()).build();
-        self.entropy.create_index(tombstones).await.map_err(store_error)?;
         let expiry = IndexOptions::builder().expire_after(REPLICA_LIFETIME).build();
         let expiry = IndexModel::builder().keys(doc! { "seen_at": 1 }).options(expiry).build();
-        self.replicas.create_index(expiry).await.map_err(store_error)?;
+        let (entropy, replicas) = (self.entropy()?, self.replicas()?);
+        // An index that takes longer to be built is waited for by trying again; the server builds it meanwhile.
+        let make = async move {
+            entropy.create_index(tombstones).await?;
+            replicas.create_index(expiry).await
+        };
+        self.calls.write(self.calls.call, make).await?.map_err(store_error)?;
         Ok(())
     }
 
@@ -148,14 +204,16 @@ impl Store for MongoStore {
         if batch.is_empty() {
             return Ok(puts);
         }
+        let (entropy, documents) = (self.entropy()?, batch.len());
         // The driver splits what is too much for one message (48 MB or 100,000 documents).
-        let Err(error) = self.entropy.insert_many(&batch).ordered(false).await else { return Ok(puts) };
+        let insert = async move { entropy.insert_many(batch).ordered(false).await };
+        let Err(error) = self.calls.write(self.calls.put, insert).await? else { return Ok(puts) };
         let failure = match error.kind.as_ref() {
             ErrorKind::InsertMany(failure) => failure,
             // The whole message is refused. One of its documents may be the reason, so each is put by itself.
-            ErrorKind::Command(refused) if !code::SERVER_FAULTS.contains(&refused.code) => {
+            refused if is_of_a_document(refused) => {
                 if let [place] = places[..] {
-                    puts[place] = refused_by(refused.code);
+                    puts[place] = refused_by(refused);
                     return Ok(puts);
                 }
                 for place in places {
@@ -168,16 +226,20 @@ impl Store for MongoStore {
         if failure.write_concern_error.is_some() {
             return Err(store_error(error));
         }
-        let mut taken = Vec::new();
+        let (mut taken, mut waiting) = (Vec::new(), 0);
         for failed in failure.write_errors.iter().flatten() {
             let place = places[failed.index];
             if is_id_taken(failed) {
                 taken.push(place);
-            } else if code::SERVER_FAULTS.contains(&failed.code) {
-                return Err(store_error(error));
+            } else if code::DOCUMENT_FAULTS.contains(&failed.code) {
+                puts[place] = Put::Refused(refused_with(failed.code));
             } else {
-                puts[place] = refused_by(failed.code);
+                puts[place] = Put::Unavailable(replied(failed.code_name.as_deref(), failed.code).to_string());
+                waiting += 1;
             }
+        }
+        if waiting == documents {
+            return Err(store_error(error));
         }
         let there = self.read_taken(taken.iter().map(|&place| data[place].id)).await?;
         for place in taken {
@@ -190,17 +252,23 @@ impl Store for MongoStore {
     }
 
     async fn get(&self, id: DatumId) -> Result<Option<StoreEntry>, StoreError> {
-        let found = self.entropy.find_one(doc! { "_id": documents::key(id) }).await.map_err(store_error)?;
+        let (entropy, limit) = (self.entropy()?, self.calls.call);
+        let find = async move { entropy.find_one(doc! { "_id": documents::key(id) }).max_time(limit).await };
+        let found = self.calls.read(limit, find).await?.map_err(store_error)?;
         Ok(found.and_then(|document| self.reader.read(&document)))
     }
 
     async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {
-        let before = match self.replace_with_tombstone(id).await {
-            // Another call put or retracted it at the same moment; now it is there to be replaced.
-            Err(error) if is_duplicate(&error) => self.replace_with_tombstone(id).await,
-            other => other,
+        let (entropy, limit) = (self.entropy()?, self.calls.call);
+        let replace = async move {
+            match replace_with_tombstone(&entropy, id, limit).await {
+                // Another call put or retracted it at the same moment; now it is there to be replaced.
+                Err(error) if is_duplicate(&error) => replace_with_tombstone(&entropy, id, limit).await,
+                other => other,
+            }
         };
-        Ok(match before.map_err(store_error)?.and_then(|document| self.reader.read(&document)) {
+        let before = self.calls.write(limit, replace).await?.map_err(store_error)?;
+        Ok(match before.and_then(|document| self.reader.read(&document)) {
             Some(StoreEntry::Live(_) | StoreEntry::Unreadable { .. }) => Retraction::WasLive,
             Some(StoreEntry::Tombstone { .. }) => Retraction::WasRetracted,
             None => Retraction::WasAbsent,
@@ -216,34 +284,37 @@ impl Store for MongoStore {
     }
 
     fn scan(&self) -> Scan<'_> {
+        let limit = self.calls.scan;
         let open = async move {
-            let live = self.entropy.find(documents::not_retracted()).batch_size(SCAN_BATCH);
-            let batches = live.batch().await.map_err(store_error)?;
-            Ok::<_, StoreError>(batches.map(|batch| self.reader.read_batch(&batch.map_err(store_error)?)))
+            let entropy = self.entropy()?;
+            let live = async move { entropy.find(documents::not_retracted()).batch_size(SCAN_BATCH).batch().await };
+            let batches = self.calls.read(limit, live).await?.map_err(store_error)?;
+            Ok::<_, StoreError>(stream::try_unfold(batches, move |mut batches| async move {
+                let Some(batch) = in_time(limit, batches.next()).await? else { return Ok(None) };
+                let data = self.reader.read_batch(&batch.map_err(store_error)?)?;
+                Ok(Some((data, batches)))
+            }))
         };
         let end = stream::once(async {
-            self.reader.scanned.store(true, Ordering::Relaxed);
+            self.reader.has_scanned();
             Ok(Vec::new())
         });
         stream::once(open).try_flatten().chain(end).boxed()
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
-        let stream = self
-            .entropy
-            .watch()
-            .start_at_operation_time(cluster_time(from))
-            .full_document(FullDocumentType::UpdateLookup)
-            .max_await_time(FOLLOW_MAX_WAIT)
-            .batch_size(FOLLOW_BATCH)
-            .await
-            .map_err(store_error)?;
-        Ok(Box::new(MongoChanges {
-            step: advance(stream.with_type()),
-            begun_before: true,
-            position: from,
-            reader: self.reader.clone(),
-        }))
+        let entropy = self.entropy()?;
+        let watch = async move {
+            entropy
+                .watch()
+                .start_at_operation_time(cluster_time(from))
+                .full_document(FullDocumentType::UpdateLookup)
+                .max_await_time(FOLLOW_MAX_WAIT)
+                .batch_size(FOLLOW_BATCH)
+                .await
+        };
+        let stream = self.calls.read(self.calls.scan, watch).await?.map_err(store_error)?;
+        Ok(Box::new(MongoChanges::new(stream, from, self.calls.scan, self.reader.clone())))
     }
 
     /// Counts what is read as data and tombstones. The server's own figure would cost nothing but is wrong after a crash.
@@ -251,46 +322,63 @@ impl Store for MongoStore {
     /// While this process has seen every document, and none of a foreign shape, they are counted by their indexes alone,
     /// so that none is read. Else all are read: the index shows no foreign document, so none may count as learned.
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
-        let count = async |filter: Document| self.entropy.count_documents(filter).await.map_err(store_error);
-        let retracted = count(documents::tombstones()).await?;
-        if self.reader.seen_no_foreign() {
-            let all = self.entropy.count_documents(doc! {}).hint(Hint::Keys(doc! { "_id": 1 })).await;
-            let not_live = count(documents::retracted()).await?;
-            let learned = all.map_err(store_error)?.saturating_sub(not_live);
-            // One may have come meanwhile.
-            if self.reader.seen_no_foreign() {
-                return Ok(StoreCounts { learned, retracted });
+        let (entropy, limit, reader) = (self.entropy()?, self.calls.scan, self.reader.clone());
+        let count = async move {
+            let count = async |filter: Document| entropy.count_documents(filter).max_time(limit).await;
+            let retracted = count(documents::tombstones()).await?;
+            if reader.seen_no_foreign() {
+                let all = entropy.count_documents(doc! {}).hint(Hint::Keys(doc! { "_id": 1 })).max_time(limit).await?;
+                let not_live = count(documents::retracted()).await?;
+                // One may have come meanwhile.
+                if reader.seen_no_foreign() {
+                    return Ok(StoreCounts { learned: all.saturating_sub(not_live), retracted });
+                }
             }
-        }
-        Ok(StoreCounts { learned: count(documents::live()).await?, retracted })
+            Ok(StoreCounts { learned: count(documents::live()).await?, retracted })
+        };
+        self.calls.read(limit, count).await?.map_err(store_error)
     }
 
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
-        let replica = doc! { "_id": replica };
-        match position {
-            // MongoDB has no unsigned integers. The bits are kept, so from 2038 on the number is negative in the database,
-            // where it is never compared.
-            Some(Position(position)) => {
-                let seen = doc! { "$set": { "position": position.cast_signed(), "seen_at": "$$NOW" } };
-                self.replicas.update_one(replica, vec![seen]).upsert(true).await.map(drop)
+        let (replicas, replica) = (self.replicas()?, doc! { "_id": replica });
+        let announce = async move {
+            match position {
+                // MongoDB has no unsigned integers. The bits are kept, so from 2038 on the number is negative in the database,
+                // where it is never compared.
+                Some(Position(position)) => {
+                    let seen = doc! { "$set": { "position": position.cast_signed(), "seen_at": "$$NOW" } };
+                    replicas.update_one(replica, vec![seen]).upsert(true).await.map(drop)
+                }
+                None => replicas.delete_one(replica).await.map(drop),
             }
-            None => self.replicas.delete_one(replica).await.map(drop),
-        }
-        .map_err(store_error)
+        };
+        self.calls.write(self.calls.call, announce).await?.map_err(store_error)
     }
 
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
+        let (replicas, limit) = (self.replicas()?, self.calls.call);
         let alive_ms = i64::try_from(REPLICA_ALIVE.as_millis()).expect("a few seconds");
         let since = doc! { "$subtract": ["$$NOW", alive_ms] };
-        let alive = self.replicas.find(doc! { "$expr": { "$gte": ["$seen_at", since] } });
-        let alive: Vec<Replica> = alive.await.map_err(store_error)?.try_collect().await.map_err(store_error)?;
+        let find = async move {
+            let alive = replicas.find(doc! { "$expr": { "$gte": ["$seen_at", since] } }).max_time(limit);
+            alive.await?.try_collect::<Vec<_>>().await
+        };
+        let alive = self.calls.read(limit, find).await?.map_err(store_error)?;
         Ok(alive.into_iter().filter(|r| Position(r.position.cast_unsigned()) < position).map(|r| r.name).collect())
     }
 }
 
 /// The server's text is left out, since it may quote the document.
-fn refused_by(code: i32) -> Put {
-    Put::Refused(format!("MongoDB refuses the document (error {code})"))
+fn refused_with(code: i32) -> String {
+    format!("MongoDB refuses the document (error {code})")
+}
+
+/// What is to be said of a document for which a whole call failed.
+fn refused_by(error: &ErrorKind) -> Put {
+    Put::Refused(match error {
+        ErrorKind::Command(refused) => refused_with(refused.code),
+        _ => "it makes no document that MongoDB takes".into(),
+    })
 }
 
 /// A document of [`REPLICAS`].
@@ -299,161 +387,4 @@ struct Replica {
     #[serde(rename = "_id")]
     name: String,
     position: i64,
-}
-
-/// Reads documents, and warns once when some cannot be read.
-#[derive(Clone)]
-struct Reader {
-    process: fn(&str) -> Vec<String>,
-    /// Whether it has read all that may be data. What comes later is followed.
-    scanned: Arc<AtomicBool>,
-    warned: Arc<AtomicBool>,
-}
-
-impl Reader {
-    /// Whether every document is a datum or a tombstone, for all that this process has seen.
-    fn seen_no_foreign(&self) -> bool {
-        self.scanned.load(Ordering::Relaxed) && !self.warned.load(Ordering::Relaxed)
-    }
-
-    fn read(&self, document: &RawDocument) -> Option<StoreEntry> {
-        let entry = documents::read(document, self.process);
-        if entry.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                collection = ENTROPY,
-                document.id = ?document.get("_id").ok().flatten(),
-                "a document is not a datum and is skipped; further ones are skipped without a warning"
-            );
-        }
-        entry
-    }
-
-    fn read_batch(&self, batch: &RawBatch) -> Result<Vec<StoredDatum>, StoreError> {
-        let mut data = Vec::new();
-        for document in batch.doc_slices().map_err(store_error)? {
-            let document = document.map_err(|error| store_error(error.into()))?;
-            if let Some(StoreEntry::Live(datum)) = document.as_document().and_then(|document| self.read(document)) {
-                data.push(datum);
-            }
-        }
-        Ok(data)
-    }
-}
-
-/// An event of the change stream; the fields that are used.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Event {
-    operation_type: OperationType,
-    cluster_time: ClusterTime,
-    document_key: Option<RawDocumentBuf>,
-    full_document: Option<RawDocumentBuf>,
-}
-
-/// One step of a change stream: gives the stream back, and its next event if there is one.
-type Advance = BoxFuture<'static, (ChangeStream<Event>, Result<Option<Event>, Error>)>;
-
-fn advance(mut stream: ChangeStream<Event>) -> Advance {
-    async move {
-        let event = stream.next_if_any().await;
-        (stream, event)
-    }
-    .boxed()
-}
-
-/// Follows a change stream.
-///
-/// The step under way is kept here, so that dropping the future of [`Changes::next`] stops nothing in the middle: the
-/// driver's futures must be run to their end, or the stream may skip events.
-struct MongoChanges {
-    step: Advance,
-    /// Whether the step under way was begun before the present call of [`Changes::next`]. If so, that it finds nothing new
-    /// does not mean that nothing was written before the call.
-    begun_before: bool,
-    position: Position,
-    reader: Reader,
-}
-
-impl MongoChanges {
-    /// Takes the result of a step and begins the next one. `None`: the server had nothing new.
-    fn take(
-        &mut self,
-        (stream, event): (ChangeStream<Event>, Result<Option<Event>, Error>),
-    ) -> Result<Option<Option<Change>>, StoreError> {
-        // Only a stream without a new event says how far it has come, since reading its token copies it.
-        let quiet = matches!(event, Ok(None)).then(|| (stream.is_alive(), stream.resume_token()));
-        self.step = advance(stream);
-        self.begun_before = false;
-        match (event.map_err(store_error)?, quiet) {
-            (Some(event), _) => {
-                self.position = position(event.cluster_time);
-                Ok(Some(self.read(event)?))
-            }
-            (None, Some((true, token))) => {
-                self.position = self.position.max(token.as_ref().and_then(position_of_token).unwrap_or_default());
-                Ok(None)
-            }
-            (None, _) => {
-                Err(StoreError::Unavailable { message: "MongoDB closed the change stream".into(), source: None })
-            }
-        }
-    }
-
-    /// The change that an event makes; `None` for a document that is not a datum.
-    fn read(&self, event: Event) -> Result<Option<Change>, StoreError> {
-        match event.operation_type {
-            OperationType::Insert | OperationType::Update | OperationType::Replace | OperationType::Delete => {}
-            OperationType::Drop | OperationType::Rename | OperationType::DropDatabase | OperationType::Invalidate => {
-                return Err(StoreError::PositionLost);
-            }
-            _ => return Ok(None),
-        }
-        if let Some(StoreEntry::Live(datum)) = event.full_document.and_then(|document| self.reader.read(&document)) {
-            return Ok(Some(Change::Put(Box::new(datum))));
-        }
-        let id = event.document_key.and_then(|key| documents::read_key(key.get("_id").ok()??));
-        Ok(id.map(Change::Removed))
-    }
-}
-
-#[async_trait]
-impl Changes for MongoChanges {
-    async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError> {
-        let mut changes = Vec::new();
-        while changes.len() < max {
-            let begun_now = !std::mem::replace(&mut self.begun_before, true);
-            let step = if changes.is_empty() {
-                (&mut self.step).await
-            } else {
-                let Some(step) = (&mut self.step).now_or_never() else { break };
-                step
-            };
-            match self.take(step)? {
-                Some(change) => changes.extend(change),
-                None if begun_now || !changes.is_empty() => break,
-                None => {}
-            }
-        }
-        Ok(ChangeBatch { changes, position: self.position })
-    }
-}
-
-/// How far a change stream without new events has come: the time in its resume token.
-///
-/// A token is documented as opaque, but since MongoDB 4.0 it begins with the cluster time, in hexadecimal behind the tag
-/// `82` (see `resume_token.h` of the server), and the driver shows that time in no other way. A token that begins
-/// otherwise leaves the follower at its last change, which is never too far.
-fn position_of_token(token: &ResumeToken) -> Option<Position> {
-    let token = serialize_to_document(token).ok()?;
-    let time = token.get_str("_data").ok()?.strip_prefix("82")?.get(..16)?;
-    u64::from_str_radix(time, 16).ok().map(Position)
-}
-
-fn position(time: ClusterTime) -> Position {
-    Position(u64::from(time.time) << 32 | u64::from(time.increment))
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the two halves are taken apart")]
-fn cluster_time(Position(position): Position) -> ClusterTime {
-    ClusterTime { time: (position >> 32) as u32, increment: position as u32 }
 }

@@ -19,12 +19,9 @@ use super::scripts::{AcceptCall, LeaseLimits, SCRIPT_MAX_JOBS, Scripts, create_g
 use crate::datum::DatumId;
 use crate::observe::metrics;
 use crate::queue::{
-    Acceptance, DeadLetter, Durability, Failure, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueAdmin,
-    QueueError, QueueSettings, Submission,
+    Acceptance, DeadLetter, Durability, Failure, JobState, LEASE_MAX_BYTES, Lease, Ledger, Outcome, Partition, Queue,
+    QueueAdmin, QueueError, QueueSettings, Submission,
 };
-
-/// One call of [`Queue::lease`] brings no more text than this, and the rest of the job that crosses it.
-const LEASE_MAX_BYTES: usize = 8 << 20;
 
 /// How long a waiting consumer sleeps at most before it looks for leases that ran out, for which there is no wakeup.
 const EXPIRED_LEASES_INTERVAL: Duration = Duration::from_secs(1);

@@ -7,6 +7,7 @@
 -- something was missing.
 local group, phase, cursor = ARGV[1], ARGV[2]:sub(1, 1), ARGV[2]:sub(2)
 local lost, retracted, found = 0, 0, 0
+write_at_maxmemory()
 
 local function entry_exists(key, entry)
   -- What is no id of an entry is none.
