@@ -10,28 +10,28 @@ use tokio::time::{Instant, timeout};
 use crate::problem::Problem;
 
 /// How long a body may make the server wait; what arrives wins time back, up to this again.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_LIMIT: Duration = Duration::from_secs(30);
 
 /// How fast a body has to arrive once its time is used up, in bytes a second: a slower one would hold its connection, and
 /// the memory of what has arrived, for hours or for ever.
 const MIN_BYTES_PER_SECOND: u64 = 4 << 10;
 
-/// A body with the patience that is left for it. Only the time in which the server waits for the client counts, so a
+/// A body, and how long it may still make the server wait. Only the time in which the server waits for the client counts, so a
 /// backend that is slow costs the client nothing.
 pub(crate) struct Paced<S = Payload> {
     chunks: S,
-    patience: Duration,
+    wait_left: Duration,
 }
 
 impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Paced<S> {
     pub(crate) fn new(chunks: S) -> Self {
-        Self { chunks, patience: PATIENCE }
+        Self { chunks, wait_left: WAIT_LIMIT }
     }
 
     /// The next chunk: 408 if the body comes too slowly, 400 if it breaks off.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let started = Instant::now();
-        let next = timeout(self.patience, self.chunks.next()).await;
+        let next = timeout(self.wait_left, self.chunks.next()).await;
         let next = next.map_err(|_| Problem::timeout("the body came too slowly"))?;
         let chunk = next.transpose().map_err(|error| match error {
             PayloadError::Incomplete(_) | PayloadError::EncodingCorrupted => {
@@ -41,7 +41,7 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Paced<S> {
         })?;
         let bytes = chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         let gained = Duration::from_micros(bytes.saturating_mul(1_000_000) / MIN_BYTES_PER_SECOND);
-        self.patience = (self.patience.saturating_sub(started.elapsed()) + gained).min(PATIENCE);
+        self.wait_left = (self.wait_left.saturating_sub(started.elapsed()) + gained).min(WAIT_LIMIT);
         Ok(chunk)
     }
 
@@ -86,7 +86,7 @@ mod tests {
         let second = Duration::from_secs(1);
         for (bytes, interval) in [(1, 5 * second), (1, second), (3_000, second), (0, second), (1, 60 * second)] {
             let waited = waited(bytes, interval).await;
-            assert!(waited >= PATIENCE && waited < 5 * PATIENCE, "{bytes} bytes every {interval:?}: {waited:?}");
+            assert!(waited >= WAIT_LIMIT && waited < 5 * WAIT_LIMIT, "{bytes} bytes every {interval:?}: {waited:?}");
         }
         for (bytes, interval) in [(5_000, second), (100_000, 20 * second)] {
             assert!(waited(bytes, interval).await >= 3_600 * second, "{bytes} bytes every {interval:?}");
@@ -97,7 +97,7 @@ mod tests {
     async fn time_in_which_nobody_waits_for_the_client_does_not_count() {
         let mut body = Paced::new(stream::iter((0..10).map(|_| Ok(Bytes::from_static(b"x")))));
         while body.next().await.expect("it is there").is_some() {
-            sleep(10 * PATIENCE).await;
+            sleep(10 * WAIT_LIMIT).await;
         }
     }
 
@@ -108,6 +108,6 @@ mod tests {
         body.next().await.expect("it is there");
         let started = Instant::now();
         assert!(body.next().await.is_err());
-        assert!(started.elapsed() <= PATIENCE + Duration::from_secs(1), "{:?}", started.elapsed());
+        assert!(started.elapsed() <= WAIT_LIMIT + Duration::from_secs(1), "{:?}", started.elapsed());
     }
 }

@@ -33,7 +33,7 @@ async fn a_text_is_stored_as_it_was_sent() {
         ),
         ("door", "Multipart/Form-Data; boundary=\"b\"", format!("preamble\r\n{}epilogue", body("", "door"))),
         ("lamp", BOUNDARY, body("", "lamp").replace("name=\"data\"", "name=data; filename=\"a;b.txt\"")),
-        ("bell", BOUNDARY, body("", "bell").replace("name=\"data\"", "name=\"da\\ta\"")),
+        ("horn", BOUNDARY, body("", "horn").replace("name=\"data\"", "name=\"da\\ta\"")),
         ("floor", "application/x-www-form-urlencoded; charset=UTF-8", form("floor")),
         ("attic", "application/x-www-form-urlencoded", format!("x=1&_charset_=utf-8&{}&y=2", form("attic"))),
         ("ladder", "Application/JSON; charset='utf-8'", json("ladder")),
