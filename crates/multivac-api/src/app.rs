@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, dev::Server, web};
+use actix_web::dev::Server;
+use actix_web::web;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use multivac_core::accept::Acceptor;
@@ -34,8 +34,8 @@ use tracing::{error, info, warn};
 use crate::answering::AnswerThreads;
 use crate::config::{Config, max_connections};
 use crate::error::AppError;
+use crate::server;
 use crate::state::State;
-use crate::{middleware, origin, routes};
 
 /// How long requests may take to finish once the server is to stop: with the longest delay before it and what comes after,
 /// less than the 30 seconds after which orchestrators kill.
@@ -43,13 +43,6 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(21);
 
 /// How long the background tasks may take to finish, such as the consumer with the batch that it has.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// How long an idle connection is kept: longer than nginx keeps those to its upstreams (60 s), so that nginx closes them,
-/// and never sends a request on one that is being closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// How long the head of a request may take from the start of its connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is reported when [`Backends::broken`] is cancelled.
 const FILE_BROKEN: TaskEnded = TaskEnded { task: "the writer of the embedded file", how: "ended by itself" };
@@ -120,28 +113,14 @@ impl Application {
             stop: CancellationToken::new(),
             connections: Arc::default(),
         });
-        let hosts = web::Data::new(KnownHosts::new(&config.listen, address, config.allowed_hosts.as_ref()));
-        let (shared, connections) = (state.clone(), Arc::clone(&state.connections));
+        let hosts = KnownHosts::new(&config.listen, address, config.allowed_hosts.as_ref());
         let accepting = listener.try_clone().map_err(cannot_listen)?;
-        let server = HttpServer::new(move || {
-            App::new()
-                .app_data(shared.clone())
-                .app_data(hosts.clone())
-                .wrap(from_fn(origin::refuse_foreign))
-                .wrap(from_fn(middleware::observe))
-                .configure(routes::configure)
-                .default_service(web::to(routes::not_found))
-        })
-        .workers(cores)
-        .max_connections((max_connections / cores).max(1))
-        .on_connect(move |_, connection| connections.count(connection))
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .shutdown_timeout(SHUTDOWN_TIMEOUT.saturating_sub(config.drain_delay).as_secs())
-        .disable_signals()
-        .listen(accepting)
-        .map_err(cannot_listen)?
-        .run();
+        let settings = server::Settings {
+            threads: cores,
+            max_connections: (max_connections / cores).max(1),
+            shutdown_timeout: SHUTDOWN_TIMEOUT.saturating_sub(config.drain_delay),
+        };
+        let server = server::start(state.clone(), hosts, accepting, settings).map_err(cannot_listen)?;
         let drain_delay = config.drain_delay;
         Ok(Self { state, backends, consumer, data_dir, server, listener, drain_delay, address, background })
     }

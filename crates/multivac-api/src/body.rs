@@ -1,33 +1,31 @@
 //! One text out of a body: a form, a multipart form, JSON, or plain text.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use actix_multipart::Multipart;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
-use actix_web::web::{BytesMut, Payload};
-use actix_web::{HttpMessage, HttpRequest};
-use futures_util::{StreamExt, TryStreamExt};
+use actix_web::HttpRequest;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use actix_web::web::Payload;
 use multivac_core::datum::{Datum, DatumError};
 use percent_encoding::percent_decode;
 use serde::Deserialize;
-use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use crate::media::{self, MediaType};
+use crate::multipart;
+use crate::pace::Paced;
 use crate::problem::Problem;
-
-/// How long a client may take for the next chunk of a body.
-pub(crate) const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How fast a body has to arrive once that time is over, in bytes a second: a slower one would hold its connection, and
-/// the memory of what has arrived, for hours.
-const MIN_BYTES_PER_SECOND: usize = 4 << 10;
 
 /// The field that holds the text.
 const FIELD: &str = "data";
 
+/// The field in which a form may name its charset (HTML; RFC 7578, 4.6).
+const CHARSET_FIELD: &str = "_charset_";
+
 /// Bytes allowed for what surrounds a text: other fields, boundaries, names.
 const OVERHEAD: usize = 64 << 10;
+
+/// What some programs write before UTF-8 (a byte order mark); it is no part of the text.
+pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One datum, as JSON and the forms carry it.
 #[derive(Deserialize, ToSchema)]
@@ -42,148 +40,142 @@ pub(crate) struct JsonDatum<'a> {
 /// Reads one datum, in whichever of the listed forms it comes.
 pub(crate) async fn datum(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Datum, Problem> {
     refuse_encoding(request)?;
-    let media = media_type(request);
-    // In a form a byte takes up to three bytes (%41), in JSON up to six (\u0041).
-    let max_size = match media.as_str() {
-        "text/plain" => limit,
-        "application/x-www-form-urlencoded" => limit.saturating_mul(3) + OVERHEAD,
-        "multipart/form-data" => limit.saturating_add(2 * OVERHEAD),
-        _ => limit.saturating_mul(6) + OVERHEAD,
-    };
+    let media = media_type(request)?;
+    let max_size = max_size(&media, limit).ok_or_else(|| unlisted(&media))?;
+    if !media.is_utf8() {
+        return Err(not_utf8(&media));
+    }
     // A body whose declared length is over the limit is not read at all.
-    if declared_length(request).is_some_and(|length| length > max_size as u64) {
+    if is_declared_too_large(request.headers(), limit) {
         return Err(Problem::too_large(limit));
     }
-    match media.as_str() {
-        "application/x-www-form-urlencoded" => {
-            let body = collect(payload, max_size, limit).await?;
-            urlencoded(&body, limit)
-        }
-        "multipart/form-data" => multipart(request, payload, limit).await,
-        "application/json" => {
-            require_utf8(request)?;
-            let body = collect(payload, max_size, limit).await?;
-            json(&body, limit)
-        }
-        "text/plain" => {
-            require_utf8(request)?;
-            let body = collect(payload, max_size, limit).await?;
-            text(&body, limit)
-        }
-        "" => Err(Problem::unsupported("no Content-Type: expected a form, application/json or text/plain")),
-        _ => Err(unlisted(request)),
+    let body = Paced::new(payload).collect(max_size).await?.ok_or_else(|| Problem::too_large(limit))?;
+    match media.essence.as_str() {
+        "application/x-www-form-urlencoded" => urlencoded(&body, limit),
+        "multipart/form-data" => multipart(&media, &body, limit),
+        "application/json" => json(&body, limit),
+        _ => text(&body, limit),
     }
 }
 
-/// The media type of a body, in lower case and without parameters; empty without a `Content-Type`. Not by `mime`, which
-/// refuses the white space around a semicolon that RFC 9110 (5.6.6) allows, and values that clients send unquoted.
-pub(crate) fn media_type(request: &HttpRequest) -> String {
-    request.content_type().to_ascii_lowercase()
+/// How many bytes a body of this type may have for a text of `limit` bytes; `None` for a type that is not listed.
+fn max_size(media: &MediaType, limit: usize) -> Option<usize> {
+    // In a form a byte takes up to three bytes (%41), in JSON up to six (\u0041).
+    match media.essence.as_str() {
+        "text/plain" => Some(limit.saturating_add(BOM.len())),
+        "application/x-www-form-urlencoded" => Some(limit.saturating_mul(3).saturating_add(OVERHEAD)),
+        "multipart/form-data" => Some(limit.saturating_add(2 * OVERHEAD)),
+        "application/json" => Some(limit.saturating_mul(6).saturating_add(OVERHEAD)),
+        _ => None,
+    }
 }
 
-fn unlisted(request: &HttpRequest) -> Problem {
-    Problem::unsupported(format!(
-        "{}: expected application/x-www-form-urlencoded, multipart/form-data, application/json or text/plain",
-        request.content_type().chars().take(100).collect::<String>()
-    ))
+/// Whether the declared length of a body is more than a datum may have in its form.
+pub(crate) fn is_declared_too_large(headers: &HeaderMap, limit: usize) -> bool {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let max_size = text(CONTENT_TYPE).and_then(|media| max_size(&MediaType::parse(media), limit));
+    let length = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    length.zip(max_size).is_some_and(|(length, max_size)| length > max_size as u64)
 }
 
-/// One datum out of a JSON object.
-pub(crate) fn json(body: &[u8], limit: usize) -> Result<Datum, Problem> {
-    let body = std::str::from_utf8(body).map_err(|_| DatumError::NotUtf8)?;
-    let object: JsonDatum<'_> = serde_json::from_str(body).map_err(|error| {
-        use serde_json::error::Category;
-        match error.classify() {
-            Category::Data => Problem::bad_request("expected a JSON object with the text in \"data\""),
-            Category::Io | Category::Syntax | Category::Eof => {
-                Problem::bad_request(format!("malformed JSON at line {}, column {}", error.line(), error.column()))
-            }
-        }
-    })?;
-    Ok(Datum::new(&object.data, limit)?)
+/// The media type of a body; an empty one without a `Content-Type`. Not by `mime`, which refuses the white space around a
+/// semicolon that RFC 9110 (5.6.6) allows, and values that clients send unquoted.
+pub(crate) fn media_type(request: &HttpRequest) -> Result<MediaType, Problem> {
+    let mut values = request.headers().get_all(CONTENT_TYPE);
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Problem::bad_request("Content-Type: it is there more than once"));
+    }
+    let value = first.map_or(Ok(""), |value| value.to_str());
+    value.map(MediaType::parse).map_err(|_| Problem::unsupported("Content-Type: expected ASCII"))
+}
+
+fn unlisted(media: &MediaType) -> Problem {
+    let expected = "expected application/x-www-form-urlencoded, multipart/form-data, application/json or text/plain";
+    match media.essence.as_str() {
+        "" => Problem::unsupported("no Content-Type: expected a form, application/json or text/plain"),
+        essence => Problem::unsupported(format!("{}: {expected}", essence.chars().take(100).collect::<String>())),
+    }
+}
+
+/// 415 for a charset that is not UTF-8.
+pub(crate) fn not_utf8(media: &MediaType) -> Problem {
+    let charset: String = media.values("charset").next().unwrap_or_default().chars().take(100).collect();
+    Problem::unsupported(format!("charset {charset}: text is taken as UTF-8"))
 }
 
 /// 415 for a compressed body: a few bytes could unpack to any size.
 pub(crate) fn refuse_encoding(request: &HttpRequest) -> Result<(), Problem> {
-    match request.headers().get(CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            Err(Problem::unsupported("Content-Encoding: a body is taken as it is, not compressed"))
+    for value in request.headers().get_all(CONTENT_ENCODING) {
+        if !media::list(value.to_str().unwrap_or("?")).all(|coding| coding.eq_ignore_ascii_case("identity")) {
+            return Err(Problem::unsupported("Content-Encoding: a body is taken as it is, not compressed"));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
-fn require_utf8(request: &HttpRequest) -> Result<(), Problem> {
-    let declared = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let charset = declared.split(';').skip(1).find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_ascii_lowercase())
-    });
-    match charset.as_deref() {
-        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(()),
-        Some(_) => Err(Problem::unsupported("charset: text is taken as UTF-8")),
-    }
+/// One datum out of a JSON object.
+pub(crate) fn json(body: &[u8], limit: usize) -> Result<Datum, Problem> {
+    json_at(body, limit, |error| format!("line {}, column {}", error.line(), error.column()))
 }
 
-/// The next chunk of a body; 408 if the client does not send it within [`CHUNK_TIMEOUT`].
-pub(crate) async fn next_chunk<S, T, E>(stream: &mut S) -> Result<Option<T>, Problem>
-where
-    S: futures_util::Stream<Item = Result<T, E>> + Unpin,
-    E: std::fmt::Display,
-{
-    let next = tokio::time::timeout(CHUNK_TIMEOUT, stream.next()).await;
-    let next = next.map_err(|_| Problem::timeout("the body came too slowly"))?;
-    next.transpose().map_err(|error| Problem::bad_request(format!("the body cannot be read: {error}")))
+/// One datum out of a JSON object in one line, whose number is told elsewhere.
+pub(crate) fn json_line(line: &[u8], limit: usize) -> Result<Datum, Problem> {
+    json_at(line, limit, |error| format!("column {}", error.column()))
 }
 
-/// How fast a body arrives.
-struct Pace {
-    started: Instant,
-    bytes: usize,
-}
-
-impl Pace {
-    fn start() -> Self {
-        Self { started: Instant::now(), bytes: 0 }
-    }
-
-    /// Counts a chunk; 408 once the body is slower than [`MIN_BYTES_PER_SECOND`].
-    fn add(&mut self, bytes: usize) -> Result<(), Problem> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        let allowed = CHUNK_TIMEOUT.saturating_add(Duration::from_secs((self.bytes / MIN_BYTES_PER_SECOND) as u64));
-        if self.started.elapsed() > allowed { Err(Problem::timeout("the body came too slowly")) } else { Ok(()) }
-    }
-}
-
-fn declared_length(request: &HttpRequest) -> Option<u64> {
-    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// A whole body of at most `max_size` bytes.
-async fn collect(mut payload: Payload, max_size: usize, limit: usize) -> Result<BytesMut, Problem> {
-    let mut body = BytesMut::new();
-    let mut pace = Pace::start();
-    while let Some(chunk) = next_chunk(&mut payload).await? {
-        pace.add(chunk.len())?;
-        if body.len() + chunk.len() > max_size {
-            return Err(Problem::too_large(limit));
+fn json_at(body: &[u8], limit: usize, place: impl Fn(&serde_json::Error) -> String) -> Result<Datum, Problem> {
+    let body = std::str::from_utf8(body.strip_prefix(BOM).unwrap_or(body)).map_err(|_| DatumError::NotUtf8)?;
+    // Without this, an array of one text would do: serde takes a sequence for the fields of a struct.
+    let is_object = body.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{');
+    let object: Result<JsonDatum<'_>, _> = serde_json::from_str(body);
+    match object {
+        Ok(object) if is_object => Ok(Datum::new(&object.data, limit)?),
+        Err(error) if !error.is_data() => Err(Problem::bad_request(format!("malformed JSON at {}", place(&error)))),
+        Err(error) if is_object && error.to_string().starts_with("duplicate field") => {
+            Err(Problem::bad_request("the object has \"data\" more than once"))
         }
-        body.extend_from_slice(&chunk);
+        _ => Err(Problem::bad_request("expected an object {\"data\": \"…\"} with the text in \"data\"")),
     }
-    Ok(body)
 }
 
+/// A text that is the whole body, or a file.
 fn text(body: &[u8], limit: usize) -> Result<Datum, Problem> {
-    let text = std::str::from_utf8(body).map_err(|_| DatumError::NotUtf8)?;
+    datum_of(body.strip_prefix(BOM).unwrap_or(body), limit)
+}
+
+fn datum_of(text: &[u8], limit: usize) -> Result<Datum, Problem> {
+    let text = std::str::from_utf8(text).map_err(|_| DatumError::NotUtf8)?;
     Ok(Datum::new(text, limit)?)
 }
 
-fn no_field() -> Problem {
-    Problem::bad_request(format!("the form has no field \"{FIELD}\""))
+/// The one field named `data`.
+///
+/// The original application took the first; whoever sent more than one would not learn that the others were lost.
+#[derive(Default)]
+struct DataField<T>(Option<T>);
+
+impl<T> DataField<T> {
+    fn set(&mut self, value: T) -> Result<(), Problem> {
+        match self.0.replace(value) {
+            None => Ok(()),
+            Some(_) => Err(Problem::bad_request(format!("the form has more than one field \"{FIELD}\""))),
+        }
+    }
+
+    fn get(self) -> Result<T, Problem> {
+        self.0.ok_or_else(|| Problem::bad_request(format!("the form has no field \"{FIELD}\"")))
+    }
 }
 
-/// The first field named `data`, which is the one that the original application took.
-///
+/// Checks what a form says of its charset.
+fn check_charset(value: &[u8]) -> Result<(), Problem> {
+    if std::str::from_utf8(value).is_ok_and(media::is_utf8) {
+        return Ok(());
+    }
+    Err(Problem::unsupported(format!("{CHARSET_FIELD}: text is taken as UTF-8")))
+}
+
 /// Decoded by the rules of the URL standard, except that bytes that are not UTF-8 are refused where the standard would
 /// replace them: a text is kept unchanged or not at all.
 fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
@@ -191,43 +183,39 @@ fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
         let spaced: Vec<u8> = part.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
         percent_decode(&spaced).collect()
     };
+    let mut data = DataField::default();
     for pair in body.split(|&byte| byte == b'&') {
-        let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
-            Some(at) => (&pair[..at], &pair[at + 1..]),
-            None => (pair, &[][..]),
+        let Some(at) = pair.iter().position(|&byte| byte == b'=') else {
+            // No form has such a field, but a text has that was sent without being encoded.
+            if data.0.is_some() && !pair.is_empty() {
+                let text = "something without \"=\" follows the text: a \"&\" of the text has to be sent as %26";
+                return Err(Problem::bad_request(text));
+            }
+            if decode(pair) == FIELD.as_bytes() {
+                data.set(Vec::new())?;
+            }
+            continue;
         };
-        if decode(name) == FIELD.as_bytes() {
-            return text(&decode(value), limit);
+        let (name, value) = (decode(&pair[..at]), &pair[at + 1..]);
+        if name == FIELD.as_bytes() {
+            data.set(decode(value))?;
+        } else if name == CHARSET_FIELD.as_bytes() {
+            check_charset(&decode(value))?;
         }
     }
-    Err(no_field())
+    datum_of(&data.get()?, limit)
 }
 
-async fn multipart(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Datum, Problem> {
-    let mut form = Multipart::new(request.headers(), payload.map_err(actix_web::error::PayloadError::from));
-    let mut skipped = 0;
-    let mut pace = Pace::start();
-    while let Some(mut field) = next_chunk(&mut form).await? {
-        let is_datum = field.name() == Some(FIELD);
-        let mut body = BytesMut::new();
-        while let Some(chunk) = next_chunk(&mut field).await? {
-            pace.add(chunk.len())?;
-            if !is_datum {
-                skipped += chunk.len();
-                if skipped > limit.saturating_add(OVERHEAD) {
-                    return Err(Problem::too_large(limit));
-                }
-            } else if body.len() + chunk.len() > limit {
-                return Err(Problem::too_large(limit));
-            } else {
-                body.extend_from_slice(&chunk);
-            }
-        }
-        if is_datum {
-            return text(&body, limit);
+fn multipart(media: &MediaType, body: &[u8], limit: usize) -> Result<Datum, Problem> {
+    let mut data = DataField::default();
+    for part in multipart::parts(media, body)? {
+        if part.name == FIELD {
+            data.set(part.text()?)?;
+        } else if part.name == CHARSET_FIELD {
+            check_charset(part.content)?;
         }
     }
-    Err(no_field())
+    text(data.get()?, limit)
 }
 
 #[cfg(test)]

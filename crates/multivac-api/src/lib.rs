@@ -1,9 +1,10 @@
 //! MultiVAC's HTTP server: thin. It checks requests, hands them to [`multivac_core`], and puts what comes back into words.
 //!
-//! [`app`] wires everything on one page; `routes` is the contract's table as code, a file for each path. Below them:
-//! `state` (what handlers share), `replies` (every JSON reply as a type), `openapi` (the document made of them), `body` and
-//! `negotiate` (what requests hold and ask for), `problem` (errors as replies), `answering` (threads for questions),
-//! `middleware` and `trace`, `origin` (requests that a browser sends for another site), `drain` (stopping without refusing anybody).
+//! [`app`] wires everything on one page; `server` is what listens; `routes` is the contract's table as code, a file for each
+//! path. Below them: `state` (what handlers share), `replies` (every JSON reply as a type), `openapi` (the document made of
+//! them), `body` and `negotiate` (what requests hold and ask for) with `pace`, `multipart` and `media` beneath them, `problem`
+//! (errors as replies), `answering` (threads for questions), `middleware` and `trace`, `origin` (requests that a browser sends
+//! for another site), `drain` (stopping without refusing anybody), `wire` (requests are checked before they are parsed).
 
 pub mod app;
 pub mod cli;
@@ -14,15 +15,20 @@ pub mod error;
 mod answering;
 mod body;
 mod drain;
+mod media;
 mod middleware;
+mod multipart;
 mod negotiate;
 mod openapi;
 mod origin;
+mod pace;
 mod problem;
 mod replies;
 mod routes;
+mod server;
 mod state;
 mod trace;
+mod wire;
 
 use multivac_core::observe::{self, LogFormat};
 use multivac_core::runtime::shutdown;

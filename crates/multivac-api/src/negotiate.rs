@@ -1,27 +1,81 @@
 //! Which media type a client wants, and whether it already holds the reply.
 
+use std::cmp::Reverse;
+
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, Accept, CONTENT_TYPE, ETAG, EntityTag, Header, IfNoneMatch};
-use actix_web::mime::{self, Mime};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, ETAG, EntityTag, Header, IfNoneMatch};
+use actix_web::mime::Mime;
 use actix_web::{HttpRequest, HttpResponse};
 use sha2::{Digest, Sha256};
 
-/// The media type of `offered` (the default first) that the request's `Accept` header prefers; the default where there is
-/// no such header, or it names none of them: a reply in another form helps more than 406 does.
+use crate::media::{self, MediaType};
+
+/// The media type of `offered` (the default first) that the request's `Accept` headers prefer: for each, the most specific
+/// range that covers it counts (RFC 9110, 12.5.1). The default where they exclude all: a reply in another form helps more
+/// than 406 does.
 pub(crate) fn preferred(request: &HttpRequest, offered: &[Mime]) -> Mime {
-    let default = offered[0].clone();
-    if !request.headers().contains_key(ACCEPT) {
-        return default;
+    let header =
+        request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let ranges: Vec<Range> = media::list(&header).filter_map(Range::parse).collect();
+    // The first of the best: a type that no range covers comes after all that one does, and before what is excluded.
+    let mut best = (&offered[0], None);
+    for offer in offered {
+        let covering = ranges.iter().enumerate().filter(|(_, range)| range.covers(offer));
+        let found = covering.max_by_key(|(at, range)| (range.specificity(), Reverse(*at)));
+        let rank = match found {
+            None => Rank::Unnamed,
+            Some((_, range)) if range.quality == 0 => Rank::Excluded,
+            Some((at, range)) => Rank::Wanted(range.quality, range.specificity(), Reverse(at)),
+        };
+        if best.1.as_ref().is_none_or(|best_rank| rank > *best_rank) {
+            best = (offer, Some(rank));
+        }
     }
-    let Ok(accept) = Accept::parse(request) else { return default };
-    let covers = |wanted: &Mime, offer: &Mime| {
-        wanted.type_() == mime::STAR
-            || (wanted.type_() == offer.type_()
-                && (wanted.subtype() == mime::STAR || wanted.subtype() == offer.subtype()))
-    };
-    let found =
-        accept.ranked().into_iter().find_map(|wanted| offered.iter().find(|offer| covers(&wanted, offer)).cloned());
-    found.unwrap_or(default)
+    best.0.clone()
+}
+
+/// How much a type is wanted, the least first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Excluded,
+    Unnamed,
+    Wanted(u16, u8, Reverse<usize>),
+}
+
+/// One range of an `Accept` header.
+struct Range {
+    essence: String,
+    /// In thousandths.
+    quality: u16,
+}
+
+impl Range {
+    fn parse(member: &str) -> Option<Self> {
+        let range = MediaType::parse(member);
+        let quality = range.values("q").next().map_or(Some(1_000), |value| {
+            // "0.5", "1", "0.": a float would take more.
+            let is_quality = value.len() <= 5 && value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let quality: f32 = is_quality.then(|| value.parse().ok())??;
+            (quality <= 1.0).then_some((quality * 1_000.0).round() as u16)
+        })?;
+        Some(Self { quality, essence: range.essence })
+    }
+
+    fn covers(&self, offer: &Mime) -> bool {
+        match self.essence.strip_suffix("/*") {
+            Some("*") => true,
+            Some(kind) => offer.type_() == kind,
+            None => offer.essence_str() == self.essence,
+        }
+    }
+
+    fn specificity(&self) -> u8 {
+        match self.essence.strip_suffix("/*") {
+            Some("*") => 0,
+            Some(_) => 1,
+            None => 2,
+        }
+    }
 }
 
 /// A reply with an `ETag`: whoever holds a copy asks for it again each time, and gets 304 while it has not changed.
@@ -49,9 +103,40 @@ pub(crate) fn revalidated(request: &HttpRequest, content_type: &'static str, bod
 
 #[cfg(test)]
 mod tests {
+    use actix_web::mime;
     use actix_web::test::TestRequest;
 
     use super::*;
+
+    #[test]
+    fn the_most_specific_range_that_covers_a_type_says_how_much_it_is_wanted() {
+        for (accept, is_json) in [
+            (&["application/json"] as &[&str], true),
+            (&["Application/JSON"], true),
+            (&["application/json; charset=utf-8"], true),
+            (&["*/*"], false),
+            (&["application/*, text/plain;q=0.9"], true),
+            (&["text/plain;q=0.5, application/json;q=0.4"], false),
+            (&["text/plain;q=0.4, application/json;q=0.5"], true),
+            (&["text/plain;q=0.4, */*"], true),
+            (&["application/json;q=0, */*"], false),
+            (&["application/json;q=0.0, application/*;q=0.9, text/plain;q=0.1"], false),
+            (&["text/plain;q=0"], true),
+            (&["text/*;q=0, */*;q=0.1"], true),
+            (&["*/*;q=0"], false),
+            (&["application/json;q=0"], false),
+            (&["text/html", "application/json"], true),
+            (&["application/json, text/plain, */*"], true),
+            (&["text/html"], false),
+            (&[""], false),
+            (&["application/json;q=2"], false),
+        ] {
+            let request =
+                accept.iter().fold(TestRequest::default(), |request, value| request.append_header((ACCEPT, *value)));
+            let got = preferred(&request.to_http_request(), &[mime::TEXT_PLAIN, mime::APPLICATION_JSON]);
+            assert_eq!(got == mime::APPLICATION_JSON, is_json, "{accept:?}");
+        }
+    }
 
     proptest::proptest! {
         #[test]

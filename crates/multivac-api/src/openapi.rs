@@ -29,8 +29,8 @@ const PASSWORD: &str = "password";
 const TRACEPARENT: &str = "traceparent";
 
 /// What can come in reply to any request: (status, name in the document, description).
-const SHARED: [(u16, &str, &str); 14] = [
-    (400, "BadRequest", "The request is malformed; from the edge also: its headers are too large"),
+const SHARED: [(u16, &str, &str); 15] = [
+    (400, "BadRequest", "The request is malformed"),
     (401, "Unauthorized", "From the edge: this needs a user name and a password"),
     (
         403,
@@ -40,21 +40,22 @@ const SHARED: [(u16, &str, &str); 14] = [
     (408, "RequestTimeout", "The request came too slowly"),
     (411, "LengthRequired", "From the edge: the length of the body is missing"),
     (413, "ContentTooLarge", "From the edge: the body is too large"),
-    (414, "UriTooLong", "From the edge: the address is too long"),
+    (414, "UriTooLong", "The request's target is too long"),
+    (417, "ExpectationFailed", "`Expect` names something else than `100-continue`"),
     (429, "TooManyRequests", "From the edge: too many requests from this address"),
-    (431, "RequestHeaderFieldsTooLarge", "The request's head is too large; this reply has no body"),
+    (431, "RequestHeaderFieldsTooLarge", "The request's header is too large"),
     (500, "InternalServerError", "MultiVAC failed at this; its log says why, under the same trace"),
     (502, "BadGateway", "From the edge: no replica replies"),
     (503, "ServiceUnavailable", "From the edge: no replica is available"),
     (504, "GatewayTimeout", "From the edge: no replica replied in time"),
-    (505, "HttpVersionNotSupported", "From the edge: this version of HTTP is not supported"),
+    (505, "HttpVersionNotSupported", "This version of HTTP is not supported"),
 ];
 
 /// What the server replies to any request that it cannot read, or must not serve.
-const SERVER: [u16; 4] = [400, 403, 408, 431];
+const SERVER: [u16; 7] = [400, 403, 408, 414, 417, 431, 505];
 
 /// What the edge replies besides, on the paths that it lets through.
-const EDGE: [u16; 7] = [414, 429, 500, 502, 503, 504, 505];
+const EDGE: [u16; 5] = [429, 500, 502, 503, 504];
 
 /// What it replies to writes besides.
 const EDGE_WRITE: [u16; 1] = [401];
@@ -131,6 +132,13 @@ impl Described {
     pub(crate) fn problem(self, status: u16, description: &str) -> Self {
         let response = problem(status, description);
         self.reply(status, response)
+    }
+
+    /// Replies with an error that has members of its own.
+    pub(crate) fn problem_of<T: ToSchema>(mut self, status: u16, description: &str) -> Self {
+        self.add_schema::<T>();
+        let response = ResponseBuilder::from(problem(status, description));
+        self.reply(status, response.content(PROBLEM_JSON, Content::new(Some(reference::<T>()))))
     }
 
     fn add_schema<T: ToSchema>(&mut self) {
@@ -243,10 +251,7 @@ fn options(id: &str, allow: &str, path_parameters: Vec<RefOr<Parameter>>) -> Ope
 /// An error in the form of RFC 9457, with the headers that its status comes with.
 fn problem(status: u16, description: &str) -> Response {
     let mut response = ResponseBuilder::new().description(description);
-    // The server beneath the routes sends this status without a body.
-    if status != 431 {
-        response = response.content(PROBLEM_JSON, Content::new(Some(reference::<Problem<'_>>())));
-    }
+    response = response.content(PROBLEM_JSON, Content::new(Some(reference::<Problem<'_>>())));
     let header = match status {
         401 => Some(("WWW-Authenticate", text_header("`Basic`, with the realm"))),
         429 | 502..=504 => Some(("Retry-After", integer_header("Seconds after which to try again"))),

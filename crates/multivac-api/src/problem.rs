@@ -14,6 +14,7 @@ use multivac_core::question::QuestionError;
 use multivac_core::queue::QueueError;
 use multivac_core::status::StatusError;
 use multivac_core::store::StoreError;
+use serde::Serialize;
 use tracing::{error, warn};
 
 use crate::openapi::PROBLEM_JSON;
@@ -64,9 +65,32 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, DatumError::TooLarge { limit }.to_string())
     }
 
+    /// 414.
+    pub(crate) fn uri_too_long() -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, "the target is too long; a question has at most 1,000 characters")
+    }
+
     /// 415.
     pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+    }
+
+    /// 417.
+    pub(crate) fn expectation_failed() -> Self {
+        Self::new(StatusCode::EXPECTATION_FAILED, "Expect: nothing but 100-continue can be expected here")
+    }
+
+    /// 431.
+    pub(crate) fn head_too_large() -> Self {
+        Self::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the request's header is too large, or has too many fields",
+        )
+    }
+
+    /// 505.
+    pub(crate) fn version_not_supported() -> Self {
+        Self::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1 and HTTP/1.0")
     }
 
     /// 500: a fault of ours, which the log describes and the reply does not.
@@ -98,6 +122,32 @@ impl Problem {
     pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
+
+    /// The reply, with these members besides its own.
+    pub(crate) fn reply_with(&self, members: impl Serialize) -> HttpResponse {
+        let problem = replies::Problem {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            trace_id: trace_id(),
+        };
+        let mut response = HttpResponse::build(self.status);
+        response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
+        if let Some(header) = self.header.clone() {
+            response.insert_header(header);
+        }
+        response.json(Extended { problem, members })
+    }
+}
+
+/// A problem with extension members (RFC 9457, 3.2).
+#[derive(Serialize)]
+struct Extended<'a, T> {
+    #[serde(flatten)]
+    problem: replies::Problem<'a>,
+    #[serde(flatten)]
+    members: T,
 }
 
 impl fmt::Display for Problem {
@@ -112,19 +162,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let body = replies::Problem {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            trace_id: trace_id(),
-        };
-        let mut response = HttpResponse::build(self.status);
-        response.insert_header((CONTENT_TYPE, PROBLEM_JSON));
-        if let Some(header) = self.header.clone() {
-            response.insert_header(header);
-        }
-        response.json(body)
+        self.reply_with(())
     }
 }
 

@@ -130,6 +130,20 @@ pub(crate) struct BulkAccepted<'a> {
     /// The ids of the accepted lines, in their order.
     #[schema(value_type = Vec<String>)]
     pub(crate) ids: &'a [DatumId],
+    /// The first line that was not tried: the queue failed at an earlier one, or the body breaks off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, minimum = 1)]
+    pub(crate) next_line: Option<u64>,
+}
+
+/// A problem with a bulk request (RFC 9457). If its body breaks off, what became of the lines before that.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BulkProblem<'a> {
+    #[serde(flatten)]
+    pub(crate) problem: Problem<'a>,
+    #[serde(flatten)]
+    #[schema(inline)]
+    pub(crate) outcome: Option<BulkAccepted<'a>>,
 }
 
 /// A line that was not accepted.

@@ -23,12 +23,12 @@ impl Datum {
     /// Checks a text against `limit` (bytes of UTF-8).
     ///
     /// # Errors
-    /// [`DatumError::Blank`] for nothing but white space, [`DatumError::TooLarge`] over the limit.
+    /// [`DatumError::Blank`] for nothing that can be seen, [`DatumError::TooLarge`] over the limit.
     pub fn new(text: &str, limit: usize) -> Result<Self, DatumError> {
         if text.len() > limit {
             return Err(DatumError::TooLarge { limit });
         }
-        if text.trim().is_empty() {
+        if is_blank(text) {
             return Err(DatumError::Blank);
         }
         Ok(Self(text.into()))
@@ -65,7 +65,7 @@ impl fmt::Debug for Datum {
 /// Why a text is not a datum.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatumError {
-    /// Empty, or nothing but white space.
+    /// Empty, or nothing that can be seen.
     #[error("the datum is empty or only white space")]
     Blank,
     /// Longer than the configured limit.
@@ -77,6 +77,22 @@ pub enum DatumError {
     /// The bytes are not text.
     #[error("the datum is not valid UTF-8")]
     NotUtf8,
+}
+
+/// Whether a text is empty to whoever reads it: nothing but white space, controls (Cc), formats (Cf) and what a font leaves
+/// out (`Default_Ignorable_Code_Point`), all by Unicode 17.
+pub(crate) fn is_blank(text: &str) -> bool {
+    text.chars().all(|char| char.is_whitespace() || char.is_control() || is_invisible(char))
+}
+
+/// Cf and `Default_Ignorable_Code_Point`, from Unicode's `DerivedGeneralCategory.txt` and `DerivedCoreProperties.txt`.
+fn is_invisible(char: char) -> bool {
+    matches!(char,
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// The name of a datum, for good.

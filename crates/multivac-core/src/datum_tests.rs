@@ -1,8 +1,24 @@
 use super::*;
 
 #[test]
-fn white_space_is_no_datum() {
-    assert_eq!(Datum::new(" \n\t\u{2003}", 100), Err(DatumError::Blank));
+fn what_nobody_can_see_is_no_datum() {
+    for blank in [
+        "",
+        " \n\t\u{2003}\u{a0}\u{3000}",
+        "\0",
+        "\u{200b}",
+        "\u{feff}",
+        "\u{ad}\u{2060}\u{200d}",
+        "\u{180e}\u{e0020}\u{fe0f}",
+        "\u{3164}",
+        "\u{85}\u{1b}",
+    ] {
+        assert_eq!(Datum::new(blank, 100), Err(DatumError::Blank), "{blank:?}");
+    }
+    // What can be seen keeps everything beside it.
+    for text in ["a\0\u{200b}", "\u{feff}é", "👩\u{200d}🔬", ".", "\u{301}"] {
+        assert_eq!(Datum::new(text, 100).expect("a fine datum").as_str(), text);
+    }
 }
 
 #[test]

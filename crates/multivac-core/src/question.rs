@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::datum::is_blank;
+
 /// The question that MultiVAC was built to answer, and is asked when no other is.
 pub const STANDING_QUESTION: &str = "How can the entropy of the universe be reversed?";
 
@@ -24,7 +26,7 @@ impl Question {
 /// Why a text is not a question.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuestionError {
-    /// Empty, or nothing but white space.
+    /// Empty, or nothing that can be seen.
     #[error("the question is empty")]
     Blank,
     /// Over [`MAX_QUESTION_CHARS`].
@@ -39,7 +41,7 @@ impl FromStr for Question {
         if text.chars().nth(MAX_QUESTION_CHARS).is_some() {
             return Err(QuestionError::TooLong);
         }
-        if text.trim().is_empty() {
+        if is_blank(text) {
             return Err(QuestionError::Blank);
         }
         Ok(Self(text.to_owned()))
@@ -70,14 +72,16 @@ mod tests {
 
     #[test]
     fn a_blank_question_is_none() {
-        assert_eq!(" \t".parse::<Question>(), Err(QuestionError::Blank));
+        for blank in ["", " \t", "\0", "\u{200b}\u{a0}"] {
+            assert_eq!(blank.parse::<Question>(), Err(QuestionError::Blank), "{blank:?}");
+        }
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_a_question_or_none(text in "\\PC{0,20}|\\s{0,3}|.{0,1100}") {
             let taken = text.parse::<Question>();
-            let fine = text.chars().count() <= MAX_QUESTION_CHARS && !text.trim().is_empty();
+            let fine = text.chars().count() <= MAX_QUESTION_CHARS && !is_blank(&text);
             proptest::prop_assert_eq!(taken.is_ok(), fine);
             proptest::prop_assert!(taken.is_err() || taken.is_ok_and(|question| question.as_str() == text));
         }

@@ -37,6 +37,17 @@ pub fn feed_form(text: &str) -> String {
     feed("application/x-www-form-urlencoded", &format!("data={}", utf8_percent_encode(text, NON_ALPHANUMERIC)))
 }
 
+/// Sends bytes on a connection of their own, and reads the reply; `None` when the connection is closed or broken instead. It
+/// may come before all of them were sent.
+///
+/// # Panics
+/// When nobody listens there, or neither comes in time.
+pub async fn send(target: &str, bytes: impl AsRef<[u8]>) -> Option<Reply> {
+    let mut connection = Connection::open(target).await.expect("a server");
+    let _ = connection.send(bytes).await;
+    connection.reply().await
+}
+
 /// One reply.
 #[derive(Debug)]
 pub struct Reply {
@@ -57,6 +68,20 @@ impl Reply {
     /// The value of a header, whose name is given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    /// The `detail` of the problem of RFC 9457 that it is.
+    ///
+    /// # Panics
+    /// When it is none, or its status is another.
+    pub fn problem(&self, status: u16) -> String {
+        assert_eq!((self.status, self.header("content-type")), (status, Some("application/problem+json")), "{self:?}");
+        let problem = self.json().expect("JSON");
+        assert_eq!(problem["status"], status, "{problem}");
+        for field in ["type", "title", "detail", "trace_id"] {
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{field} in {problem}");
+        }
+        problem["detail"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The body as JSON.

@@ -1,7 +1,7 @@
 //! `POST /multivac/data`: takes a datum.
 
-use actix_web::http::header::LOCATION;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptRequest, Receipt};
 use multivac_core::observe::metrics;
 use multivac_core::queue::{Durability, IdempotencyKey, ReachedDurability};
@@ -34,16 +34,16 @@ pub(super) async fn feed(
     let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key, trace: traceparent() }).await?;
     metrics::ACCEPTED.inc();
     let location = format!("/multivac/data/{id}");
-    let mut reply = HttpResponse::Ok();
-    set_durability(&mut reply, durability);
-    Ok(reply.insert_header((LOCATION, location)).json(Accepted::new(id)))
+    let mut reply = HttpResponse::Ok().insert_header((LOCATION, location)).json(Accepted::new(id));
+    set_durability(reply.headers_mut(), durability);
+    Ok(reply)
 }
 
 /// Sets the `Durability` header, except where durability is up to the server of the queue: how durable a datum is then
 /// is not known here.
-pub(super) fn set_durability(reply: &mut HttpResponseBuilder, durability: ReachedDurability) {
+pub(super) fn set_durability(headers: &mut HeaderMap, durability: ReachedDurability) {
     if durability != ReachedDurability::Queue(Durability::Server) {
-        reply.insert_header(("Durability", durability.as_str()));
+        headers.insert(HeaderName::from_static("durability"), HeaderValue::from_static(durability.as_str()));
     }
 }
 
@@ -88,10 +88,10 @@ pub(super) fn describe() -> Described {
         .parameter(key_parameter())
         .body::<JsonDatum<'_>>(body.build())
         .json::<Accepted>(200, accepted)
-        .problem(400, "No text, a blank one, not UTF-8, or malformed")
+        .problem(400, "No text or more than one, a blank one, not UTF-8, or malformed")
         .problem(408, "The body came too slowly")
         .problem(413, "The datum is over the limit")
-        .problem(415, "A content type that is not listed, or a compressed body")
+        .problem(415, "A content type that is not listed, a charset that is not UTF-8, or a compressed body")
         .problem(422, "The `Idempotency-Key` was sent with another text before")
         .problem(
             503,

@@ -12,11 +12,13 @@ mod readyz;
 mod stats;
 mod zzz;
 
-use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, guard, web};
+use actix_web::http::ConnectionType;
+use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError, guard, web};
 use utoipa::openapi::HttpMethod;
 
 use crate::openapi::{Described, DescribedPath};
 use crate::problem::Problem;
+use crate::wire;
 
 /// Plain text, as the original application sent it.
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -48,9 +50,15 @@ pub(crate) fn configure(app: &mut web::ServiceConfig) {
     }
 }
 
-/// 404, for every other path.
-pub(crate) async fn not_found() -> Problem {
-    Problem::not_found("there is nothing here; /openapi.json says what there is")
+/// 404, for every other path; for a request that was refused before it came here, what was wrong with it.
+pub(crate) async fn not_found(request: HttpRequest) -> HttpResponse {
+    let refusal = request.conn_data::<wire::Refusal>().filter(|_| request.path() == wire::PATH);
+    let Some(wire::Refused { problem, is_head }) = refusal.and_then(wire::Refusal::take) else {
+        return Problem::not_found("there is nothing here; /openapi.json says what there is").error_response();
+    };
+    let mut reply = problem.error_response();
+    reply.head_mut().set_connection_type(ConnectionType::Close);
+    if is_head { reply.drop_body().map_into_boxed_body() } else { reply }
 }
 
 /// A path and its methods. `GET` brings `HEAD` with it, and every path has `OPTIONS`.
