@@ -452,12 +452,14 @@ async fn poll(shared: Arc<Shared>, http: Client, base: String) {
     }
 }
 
-/// Asks one replica; while it runs, it answers, whatever else is down.
+/// Asks one replica; while it runs it answers, whatever else is down, or says when to ask again: without the store it cannot
+/// know what was retracted.
 async fn ask(shared: Arc<Shared>, http: Client, base: String) {
     loop {
         if let Ok(reply) = http.get(format!("{base}/multivac")).send().await {
             match reply.status().as_u16() {
                 200 => _ = shared.answers.fetch_add(1, Ordering::Relaxed),
+                503 if retry_after(&reply).is_some() => {}
                 status => shared.wrong(format!("{base}: a question got {status}")),
             }
         }

@@ -9,6 +9,7 @@ mod configuration;
 mod embedded;
 mod errors;
 mod feed;
+mod fence;
 mod hostile;
 mod network;
 mod openapi;

@@ -4,9 +4,12 @@
 //! There is one writer and any number of readers: [`Index::apply`] makes changes visible all at once, and every
 //! [`Snapshot`] stays as it was when it was taken.
 
+mod announcer;
+pub mod fence;
 pub mod follow;
 mod outline;
 mod owners;
+mod removals;
 mod schema;
 mod terms;
 
@@ -257,6 +260,11 @@ impl Index {
     #[must_use]
     pub fn contains(&self, id: DatumId) -> bool {
         self.known.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    /// Whether no datum is visible.
+    fn is_empty(&self) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// The data that are visible and not among `live`.

@@ -1,31 +1,33 @@
 //! The port [`Store`], kept by MongoDB.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use mongodb::action::Find;
 use mongodb::bson::{
     Bson, Document, RawDocument, RawDocumentBuf, Timestamp as ClusterTime, doc, serialize_to_document,
 };
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::{OperationType, ResumeToken};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{FullDocumentType, Hint, IndexOptions};
+use mongodb::options::{FullDocumentType, Hint, IndexOptions, ReadConcern};
 use mongodb::raw_batch_cursor::RawBatch;
 use mongodb::{Collection, Database, IndexModel};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::sightings::{Replica, Sightings};
 use super::{NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, store_error};
 use crate::datum::DatumId;
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry,
-    StoreError, StoredDatum,
+    Change, ChangeBatch, Changes, Position, Put, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError,
+    StoredDatum,
 };
 
 /// The collection of data, named as the original application named it.
@@ -47,11 +49,18 @@ const FOLLOW_BATCH: u32 = 10_000;
 /// position past what was written to other collections meanwhile, and a retraction may wait for that.
 const FOLLOW_MAX_WAIT: Duration = Duration::from_millis(250);
 
+/// How long the server may take to tell what replicas have announced: its reply waits for the majority.
+const REPLICAS_MAX_TIME: Duration = Duration::from_secs(2);
+
+/// How many ids a batch has at most, within the same 16 MiB.
+const ID_BATCH: u32 = 100_000;
+
 /// Keeps data in MongoDB; see the [module](super).
 pub struct MongoStore {
     database: Database,
     entropy: Collection<RawDocumentBuf>,
     replicas: Collection<Replica>,
+    sightings: Mutex<Sightings>,
     reader: Reader,
 }
 
@@ -69,6 +78,7 @@ impl MongoStore {
         Ok(Self {
             entropy: database.collection(ENTROPY),
             replicas: database.collection(REPLICAS),
+            sightings: Mutex::default(),
             database,
             reader: Reader { process, warned: Arc::default() },
         })
@@ -223,16 +233,27 @@ impl Store for MongoStore {
         stream::once(open).try_flatten().boxed()
     }
 
+    /// Reads no text: all ids come out of the index on `_id`, and tombstones are small and have an index.
+    async fn live_ids(&self) -> Result<HashSet<DatumId>, StoreError> {
+        let all = self.entropy.find(doc! {}).hint(Hint::Keys(doc! { "_id": 1 }));
+        let mut ids = read_ids(all).await?;
+        for retracted in read_ids(self.entropy.find(doc! { "retracted_at": { "$exists": true } })).await? {
+            ids.remove(&retracted);
+        }
+        Ok(ids)
+    }
+
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let stream = self
             .entropy
             .watch()
+            .pipeline([doc! { "$unset": "updateDescription" }])
             .start_at_operation_time(cluster_time(from))
             .full_document(FullDocumentType::UpdateLookup)
             .max_await_time(FOLLOW_MAX_WAIT)
             .batch_size(FOLLOW_BATCH)
             .await
-            .map_err(store_error)?;
+            .map_err(follow_error)?;
         Ok(Box::new(MongoChanges {
             step: advance(stream.with_type()),
             begun_before: true,
@@ -260,31 +281,51 @@ impl Store for MongoStore {
                 let seen = doc! { "$set": { "position": position.cast_signed(), "seen_at": "$$NOW" } };
                 self.replicas.update_one(replica, vec![seen]).upsert(true).await.map(drop)
             }
-            None => self.replicas.delete_one(replica).await.map(drop),
+            // A mark and not a deletion, which would look like the server's own of old documents; and it outlasts an
+            // announcement that is carried out late. Up to 0.1.0 the position, which is the highest, says the same.
+            None => {
+                let ended = doc! { "$set": { "ended": true, "position": -1_i64, "seen_at": "$$NOW" } };
+                self.replicas.update_one(replica, vec![ended]).upsert(true).await.map(drop)
+            }
         }
         .map_err(store_error)
     }
 
+    /// The read is linearizable: an old primary that does not know yet that there is a new one, to which replicas announce
+    /// themselves, cannot reply to it. All documents have to be in the first batch for that.
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
-        let alive_ms = i64::try_from(REPLICA_ALIVE.as_millis()).expect("a few seconds");
-        let since = doc! { "$subtract": ["$$NOW", alive_ms] };
-        let alive = self.replicas.find(doc! { "$expr": { "$gte": ["$seen_at", since] } });
-        let alive: Vec<Replica> = alive.await.map_err(store_error)?.try_collect().await.map_err(store_error)?;
-        Ok(alive.into_iter().filter(|r| Position(r.position.cast_unsigned()) < position).map(|r| r.name).collect())
+        let asked = Instant::now();
+        let all = self.replicas.find(doc! {}).read_concern(ReadConcern::linearizable());
+        let all = all.max_time(REPLICAS_MAX_TIME).batch_size(FOLLOW_BATCH).await.map_err(store_error)?;
+        let all = all.try_collect().await.map_err(store_error)?;
+        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited_for = sightings.take(all, asked, Instant::now());
+        Ok(waited_for.into_iter().filter(|(_, reached)| *reached < position).map(|(name, _)| name).collect())
+    }
+}
+
+/// The ids of the documents that are found.
+async fn read_ids(find: Find<'_, RawDocumentBuf>) -> Result<HashSet<DatumId>, StoreError> {
+    let mut found = find.projection(doc! { "_id": 1 }).batch_size(ID_BATCH).await.map_err(store_error)?;
+    let mut ids = HashSet::new();
+    while let Some(document) = found.try_next().await.map_err(store_error)? {
+        ids.extend(document.get("_id").ok().flatten().and_then(documents::read_key));
+    }
+    Ok(ids)
+}
+
+/// The error of a change stream. An event that is too large ends every stream that comes to it, so no position before it is
+/// of any use.
+fn follow_error(error: Error) -> StoreError {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) if command.code == code::OBJECT_TOO_LARGE => StoreError::PositionLost,
+        _ => store_error(error),
     }
 }
 
 /// The server's text is left out, since it may quote the document.
 fn refused_by(code: i32) -> Put {
     Put::Refused(format!("MongoDB refuses the document (error {code})"))
-}
-
-/// A document of [`REPLICAS`].
-#[derive(Deserialize)]
-struct Replica {
-    #[serde(rename = "_id")]
-    name: String,
-    position: i64,
 }
 
 /// Reads documents, and warns once when some cannot be read.
@@ -363,7 +404,7 @@ impl MongoChanges {
         let quiet = matches!(event, Ok(None)).then(|| (stream.is_alive(), stream.resume_token()));
         self.step = advance(stream);
         self.begun_before = false;
-        match (event.map_err(store_error)?, quiet) {
+        match (event.map_err(follow_error)?, quiet) {
             (Some(event), _) => {
                 self.position = position(event.cluster_time);
                 Ok(Some(self.read(event)?))
