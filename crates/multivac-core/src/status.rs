@@ -145,12 +145,12 @@ impl Registry {
         Ok(self.store.replicas_behind(position).await?.len())
     }
 
-    /// Takes a datum back, and waits up to `patience` until every replica that may answer has applied that; `None` when it
+    /// Takes a datum back, and waits up to `retract_timeout` until every replica that may answer has applied that; `None` when it
     /// was never accepted.
     ///
     /// # Errors
     /// When the queue or the store is out of reach; it may be retracted all the same, and can be retracted again.
-    pub async fn retract(&self, id: DatumId, patience: Duration) -> Result<Option<Retracted>, StatusError> {
+    pub async fn retract(&self, id: DatumId, retract_timeout: Duration) -> Result<Option<Retracted>, StatusError> {
         if self.queue.job_state(id).await?.is_none() && self.store.get(id).await?.is_none() {
             return Ok(None);
         }
@@ -158,7 +158,7 @@ impl Registry {
         self.queue.retract(id, before == Retraction::WasLive).await?;
         // Every change up to the tombstone is at this position or before it.
         let position = self.store.position().await?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + retract_timeout;
         let mut progress = self.follower.progress();
         let own = progress.wait_for(|p| p.position >= position || !self.index.contains(id));
         // Where this replica itself is late, the loop below finds that.

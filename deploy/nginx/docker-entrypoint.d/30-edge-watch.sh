@@ -4,7 +4,8 @@
 #
 # - the replicas have changed. A replica is every address of MULTIVAC_EDGE_API's names whose /readyz is 200; nginx itself
 #   asks DNS only once, at its start. A replica that is not ready gets no questions, even if no other is left: with an
-#   unfilled index it would say that it has no answer, and the last answers kept by nginx are better. While DNS does not
+#   unfilled index it would say that it has no answer, and the last answers kept by nginx are better. But where all are
+#   fenced, since none reaches MongoDB, they go on taking data, and refuse questions by themselves. While DNS does not
 #   answer, or a replica is too busy to, the last known state is kept;
 # - the certificate or its key has changed. nginx reads copies, so that a pair that does not fit never reaches it.
 #
@@ -33,19 +34,23 @@ addresses() {
     done | sort -u
 }
 
-# ready BEFORE ADDRESS…: prints those that are ready, and those that were ready before and do not answer in time.
+# ready BEFORE ADDRESS…: prints those that are ready, and those that were ready before and do not answer in time; where there
+# is none, those that are fenced.
 ready() {
     before=" $1 "
     shift
+    found='' fenced=''
     for address in "$@"; do
         outcome=0
         # Longer than the api's /readyz itself may take.
-        curl --noproxy '*' --silent --fail --max-time 5 --output /dev/null "http://$address/readyz" || outcome=$?
-        case $outcome in
-            0) echo "$address" ;;
-            28) case $before in *" $address "*) echo "$address" ;; esac ;;
+        reply=$(curl --noproxy '*' --silent --max-time 5 --write-out ' %{http_code}' "http://$address/readyz") || outcome=$?
+        case $outcome:$reply in
+            0:*' 200') found="$found $address" ;;
+            0:*'"missing":["fenced'*' 503') fenced="$fenced $address" ;;
+            28:*) case $before in *" $address "*) found="$found $address" ;; esac ;;
         esac
     done
+    echo "${found:-$fenced}"
 }
 
 # nginx avoids a failed replica for a second; within that time the watcher finds that it is not ready.
