@@ -52,9 +52,9 @@ async fn an_event_that_is_too_large_is_passed_by_loading_again() {
     });
     let mut progress = follower.progress();
     progress.wait_for(|progress| progress.following).await.unwrap();
-    // An event names the document's id three times: in the document, beside it, and in its token.
+    // An event names the document's id three times: in the document, beside it, and in hexadecimal in its token.
     let entropy = servers.database().await.collection::<Document>("entropy");
-    entropy.insert_one(doc! { "_id": "x".repeat(9 * MIB), "data": "" }).await.unwrap();
+    entropy.insert_one(doc! { "_id": "x".repeat(5 * MIB), "data": "" }).await.unwrap();
     until("the event has come", async || follower.interruptions() > 0).await;
     let after = datum("after it");
     put_one(&*store, &after).await;
