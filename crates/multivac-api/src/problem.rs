@@ -105,6 +105,13 @@ impl Problem {
         Self { header, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// 503: the replica is fenced, as its log says once and `/readyz` all the time.
+    pub(crate) fn fenced() -> Self {
+        let detail = "this replica cannot know what was retracted: the store was out of reach for 5 s, and it has not \
+                      caught up since; another replica may answer";
+        Self::unavailable(detail, 1)
+    }
+
     /// 503 for a call to a backend that failed; its one line in the log.
     fn out_of_reach(error: &dyn fmt::Display) -> Self {
         warn!(%error, trace_id = trace_id(), "a request needs a backend that is out of reach");

@@ -170,6 +170,10 @@ pub(crate) struct DatumStatus {
     processed_at: Option<String>,
     /// How many passages were made of it.
     passages: usize,
+    /// Once it is retracted: how many replicas may still answer with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    visible_to: Option<usize>,
 }
 
 /// The states of a datum: accepted and not to be answered with yet; answers may rest on it; in the dead letters; taken
@@ -196,6 +200,7 @@ impl DatumStatus {
             received_at: status.received_at.map(|at| at.to_string()),
             processed_at: status.processed_at.map(|at| at.to_string()),
             passages: status.passages,
+            visible_to: status.visible_to,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::datum::{DatumId, Timestamp};
@@ -19,6 +19,9 @@ use crate::store::{Retraction, Store, StoreEntry, StoreError};
 
 /// How often the store is asked which replicas have not passed a tombstone yet.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long this replica may take to pass a tombstone before it counts as one that has not.
+const PASS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the ledger is compared with the store.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -48,6 +51,8 @@ pub struct DatumStatus {
     pub processed_at: Option<Timestamp>,
     /// How many passages were made of it.
     pub passages: usize,
+    /// Once it is retracted: how many replicas may still answer with it.
+    pub visible_to: Option<usize>,
 }
 
 /// A backend that could not be asked.
@@ -64,7 +69,7 @@ pub enum StatusError {
 /// How a retraction came out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retracted {
-    /// No answer of any live replica rests on the datum any more.
+    /// No answer of any replica rests on the datum any more.
     Everywhere,
     /// It is taken back for good, but these replicas have not announced in time that they have applied that.
     PendingOn(Vec<String>),
@@ -111,6 +116,7 @@ impl Registry {
                 received_at: received_at.or(created_at),
                 processed_at: None,
                 passages: 0,
+                visible_to: Some(self.visible_to(id).await?),
             }),
             (Some(StoreEntry::Live(datum)), _) => {
                 let visible = self.index.contains(id);
@@ -119,6 +125,7 @@ impl Registry {
                     received_at: Some(datum.received_at),
                     processed_at: visible.then_some(datum.processed_at),
                     passages: datum.passages.len(),
+                    visible_to: None,
                 })
             }
             (Some(StoreEntry::Unreadable { .. }), _) => Some(DatumStatus {
@@ -126,23 +133,42 @@ impl Registry {
                 received_at: created_at,
                 processed_at: None,
                 passages: 0,
+                visible_to: None,
             }),
             (None, Some(job_state)) => Some(DatumStatus {
                 state: if job_state == JobState::Dead { DatumState::Failed } else { DatumState::Queued },
                 received_at: created_at,
                 processed_at: None,
                 passages: 0,
+                visible_to: None,
             }),
             (None, None) => None,
         })
     }
 
-    /// Takes a datum back, and waits up to `timeout` until every live replica has applied that; `None` when it was never
-    /// accepted.
+    /// How many replicas may still answer with a retracted datum. Its tombstone does not say where it lies among the changes;
+    /// this replica knows that of those that it has passed.
+    async fn visible_to(&self, id: DatumId) -> Result<usize, StoreError> {
+        let position = match self.follower.removed_at(id) {
+            Some(position) => position,
+            None => {
+                let now = self.store.position().await?;
+                let mut progress = self.follower.progress();
+                match timeout(PASS_TIMEOUT, progress.wait_for(|progress| progress.position >= now)).await {
+                    Ok(_) => self.follower.removed_at(id).unwrap_or_else(|| self.follower.other_removals_at()),
+                    Err(_) => now,
+                }
+            }
+        };
+        Ok(self.store.replicas_behind(position).await?.len())
+    }
+
+    /// Takes a datum back, and waits up to `retract_timeout` until every replica that may answer has applied that; `None` when it
+    /// was never accepted.
     ///
     /// # Errors
     /// When the queue or the store is out of reach; it may be retracted all the same, and can be retracted again.
-    pub async fn retract(&self, id: DatumId, timeout: Duration) -> Result<Option<Retracted>, StatusError> {
+    pub async fn retract(&self, id: DatumId, retract_timeout: Duration) -> Result<Option<Retracted>, StatusError> {
         if self.queue.job_state(id).await?.is_none() && self.store.get(id).await?.is_none() {
             return Ok(None);
         }
@@ -150,7 +176,7 @@ impl Registry {
         self.queue.retract(id, before == Retraction::WasLive).await?;
         // Every change up to the tombstone is at this position or before it.
         let position = self.store.position().await?;
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + retract_timeout;
         let mut progress = self.follower.progress();
         let own = progress.wait_for(|p| p.position >= position || !self.index.contains(id));
         // Where this replica itself is late, the loop below finds that.

@@ -7,10 +7,11 @@
 //!   is delivered again cannot bring it back.
 //! - **Followed without a gap**: whoever scans from a [`Position`] on and then follows from it sees every change.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt};
 
 use crate::datum::{DatumId, Timestamp};
 
@@ -154,8 +155,13 @@ pub trait Changes: Send {
 /// Live data in batches, as [`Store::scan`] gives them.
 pub type Scan<'a> = BoxStream<'a, Result<Vec<StoredDatum>, StoreError>>;
 
-/// How long a replica counts as alive after it has announced itself.
+/// How long a replica may answer after it began to announce itself, by its own clock: see [`fence`](crate::index::fence).
 pub const REPLICA_ALIVE: Duration = Duration::from_secs(5);
+
+/// After how long without a new announcement a replica is not waited for any more: it has fenced itself, or is gone. More
+/// than [`REPLICA_ALIVE`], since between a replica's last look at its clock and the moment its answer leaves it some time
+/// passes.
+pub const REPLICA_SILENT: Duration = Duration::from_secs(6);
 
 /// Keeps learned data; see the [module](self) for what it promises.
 ///
@@ -185,6 +191,16 @@ pub trait Store: Send + Sync + 'static {
     /// All live data, in no order. What is written meanwhile may or may not come.
     fn scan(&self) -> Scan<'_>;
 
+    /// The ids of all live data; others may be among them, such as those of what is no datum. Much cheaper than a scan
+    /// where the store can tell without reading texts.
+    async fn live_ids(&self) -> Result<HashSet<DatumId>, StoreError> {
+        let (mut ids, mut scan) = (HashSet::new(), self.scan());
+        while let Some(batch) = scan.next().await {
+            ids.extend(batch?.into_iter().map(|datum| datum.id));
+        }
+        Ok(ids)
+    }
+
     /// Follows changes from a position on; changes at the position itself may come again.
     ///
     /// # Errors
@@ -200,9 +216,19 @@ pub trait Store: Send + Sync + 'static {
         0
     }
 
-    /// Publishes how far the index of a replica has come, and that it is alive; with `None`, that it has ended.
+    /// Whether replicas in other processes may follow this store, and retract from it.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    /// Publishes how far the index of a replica has come, and that it is alive; with `None`, that it has ended, for good.
+    /// A call that is carried out late, after others, makes a replica look older or alive for longer, never newer or gone.
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError>;
 
-    /// Names the replicas that announced themselves within [`REPLICA_ALIVE`] and have not come as far as `position`.
+    /// Names the replicas that have not come as far as `position` and may still answer: not those that have ended, nor those
+    /// of which this object has seen nothing new for [`REPLICA_SILENT`], by this process's clock and not by any that can be
+    /// set. So it has to be called now and then, or a replica that ended without a word is waited for once more.
+    ///
+    /// What was announced before the call began is seen, whatever happens to the backend's servers meanwhile.
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError>;
 }

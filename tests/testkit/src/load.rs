@@ -471,7 +471,8 @@ async fn poll(shared: Arc<Shared>, http: Client, base: String, may_fall: bool) {
     }
 }
 
-/// Asks one replica; while it runs, it answers, or says that it cannot know of retractions.
+/// Asks one replica; while it runs it answers, whatever else is down, or says when to ask again: without the store it cannot
+/// know what was retracted.
 async fn ask(shared: Arc<Shared>, http: Client, base: String) {
     loop {
         if let Ok(reply) = http.get(format!("{base}/multivac")).send().await {

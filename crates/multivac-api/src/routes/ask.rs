@@ -26,13 +26,18 @@ const INCOMPLETE: &str = "199 multivac \"the index is not filled yet\"";
 
 pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
+    let fence = state.registry.follower.fence();
+    let entry = fence.enter().ok_or_else(Problem::fenced)?;
     let is_complete = state.registry.follower.progress().borrow().caught_up;
-    let answer = match question_in(request.query_string())? {
-        None => standing(&state).await?,
-        Some(question) => {
-            let (snapshot, min_confidence) = (state.registry.index.snapshot(), state.min_confidence);
-            let answered = state.answering.run(move || answer(&question, &snapshot, min_confidence)).await;
-            Arc::new(answered.map_err(|panicked| Problem::fault(&panicked))??)
+    let question = question_in(request.query_string())?;
+    let answer = loop {
+        let answer = match &question {
+            None => standing(&state).await?,
+            Some(question) => other(&state, question.clone()).await?,
+        };
+        // What was retracted while the answer waited for a thread, and was worked out, must not be in it.
+        if answer.evidence.iter().all(|evidence| state.registry.index.contains(evidence.id)) {
+            break answer;
         }
     };
     let status = match answer.status {
@@ -52,7 +57,15 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
     if !is_complete {
         reply.headers_mut().insert(WARNING, HeaderValue::from_static(INCOMPLETE));
     }
-    Ok(reply)
+    // A 304 is an answer as well.
+    if fence.still_holds(entry) { Ok(reply) } else { Err(Problem::fenced()) }
+}
+
+/// The answer to any question.
+async fn other(state: &State, question: Question) -> Result<Arc<Answer>, Problem> {
+    let (snapshot, min_confidence) = (state.registry.index.snapshot(), state.min_confidence);
+    let answered = state.answering.run(move || answer(&question, &snapshot, min_confidence)).await;
+    Ok(Arc::new(answered.map_err(|panicked| Problem::fault(&panicked))??))
 }
 
 /// The standing question's answer; from memory unless the index has changed since.
@@ -104,6 +117,7 @@ pub(super) fn describe() -> Described {
         .reply(200, answer)
         .reply(304, unchanged.header("ETag", etag()))
         .problem(400, "The question is empty, too long, or not UTF-8")
+        .problem(503, "This replica cannot know what was retracted; or, from the edge, no replica is available")
 }
 
 fn parameter(name: &str, place: ParameterIn, description: &str) -> ParameterBuilder {

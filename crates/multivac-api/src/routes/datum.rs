@@ -14,8 +14,9 @@ use crate::problem::Problem;
 use crate::replies::{DatumStatus, RetractedInPart};
 use crate::state::State;
 
-/// How long a retraction waits for the other replicas.
-const RETRACT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a retraction waits for the other replicas: longer than until one that has just died counts as silent
+/// ([`REPLICA_SILENT`](multivac_core::store::REPLICA_SILENT)).
+const RETRACT_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(super) async fn status(id: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&id)?;

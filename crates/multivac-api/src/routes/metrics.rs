@@ -26,6 +26,7 @@ pub(super) async fn metrics(state: web::Data<State>) -> HttpResponse {
     state.warnings.measure();
     metrics::PASSAGES.set(state.registry.index.snapshot().passages as f64);
     metrics::FOLLOW_ERRORS.set(state.registry.follower.interruptions() as f64);
+    metrics::FENCED.set(f64::from(u8::from(state.registry.follower.fence().is_fenced())));
     metrics::FOLLOWING.set(f64::from(u8::from(state.registry.follower.progress().borrow().following)));
     HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(metrics::render())
 }

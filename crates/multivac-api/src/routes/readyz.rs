@@ -7,11 +7,15 @@ use crate::openapi::Described;
 use crate::replies::Readiness;
 use crate::state::{State, probe};
 
+/// What is said of a replica that may not answer.
+const FENCED: &str =
+    "fenced: it cannot know what was retracted, so it answers no question until it has caught up with the store";
+
 /// Readiness: whether requests should come here, and in either case what is missing.
 ///
-/// A replica is not ready before its index has been filled once, nor while it stops. Once it is ready, a queue or a store
-/// that is out of reach is reported and does not make it unready: every other replica would miss it too, questions are
-/// answered from the index, and feeding gets its 503 and `Retry-After` from the route itself.
+/// A replica is not ready before its index has been filled once, nor while it may not answer since it cannot know what was
+/// retracted, nor while it stops. Otherwise a queue or a store that is out of reach is reported and does not make it unready:
+/// every other replica would miss it too, and feeding gets its 503 and `Retry-After` from the route itself.
 pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
     let (mut unready, mut missing) = (Vec::new(), Vec::new());
     if state.stop.is_cancelled() {
@@ -24,6 +28,9 @@ pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
                 missing.push("the queue is out of reach");
             }
         }
+    }
+    if state.registry.follower.fence().is_fenced() {
+        unready.push(FENCED);
     }
     let progress = *state.registry.follower.progress().borrow();
     if !progress.caught_up {
@@ -49,6 +56,7 @@ pub(super) fn describe() -> Described {
         .json::<Readiness<'_>>(200, ResponseBuilder::new().description(ready))
         .json::<Readiness<'_>>(
             503,
-            ResponseBuilder::new().description("No requests should come here: the replica stops, or is not filled yet"),
+            ResponseBuilder::new()
+                .description("No requests should come here: the replica stops, is not filled yet, or may not answer"),
         )
 }

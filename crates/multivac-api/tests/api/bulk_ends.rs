@@ -7,7 +7,9 @@ use serde_json::Value;
 use crate::test_app::TestApp;
 
 fn head(fields: &str) -> String {
-    format!("POST /multivac/data/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n{fields}\r\n")
+    format!(
+        "POST /multivac/data/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n{fields}\r\n"
+    )
 }
 
 fn bulk(body: &str) -> String {

@@ -231,7 +231,9 @@ async fn slow_clients_are_timed_out_and_delay_nobody() {
     // Bodies that never end: bulk lines a byte at a time or not at all, and parts without content.
     let chunk = |bytes: &str| format!("{:x}\r\n{bytes}\r\n", bytes.len());
     let head = |path: &str, media: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n")
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
     };
     let lines = "{\"data\": \"one\"}\n{\"data\": \"two\"}\n{\"data\": ";
     let bulk = format!("{}{}", head("/multivac/data/bulk", "application/x-ndjson"), chunk(lines));

@@ -13,6 +13,7 @@ mod dead;
 mod embedded;
 mod errors;
 mod feed;
+mod fence;
 mod files;
 mod hang;
 mod hostile;

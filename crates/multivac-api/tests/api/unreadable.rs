@@ -34,7 +34,10 @@ async fn a_request_that_cannot_be_read_gets_a_problem_document() {
         ("GET /multivac HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n", 400),
         ("POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
         ("POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400),
-        ("POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx", 400),
+        (
+            "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
+            400,
+        ),
         ("POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 400),
         (
             "POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
@@ -81,8 +84,9 @@ async fn a_question_that_is_sent_as_it_is_typed_is_answered() {
     let app = TestApp::start(&[]).await;
     app.teach("A \"café\" sells <coffee> & {tea}.").await;
     for question in ["What-sells-\"coffee\"?", "Was-verkauft-ein-Café?", "<a>{b}|c\\d^e`f", "100%", "%zz"] {
-        let request =
-            format!("GET /multivac?question={question} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n");
+        let request = format!(
+            "GET /multivac?question={question} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
+        );
         let reply = send(&app.base, request).await.unwrap();
         assert_eq!(reply.status, 200, "{question}: {reply:?}");
         assert_eq!(reply.json().unwrap()["question"], question);

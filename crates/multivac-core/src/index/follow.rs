@@ -2,13 +2,14 @@
 //! lost.
 //!
 //! The position is taken before the scan, so a change during the scan is applied twice rather than never, and applying a
-//! change twice changes nothing. A replica announces itself before it looks whether it has caught up, so a retraction
-//! either waits for this replica or was seen by it before it called itself ready.
+//! change twice changes nothing. The replica is announced before that, so a retraction either waits for this replica or
+//! lies before the scan; and where an index is loaded again, what was removed leaves it before anything is added. So a
+//! replica that answers while it loads shows nothing that is retracted: see [`fence`](super::fence).
 
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -17,7 +18,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::announcer::Announcer;
+use super::fence::Fence;
+use super::removals::Removals;
 use super::{Index, IndexError, Lost};
+use crate::datum::DatumId;
 use crate::runtime::retry::Retry;
 use crate::store::{Change, ChangeBatch, Changes, Position, Store, StoreError};
 
@@ -27,6 +32,10 @@ const PULL_BATCH: usize = 5_000;
 /// Changes applied in one commit at most; while loading, at least. The fewer commits the better while nobody waits.
 const COMMIT_BATCH: usize = 4 * PULL_BATCH;
 
+/// The same in bytes of text, about: what waits in memory, and what a tombstone may have to wait for. (Some 1 to 2 s of one
+/// core, measured 2026-11-27.)
+const COMMIT_BYTES: usize = 16 << 20;
+
 /// Batches of changes that wait for the index, so that the store is read while the index commits.
 const WAITING_BATCHES: usize = 8;
 
@@ -34,9 +43,6 @@ const WAITING_BATCHES: usize = 8;
 /// pay it. The index gets an eighth of the time at most, within these bounds. The first datum after a pause does not wait.
 const SHORTEST_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
-
-/// How often a replica announces that it is alive; well below [`REPLICA_ALIVE`](crate::store::REPLICA_ALIVE).
-const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The waits after an interruption.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
@@ -59,6 +65,8 @@ pub struct Follower {
     store: Arc<dyn Store>,
     index: Arc<Index>,
     replica: String,
+    fence: Arc<Fence>,
+    removals: Mutex<Removals>,
     progress: watch::Sender<Progress>,
     interruptions: AtomicU64,
 }
@@ -88,7 +96,32 @@ impl Follower {
     /// A follower under the name of a replica, which is to be new at each start.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, index: Arc<Index>, replica: String) -> Arc<Self> {
-        Arc::new(Self { store, index, replica, progress: watch::Sender::default(), interruptions: AtomicU64::new(0) })
+        let fence = Arc::new(Fence::new(store.is_shared()));
+        let (removals, progress, interruptions) = (Mutex::default(), watch::Sender::default(), AtomicU64::new(0));
+        Arc::new(Self { store, index, replica, fence, removals, progress, interruptions })
+    }
+
+    /// Whether this replica may answer.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// The position at which a datum was removed, or one behind it, as far as this replica's index has come: if it was
+    /// removed at all. `None` if this is not among the last removals.
+    #[must_use]
+    pub fn removed_at(&self, id: DatumId) -> Option<Position> {
+        self.removals().position_of(id)
+    }
+
+    /// A position that is behind all removals for which [`Self::removed_at`] has none.
+    #[must_use]
+    pub fn other_removals_at(&self) -> Position {
+        self.removals().position_of_others()
+    }
+
+    fn removals(&self) -> std::sync::MutexGuard<'_, Removals> {
+        self.removals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How far the index has come, now and later.
@@ -105,13 +138,23 @@ impl Follower {
 
     /// Runs until it is stopped. Whatever interrupts it, it begins again, and counts that.
     pub async fn run(&self, stop: CancellationToken) {
+        let (store, fence) = (Arc::clone(&self.store), Arc::clone(&self.fence));
+        let announcer = Announcer { store, fence, replica: self.replica.clone() };
+        // A task of its own: the following waits for the index, and for the store in other calls.
+        let announcing = tokio::spawn(announcer.run(stop.clone()));
+        self.keep_following(&stop).await;
+        // It catches its panics.
+        let _ = announcing.await;
+    }
+
+    async fn keep_following(&self, stop: &CancellationToken) {
         let (shortest, longest) = RETRY_DELAYS;
         let mut retry = Retry::new(shortest, longest);
         let mut position = None;
         loop {
             // The store may take long to reply, and stopping does not wait for that.
             let interrupted = tokio::select! {
-                Err(interrupted) = self.follow(&mut position, &mut retry, &stop) => interrupted,
+                Err(interrupted) = self.follow(&mut position, &mut retry, stop) => interrupted,
                 () = stop.cancelled() => Interrupted::Stopped,
             };
             self.progress.send_modify(|progress| {
@@ -123,12 +166,9 @@ impl Follower {
             }
             self.begin_anew_if_lost(&interrupted, &mut position).await;
             self.note(interrupted, &mut position, &mut retry);
-            if !retry.wait(&stop).await {
+            if !retry.wait(stop).await {
                 break;
             }
-        }
-        if let Err(error) = self.store.announce(&self.replica, None).await {
-            info!(%error, "this replica could not be signed off; the others notice within seconds");
         }
     }
 
@@ -201,38 +241,71 @@ impl Follower {
             if retry.succeeded() {
                 info!("the index follows the store again");
             }
+            self.fence.pass(came_to.position, came_to.removed_data);
             self.index.check()?;
-            session.announce_if_due(&came_to).await?;
             if let Some(error) = came_to.error {
                 return Err(error.into());
             }
         }
     }
 
-    /// Loads all live data, and removes from the index what is not live any more.
+    /// Loads all live data, after what is not live any more has left the index.
     async fn load(&self, stop: &CancellationToken) -> Result<Position, Interrupted> {
+        tokio::select! {
+            () = stop.cancelled() => return Err(Interrupted::Stopped),
+            () = self.fence.until_announced() => {}
+        }
+        // Announced once more, which is a write: so the position lies behind a change that could not be read.
+        self.store.announce(&self.replica, Some(self.fence.passed())).await?;
         let position = self.store.position().await?;
         let started = Instant::now();
+        self.fence.fill();
+        // An index that is begun anew is shown when it is full. Until then the one before answers, from which nothing can be
+        // removed any more; so this replica has passed nothing yet.
+        let is_refilled = self.index.is_refilled();
+        if !is_refilled {
+            if !self.index.is_empty() {
+                let live = self.store.live_ids().await?;
+                self.remove_all_but(&live).await?;
+            }
+            self.begin_at(position);
+        }
         let mut live = HashSet::new();
         let mut scan = self.store.scan();
-        let mut changes = Vec::new();
+        let (mut changes, mut bytes) = (Vec::new(), 0);
         while let Some(batch) = scan.next().await {
             if stop.is_cancelled() {
                 return Err(Interrupted::Stopped);
             }
             for datum in batch? {
                 live.insert(datum.id);
+                bytes += datum.text.len();
                 changes.push(Change::Put(Box::new(datum)));
             }
-            if changes.len() >= COMMIT_BATCH {
+            if changes.len() >= COMMIT_BATCH || bytes >= COMMIT_BYTES {
                 self.apply(std::mem::take(&mut changes)).await?;
+                bytes = 0;
             }
         }
-        changes.extend(self.index.present_but_not_in(&live).into_iter().map(Change::Removed));
         self.apply(changes).await?;
-        self.index.finish()?;
+        // What is no datum any more, such as a document whose text somebody has made a number.
+        self.remove_all_but(&live).await?;
+        if is_refilled {
+            self.index.finish()?;
+            self.begin_at(position);
+        }
         info!(data = live.len(), duration_ms = started.elapsed().as_millis() as u64, "loaded the store into the index");
         Ok(position)
+    }
+
+    /// Notes that nothing is visible that was removed up to a position.
+    fn begin_at(&self, position: Position) {
+        self.removals().begin_at(position);
+        self.fence.pass(position, true);
+    }
+
+    async fn remove_all_but(&self, live: &HashSet<DatumId>) -> Result<(), IndexError> {
+        self.apply(self.index.present_but_not_in(live).into_iter().map(Change::Removed).collect()).await
     }
 
     /// Applies changes on a blocking thread: a commit takes processor time and waits for the disk.
@@ -256,13 +329,14 @@ struct Session<'a> {
     puller: Puller,
     /// When the next commit is due.
     commit_due: Instant,
-    announced: Instant,
 }
 
 /// Changes that are applied in one commit.
 #[derive(Default)]
 struct Collected {
     changes: Vec<Change>,
+    /// Of text, in the changes.
+    bytes: usize,
     position: Option<Position>,
     /// Whether the store had nothing new at some point.
     reached_the_end: bool,
@@ -281,10 +355,8 @@ struct CameTo {
 impl<'a> Session<'a> {
     async fn begin(follower: &'a Follower, from: Position) -> Result<Self, StoreError> {
         let changes = follower.store.follow(from).await?;
-        follower.store.announce(&follower.replica, Some(from)).await?;
         let goal = follower.store.position().await?;
-        let now = Instant::now();
-        Ok(Self { follower, goal, puller: Puller::start(changes), commit_due: now, announced: now })
+        Ok(Self { follower, goal, puller: Puller::start(changes), commit_due: Instant::now() })
     }
 
     /// Takes what the store has, waiting for the first change, and for more until the next commit is due.
@@ -296,7 +368,7 @@ impl<'a> Session<'a> {
         };
         while let Some(batch) = next {
             collected.add(batch);
-            next = if collected.changes.len() >= COMMIT_BATCH {
+            next = if collected.changes.len() >= COMMIT_BATCH || collected.bytes >= COMMIT_BYTES {
                 None
             } else if collected.changes.is_empty() || collected.is_urgent() || self.commit_due <= Instant::now() {
                 self.puller.ready()
@@ -312,7 +384,7 @@ impl<'a> Session<'a> {
 
     /// Applies what was collected, and then moves the position on.
     async fn apply(&mut self, collected: Collected, position: &mut Option<Position>) -> Result<CameTo, IndexError> {
-        let removed_data = collected.removes_data();
+        let removed: Vec<DatumId> = collected.removed().collect();
         if !collected.changes.is_empty() {
             let began = Instant::now();
             self.follower.apply(collected.changes).await?;
@@ -320,17 +392,10 @@ impl<'a> Session<'a> {
         }
         *position = (*position).max(collected.position);
         let position = position.unwrap_or_default();
+        let removed_data = !removed.is_empty();
+        self.follower.removals().note(removed.into_iter(), position);
         let caught_up = collected.reached_the_end || position >= self.goal;
         Ok(CameTo { position, caught_up, removed_data, error: collected.error })
-    }
-
-    /// Announces the position at intervals, and at once after a removal, since a retraction waits for that.
-    async fn announce_if_due(&mut self, came_to: &CameTo) -> Result<(), StoreError> {
-        if came_to.removed_data || self.announced.elapsed() >= ANNOUNCE_INTERVAL {
-            self.follower.store.announce(&self.follower.replica, Some(came_to.position)).await?;
-            self.announced = Instant::now();
-        }
-        Ok(())
     }
 }
 
@@ -340,19 +405,30 @@ impl Collected {
             Ok(batch) => {
                 self.reached_the_end |= batch.changes.is_empty();
                 self.position = self.position.max(Some(batch.position));
+                self.bytes += batch.changes.iter().map(text_bytes).sum::<usize>();
                 self.changes.extend(batch.changes);
             }
             Err(error) => self.error = Some(error),
         }
     }
 
-    fn removes_data(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::Removed(_)))
+    fn removed(&self) -> impl Iterator<Item = DatumId> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Removed(id) => Some(*id),
+            Change::Put(_) => None,
+        })
     }
 
     /// Whether the commit cannot wait for more: a retraction waits for it, or no more comes.
     fn is_urgent(&self) -> bool {
-        self.error.is_some() || self.removes_data()
+        self.error.is_some() || self.removed().next().is_some()
+    }
+}
+
+fn text_bytes(change: &Change) -> usize {
+    match change {
+        Change::Put(datum) => datum.text.len(),
+        Change::Removed(_) => 0,
     }
 }
 

@@ -1,4 +1,4 @@
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use async_trait::async_trait;
 
@@ -9,10 +9,11 @@ use crate::process::process;
 use crate::queue::{Job, QueueSettings};
 use crate::store::{Put, Retraction, Scan, StoreCounts, StoreEntry, StoredDatum};
 
-/// The embedded store, whose changes panic when they are read for the first time.
+/// The embedded store as if other processes used it, whose changes panic when they are read for the first time.
 struct PanicsOnce {
     store: Arc<dyn Store>,
     panicked: Arc<AtomicBool>,
+    announced: AtomicUsize,
 }
 
 struct PanickingChanges {
@@ -56,6 +57,7 @@ impl Store for PanicsOnce {
         self.store.counts().await
     }
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
+        self.announced.fetch_add(1, Ordering::SeqCst);
         self.store.announce(replica, position).await
     }
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
@@ -73,7 +75,8 @@ fn datum(text: &str) -> StoredDatum {
 async fn a_puller_that_panics_is_started_again_and_counted() {
     let directory = tempfile::tempdir().expect("a directory");
     let embedded = Embedded::open(directory.path(), QueueSettings::default()).expect("a new database");
-    let store = Arc::new(PanicsOnce { store: embedded.store(), panicked: Arc::default() });
+    let store =
+        Arc::new(PanicsOnce { store: embedded.store(), panicked: Arc::default(), announced: AtomicUsize::new(0) });
     let index = Arc::new(Index::new().expect("a new index"));
     let follower = Follower::new(store.clone(), Arc::clone(&index), "a replica".to_owned());
     let stop = CancellationToken::new();
@@ -92,6 +95,57 @@ async fn a_puller_that_panics_is_started_again_and_counted() {
     assert!(index.contains(learned.id));
     stop.cancel();
     running.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_replica_is_announced_while_its_index_is_busy_and_signed_off_when_it_stops() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let embedded = Embedded::open(directory.path(), QueueSettings::default()).expect("a new database");
+    let panicked = Arc::new(AtomicBool::new(true));
+    let store = Arc::new(PanicsOnce { store: embedded.store(), panicked, announced: AtomicUsize::new(0) });
+    let index = Arc::new(Index::new().expect("a new index"));
+    let follower = Follower::new(store.clone(), Arc::clone(&index), "a replica".to_owned());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (follower, stop) = (Arc::clone(&follower), stop.clone());
+        async move { follower.run(stop).await }
+    });
+    let mut progress = follower.progress();
+    progress.wait_for(|progress| progress.following).await.expect("it runs");
+    let (learned, taken_back) = (datum("Entropy was reversed."), datum("Entropy was not reversed."));
+    store.put(&[learned.clone(), taken_back.clone()]).await.expect("stored");
+    progress.wait_for(|_| index.contains(taken_back.id)).await.expect("it runs");
+    assert!(!follower.fence().is_fenced());
+    // The index is busy: nothing can be applied until `release`.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (holding, held) = tokio::sync::oneshot::channel();
+    let busy = std::thread::spawn({
+        let index = Arc::clone(&index);
+        move || {
+            let _files = index.files();
+            let _ = holding.send(());
+            let _ = released.recv();
+        }
+    });
+    held.await.expect("it holds the index");
+    store.retract(taken_back.id).await.expect("retracted");
+    let position = store.position().await.expect("a position");
+    let before = store.announced.load(Ordering::SeqCst);
+    while store.announced.load(Ordering::SeqCst) < before + 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.replicas_behind(position).await.expect("known"), ["a replica"], "it is waited for");
+    drop(release);
+    busy.join().expect("no panic");
+    while !store.replicas_behind(position).await.expect("known").is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!index.contains(taken_back.id) && index.contains(learned.id));
+    assert_eq!(follower.removed_at(taken_back.id), Some(position));
+    stop.cancel();
+    running.await.expect("no panic");
+    assert!(follower.fence().is_fenced(), "whoever still asks it gets nothing");
+    assert!(store.replicas_behind(Position(u64::MAX)).await.expect("known").is_empty());
 }
 
 #[tokio::test]

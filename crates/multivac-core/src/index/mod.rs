@@ -8,10 +8,13 @@
 //! still answered then, since the segments are mapped into memory, but nothing can be committed any more: the index
 //! [is lost](Index::is_lost), and is [begun anew](Index::begin_anew) in another directory, beside the snapshot that answers.
 
+mod announcer;
 mod directory;
+pub mod fence;
 pub mod follow;
 mod outline;
 mod owners;
+mod removals;
 mod schema;
 mod terms;
 
@@ -277,6 +280,16 @@ impl Index {
     #[must_use]
     pub fn contains(&self, id: DatumId) -> bool {
         self.visible.read().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    /// Whether no datum is visible.
+    fn is_empty(&self) -> bool {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Whether it was begun anew and is not full yet.
+    fn is_refilled(&self) -> bool {
+        self.files().filling.is_some()
     }
 
     /// The data that are in the index and not among `live`.

@@ -117,6 +117,11 @@ pub static FOLLOW_ERRORS: LazyLock<Gauge> =
 pub static FOLLOWING: LazyLock<Gauge> =
     LazyLock::new(|| gauge("multivac_index_following", "1 while the index follows the store."));
 
+/// Whether the replica may not answer.
+pub static FENCED: LazyLock<Gauge> = LazyLock::new(|| {
+    gauge("multivac_fenced", "1 while this replica answers no question, since it cannot know what was retracted.")
+});
+
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 

@@ -1,5 +1,6 @@
-//! What both programs need to run: settings, health, signals, supervised tasks. Nothing of the domain.
+//! What both programs need to run: settings, health, signals, supervised tasks, a clock. Nothing of the domain.
 
+pub mod clock;
 pub mod config;
 pub mod files;
 pub mod health;

@@ -6,6 +6,7 @@
 mod backends;
 mod compat;
 mod mongo;
+mod mongo_follow;
 mod mongo_hang;
 mod mongo_secure;
 mod queue;

@@ -21,7 +21,7 @@ use super::error::DatabaseError;
 use super::writer::{WriteContext, WriterHandle};
 use crate::datum::{DatumId, Timestamp};
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry,
+    Change, ChangeBatch, Changes, Position, Put, REPLICA_SILENT, Retraction, Scan, Store, StoreCounts, StoreEntry,
     StoreError, StoredDatum,
 };
 
@@ -112,6 +112,11 @@ impl Store for EmbeddedStore {
         self.database.damage.data()
     }
 
+    /// One process holds the file.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
         match position {
@@ -123,7 +128,7 @@ impl Store for EmbeddedStore {
 
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
         let mut replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
-        replicas.retain(|_, (_, announced)| announced.elapsed() <= REPLICA_ALIVE);
+        replicas.retain(|_, (_, announced)| announced.elapsed() <= REPLICA_SILENT);
         Ok(replicas
             .iter()
             .filter(|(_, (reached, _))| *reached < position)

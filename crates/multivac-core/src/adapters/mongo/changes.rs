@@ -8,12 +8,12 @@ use futures_util::future::BoxFuture;
 use mongodb::bson::{RawDocumentBuf, Timestamp as ClusterTime, serialize_to_document};
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::{ChangeStreamEvent, OperationType, ResumeToken};
-use mongodb::error::Error;
+use mongodb::error::{Error, ErrorKind};
 use serde::Deserialize;
 
 use super::calls::in_time;
 use super::documents::Reader;
-use super::{documents, store_error};
+use super::{code, documents, store_error};
 use crate::store::{Change, ChangeBatch, Changes, Position, StoreEntry, StoreError};
 
 /// An event of the change stream; the fields that are used.
@@ -35,6 +35,15 @@ fn advance(mut stream: ChangeStream<Event>) -> Advance {
         (stream, event)
     }
     .boxed()
+}
+
+/// The error of a change stream. An event that is too large ends every stream that comes to it, so no position before it is
+/// of any use.
+pub(super) fn follow_error(error: Error) -> StoreError {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) if command.code == code::OBJECT_TOO_LARGE => StoreError::PositionLost,
+        _ => store_error(error),
+    }
 }
 
 /// Follows a change stream.
@@ -72,7 +81,7 @@ impl MongoChanges {
         let quiet = matches!(event, Ok(None)).then(|| (stream.is_alive(), stream.resume_token()));
         self.step = advance(stream);
         self.begun_before = false;
-        match (event.map_err(store_error)?, quiet) {
+        match (event.map_err(follow_error)?, quiet) {
             (Some(event), _) => {
                 self.position = position(event.cluster_time);
                 Ok(Some(self.read(event)?))

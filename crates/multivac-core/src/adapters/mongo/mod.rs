@@ -7,7 +7,7 @@
 //! | `entropy` | `{_id, data, passages, received_at, processed_at, trace}`: a learned datum | |
 //! | | `{_id, received_at, retracted_at}`: a tombstone | `retracted_at`, on tombstones alone |
 //! | | `{_id: ObjectId, data}`: a datum that the original application wrote, read as it is | |
-//! | `replicas` | `{_id, position, seen_at}`: how far the index of an api replica has come | `seen_at`, deletes those that have ended |
+//! | `replicas` | `{_id, position, seen_at, ended}`: how far the index of an api replica has come | `seen_at`, deletes those that have ended |
 //!
 //! How the port's promises are kept:
 //!
@@ -20,11 +20,14 @@
 //! - **The right one fails**: what the server refuses is the fault of a document where its code is one of
 //!   `DOCUMENT_FAULTS`. All else passes, or somebody has to mend it for all documents alike, so their data wait.
 //! - **Followed without a gap**: a [`Position`](crate::store::Position) is the cluster time of an oplog entry that the
-//!   majority has; the scan after it sees all up to it, and a change stream from it on shows all after it.
+//!   majority has; the scan after it sees all up to it, and a change stream from it on shows all after it. An event leaves
+//!   out what was updated, since with the whole document beside it it could be larger than MongoDB sends.
+//! - **Waited for until silent**: see `sightings.rs`.
 
 mod calls;
 mod changes;
 mod documents;
+mod sightings;
 mod store;
 mod url;
 
@@ -153,6 +156,7 @@ fn is_id_taken(error: &IndexedWriteError) -> bool {
 mod code {
     pub(super) const UNAUTHORIZED: i32 = 13;
     pub(super) const DUPLICATE_KEY: i32 = 11000;
+    pub(super) const OBJECT_TOO_LARGE: i32 = 10334;
 
     /// `CappedPositionLost`, `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`.
     pub(super) const POSITION_LOST: [i32; 4] = [136, 260, 280, 286];

@@ -1,29 +1,27 @@
 //! The port [`Store`], kept by MongoDB.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp as ClusterTime, doc};
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::{FullDocumentType, Hint, IndexOptions};
+use mongodb::options::{FindOptions, FullDocumentType, Hint, IndexOptions, ReadConcern};
 use mongodb::{Collection, Database, IndexModel};
 use secrecy::SecretString;
-use serde::Deserialize;
 
 use super::calls::{Calls, in_time};
-use super::changes::{MongoChanges, cluster_time, position};
+use super::changes::{MongoChanges, cluster_time, follow_error, position};
 use super::documents::{ENTROPY, Reader};
+use super::sightings::{Replica, Sightings};
 use super::url::{MongoUrl, does_not_resolve};
 use super::{
     NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, store_error,
 };
 use crate::datum::DatumId;
-use crate::store::{
-    Changes, Position, Put, REPLICA_ALIVE, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum,
-};
+use crate::store::{Changes, Position, Put, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum};
 
 /// The collection of replicas.
 const REPLICAS: &str = "replicas";
@@ -41,12 +39,19 @@ const FOLLOW_BATCH: u32 = 10_000;
 /// position past what was written to other collections meanwhile, and a retraction may wait for that.
 const FOLLOW_MAX_WAIT: Duration = Duration::from_millis(250);
 
+/// How long the server may take to tell what replicas have announced: its reply waits for the majority.
+const REPLICAS_MAX_TIME: Duration = Duration::from_secs(2);
+
+/// How many ids a batch has at most, within the same 16 MiB.
+const ID_BATCH: u32 = 100_000;
+
 /// Keeps data in MongoDB; see the [module](super).
 pub struct MongoStore {
     url: MongoUrl,
     calls: Calls,
     /// Not set before DNS knows the name in a `mongodb+srv` URL.
     collections: OnceLock<Collections>,
+    sightings: Mutex<Sightings>,
     reader: Reader,
 }
 
@@ -71,7 +76,7 @@ impl MongoStore {
         }
         let calls = Calls::new(url.call_timeout);
         let reader = Reader::new(process);
-        let store = Self { url, calls, collections: OnceLock::new(), reader };
+        let store = Self { url, calls, collections: OnceLock::new(), sightings: Mutex::default(), reader };
         match store.connect().await {
             Err(error) if !error.is_transient() => Err(error),
             // A name that DNS does not know yet: `prepare` asks again.
@@ -142,6 +147,19 @@ impl MongoStore {
         };
         let found = self.calls.read(limit, find).await?.map_err(store_error)?;
         Ok(found.iter().filter_map(put).collect())
+    }
+
+    /// The ids of the documents that are found.
+    async fn ids(&self, filter: Document, hint: Option<Hint>) -> Result<HashSet<DatumId>, StoreError> {
+        let (entropy, limit) = (self.entropy()?, self.calls.scan);
+        let options = FindOptions::builder().projection(doc! { "_id": 1 }).batch_size(ID_BATCH).hint(hint).build();
+        let find = async move { entropy.find(filter).with_options(options).await };
+        let mut found = self.calls.read(limit, find).await?.map_err(store_error)?;
+        let mut ids = HashSet::new();
+        while let Some(document) = in_time(limit, found.try_next()).await?.map_err(store_error)? {
+            ids.extend(document.get("_id").ok().flatten().and_then(documents::read_key));
+        }
+        Ok(ids)
     }
 }
 
@@ -302,18 +320,28 @@ impl Store for MongoStore {
         stream::once(open).try_flatten().chain(end).boxed()
     }
 
+    /// Reads no text: all ids come out of the index on `_id`, and tombstones are small and have an index.
+    async fn live_ids(&self) -> Result<HashSet<DatumId>, StoreError> {
+        let mut ids = self.ids(doc! {}, Some(Hint::Keys(doc! { "_id": 1 }))).await?;
+        for retracted in self.ids(documents::retracted(), None).await? {
+            ids.remove(&retracted);
+        }
+        Ok(ids)
+    }
+
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let entropy = self.entropy()?;
         let watch = async move {
             entropy
                 .watch()
+                .pipeline([doc! { "$unset": "updateDescription" }])
                 .start_at_operation_time(cluster_time(from))
                 .full_document(FullDocumentType::UpdateLookup)
                 .max_await_time(FOLLOW_MAX_WAIT)
                 .batch_size(FOLLOW_BATCH)
                 .await
         };
-        let stream = self.calls.read(self.calls.scan, watch).await?.map_err(store_error)?;
+        let stream = self.calls.read(self.calls.scan, watch).await?.map_err(follow_error)?;
         Ok(Box::new(MongoChanges::new(stream, from, self.calls.scan, self.reader.clone())))
     }
 
@@ -349,22 +377,30 @@ impl Store for MongoStore {
                     let seen = doc! { "$set": { "position": position.cast_signed(), "seen_at": "$$NOW" } };
                     replicas.update_one(replica, vec![seen]).upsert(true).await.map(drop)
                 }
-                None => replicas.delete_one(replica).await.map(drop),
+                // A mark and not a deletion, which would look like the server's own of old documents; and it outlasts an
+                // announcement that is carried out late. Up to 0.1.0 the position, which is the highest, says the same.
+                None => {
+                    let ended = doc! { "$set": { "ended": true, "position": -1_i64, "seen_at": "$$NOW" } };
+                    replicas.update_one(replica, vec![ended]).upsert(true).await.map(drop)
+                }
             }
         };
         self.calls.write(self.calls.call, announce).await?.map_err(store_error)
     }
 
+    /// The read is linearizable: an old primary that does not know yet that there is a new one, to which replicas announce
+    /// themselves, cannot reply to it. All documents have to be in the first batch for that.
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
-        let (replicas, limit) = (self.replicas()?, self.calls.call);
-        let alive_ms = i64::try_from(REPLICA_ALIVE.as_millis()).expect("a few seconds");
-        let since = doc! { "$subtract": ["$$NOW", alive_ms] };
+        let replicas = self.replicas()?;
+        let asked = Instant::now();
         let find = async move {
-            let alive = replicas.find(doc! { "$expr": { "$gte": ["$seen_at", since] } }).max_time(limit);
-            alive.await?.try_collect::<Vec<_>>().await
+            let all = replicas.find(doc! {}).read_concern(ReadConcern::linearizable());
+            all.max_time(REPLICAS_MAX_TIME).batch_size(FOLLOW_BATCH).await?.try_collect::<Vec<_>>().await
         };
-        let alive = self.calls.read(limit, find).await?.map_err(store_error)?;
-        Ok(alive.into_iter().filter(|r| Position(r.position.cast_unsigned()) < position).map(|r| r.name).collect())
+        let all = self.calls.read(self.calls.call, find).await?.map_err(store_error)?;
+        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited_for = sightings.take(all, asked, Instant::now());
+        Ok(waited_for.into_iter().filter(|(_, reached)| *reached < position).map(|(name, _)| name).collect())
     }
 }
 
@@ -379,12 +415,4 @@ fn refused_by(error: &ErrorKind) -> Put {
         ErrorKind::Command(refused) => refused_with(refused.code),
         _ => "it makes no document that MongoDB takes".into(),
     })
-}
-
-/// A document of [`REPLICAS`].
-#[derive(Deserialize)]
-struct Replica {
-    #[serde(rename = "_id")]
-    name: String,
-    position: i64,
 }
