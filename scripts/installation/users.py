@@ -1,6 +1,8 @@
 """The users who may change data: htpasswd, and curlrc for one of them."""
 
+import base64
 import getpass
+import hashlib
 import hmac
 import os
 import re
@@ -17,16 +19,24 @@ def new_password():
     return secrets.token_hex(24)
 
 
-def hash_of(password, salt=None):
-    """A thousand rounds, the minimum: nginx computes the hash at every request, and a password of 192 random bits needs no
-    more."""
+def fast_hash_of(password, salt=None):
+    """For a password of 192 random bits, which needs no slow hash: a slow one would tell by the time of a 401 that the name
+    exists."""
+    salt = salt or secrets.token_bytes(16)
+    return "{SSHA}" + base64.b64encode(hashlib.sha1(password.encode() + salt).digest() + salt).decode()
+
+
+def slow_hash_of(password, salt=None):
+    """For a password that a person chose. A thousand rounds, the minimum: nginx computes the hash at every request."""
     salt = salt or "rounds=1000$" + secrets.token_hex(8)
     return openssl("passwd", "-6", "-salt", salt, "-stdin", given=password + "\n").strip()
 
 
 def is_hash_of(hashed, password):
+    if hashed.startswith("{SSHA}"):
+        return hmac.compare_digest(fast_hash_of(password, base64.b64decode(hashed[6:])[20:]), hashed)
     kind, _, rest = hashed[1:].partition("$")
-    return kind == "6" and hmac.compare_digest(hash_of(password, rest.rpartition("$")[0]), hashed)
+    return kind == "6" and hmac.compare_digest(slow_hash_of(password, rest.rpartition("$")[0]), hashed)
 
 
 # The forms that nginx takes.
@@ -64,7 +74,7 @@ def user_of(file):
     return name, password
 
 
-def enter(name, password):
+def enter(name, password, is_typed=False):
     """Adds the user, or changes the password; valid from the next request on.
 
     Where curlrc is this user's, or there are no users yet, the new one lies beside it until htpasswd has its password:
@@ -74,7 +84,8 @@ def enter(name, password):
     if has_curlrc:
         put("curlrc.next", curlrc(name, password), is_for_containers=False)
     others = [line for other, _, line in users() if other != name]
-    put("edge/htpasswd", "\n".join([*others, f"{name}:{hash_of(password)}"]) + "\n")
+    hashed = slow_hash_of(password) if is_typed else fast_hash_of(password)
+    put("edge/htpasswd", "\n".join([*others, f"{name}:{hashed}"]) + "\n")
     finish_entering()
 
 
@@ -91,7 +102,7 @@ def finish_entering():
 
 def add_user(name, typed):
     password = typed or new_password()
-    enter(name, password)
+    enter(name, password, bool(typed))
     if typed:
         say(f"{name} may change data")
     else:

@@ -8,6 +8,7 @@ What it returns 0 if every rule holds, else 1; a line for each, and the last lin
 """
 
 import contextlib
+import base64
 import hashlib
 import os
 import pathlib
@@ -64,6 +65,9 @@ class Installation:
     def takes(self, name, password):
         """Whether the edge would let this user in."""
         hashed = re.search(rf"^{re.escape(name)}:(.*)$", self.read("edge/htpasswd"), re.MULTILINE)[1]
+        if hashed.startswith("{SSHA}"):
+            digest = base64.b64decode(hashed[6:])
+            return hashlib.sha1(password.encode() + digest[20:]).digest() == digest[:20]
         return openssl("passwd", "-6", "-salt", hashed[3:].rpartition("$")[0], "-stdin", given=password).strip() == hashed
 
     def curl_user(self):
