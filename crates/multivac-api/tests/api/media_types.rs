@@ -58,7 +58,7 @@ async fn a_reply_comes_in_the_form_that_is_wanted_most() {
         ("Accept: application/*;q=0.9, text/plain;q=0.1, application/json;q=0.0", "text/plain"),
         ("Accept: */*;q=0", "text/plain"),
     ] {
-        let request = get("/multivac").replace("Host: x", &format!("Host: localhost\r\n{accept}"));
+        let request = get("/multivac").replace("Host: localhost", &format!("Host: localhost\r\n{accept}"));
         let reply = send(&app.base, request).await.unwrap();
         assert_eq!(reply.status, 200);
         assert!(reply.header("content-type").unwrap().starts_with(media), "{accept}: {reply:?}");

@@ -95,11 +95,11 @@ async fn a_question_that_is_sent_as_it_is_typed_is_answered() {
     assert!(reply.problem(400).contains("UTF-8"));
     // A target as a proxy gets it, a newer minor version, and empty lines before a request.
     for request in [
-        "GET http://example.org/zzz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET http://localhost/zzz HTTP/1.1\r\nHost: localhost\r\n\r\n",
         "GET /zzz HTTP/1.7\r\nHost: localhost\r\n\r\n",
         "GET /zzz HTTP/1.0\r\n\r\n",
         "\r\n\r\nGET /zzz HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "GET /zzz HTTP/1.1\nHost: x\n\n",
+        "GET /zzz HTTP/1.1\nHost: localhost\n\n",
     ] {
         let reply = send(&app.base, request).await.unwrap();
         assert_eq!((reply.status, reply.body.as_slice()), (200, b"LET THERE BE LIGHT!".as_slice()), "{request:?}");
@@ -198,10 +198,10 @@ async fn an_offer_to_upgrade_is_passed_over() {
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
     ] {
         let mut connection = Connection::open(&app.base).await.unwrap();
-        let request = feed("text/plain", "Stars go out.").replace("Host: x", &format!("Host: localhost\r\n{offer}"));
+        let request = feed("text/plain", "Stars go out.").replace("Host: localhost", &format!("Host: localhost\r\n{offer}"));
         let reply = connection.exchange(request).await.unwrap();
         assert_eq!((reply.status, reply.closes()), (200, false), "{reply:?}");
-        let request = get("/zzz").replace("Host: x", &format!("Host: localhost\r\n{offer}"));
+        let request = get("/zzz").replace("Host: localhost", &format!("Host: localhost\r\n{offer}"));
         assert_eq!(connection.exchange(request).await.unwrap().status, 200);
     }
     app.stop().await;
