@@ -33,7 +33,6 @@ async fn what_waiting_does_not_mend_is_said_and_not_waited_for() {
     assert_refused(&at("", "/99"), "does not have the database").await;
     assert_refused(&at("nobody:geheim@", ""), "the user or the password is wrong").await;
     assert_refused(&at(":geheim@", ""), "percent-encode").await;
-    assert_refused(&[format!("rediss://127.0.0.1:{}", server.port)], "does not speak TLS").await;
 
     let user = |rights: &'static [&str]| {
         let mut set = cmd("ACL");

@@ -328,9 +328,6 @@ fn misconfiguration(what: &str, error: &RedisError, connected: bool) -> Option<S
     if says(&["cluster support disabled"]) {
         return Some("several URLs are given for Redis, but it is no Cluster: expected one URL".to_owned());
     }
-    if says(&["InvalidContentType"]) {
-        return Some("Redis's port does not speak TLS: expected redis://, or another port for rediss://".to_owned());
-    }
     (error.kind() == ErrorKind::Parse && !connected).then(|| {
         "what answers at Redis's URL does not speak Redis's protocol: expected Redis's port, and rediss:// where that is \
          for TLS"
