@@ -233,7 +233,7 @@ running+=($!)
 asking=$!
 # From docker, since compose adds the service's name to each line.
 log_of() { compose ps --all --quiet "$@" | xargs -n 1 docker logs 2>&1; }
-known_replicas() { saw=$(log_of nginx | sed -n 's/^multivac edge: replicas://p' | tail -n 1 | wc -w) && [[ $saw == "$1" ]]; }
+known_replicas() { saw=$(log_of nginx | sed -n 's/^multivac edge: replicas://p' | tail -n 1) && [[ $saw != *none* && $(wc -w <<<"$saw") == "$1" ]]; }
 more_replicas() { compose up --detach --no-recreate --scale api=3 api && until_true 30 known_replicas 3; }
 rule 'a third api is found by nginx' more_replicas
 fewer_replicas() { compose up --detach --no-recreate --scale api=1 api && until_true 30 known_replicas 1; }

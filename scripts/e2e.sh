@@ -147,13 +147,13 @@ rule 'a user is added and removed at once' new_person
 keyed() { send --user "$1" -H "X-Multivac-User: $2" -H 'Idempotency-Key: of its user' "$BASE/multivac/data" --data-urlencode "data=$3"; }
 key_of_a_user() {
     local password id
-    password=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --user lenny 2>/dev/null)
+    password=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.py --user lenny 2>/dev/null)
     keyed "susan:$PASSWORD" lenny 'A robot may not injure a human being.' && [[ $status == 200 ]] || return 1
     id=$(json_of id)
     keyed "susan:$PASSWORD" nobody 'A robot may not injure a human being.' && [[ $status == 200 && $(json_of id) == "$id" ]] || return 1
     keyed "susan:$PASSWORD" lenny 'A robot must obey.' && is_problem 422 || return 1
     keyed "lenny:$password" susan 'A robot must obey.' && [[ $status == 200 && $(json_of id) != "$id" ]] || return 1
-    MULTIVAC_SECRETS=$SECRETS scripts/setup.sh --remove-user lenny 2>/dev/null
+    MULTIVAC_SECRETS=$SECRETS scripts/setup.py --remove-user lenny 2>/dev/null
 }
 rule 'an Idempotency-Key belongs to its user' key_of_a_user
 bulk() { as_susan "$BASE/multivac/data/bulk" -H 'Content-Type: application/x-ndjson' --data-binary $'{"data":"One."}\n{"data":"Two."}\n' && [[ $status == 200 && $(json_of accepted) == 2 ]]; }

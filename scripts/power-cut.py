@@ -65,7 +65,7 @@ def build():
     if built := os.environ.get("MULTIVAC_BUILT_API"):
         return built
     # All programs, as the other scripts build them: cargo would build the dependencies again for one alone.
-    command = ["cargo", "build", "--locked", "--workspace", "--bins", "--message-format", "json-render-diagnostics"]
+    command = ["cargo", "build", "--locked", "--workspace", "--bins", "--tests", "--message-format", "json-render-diagnostics"]
     messages = map(json.loads, subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines())
     return next(path for message in messages if (path := message.get("executable")) and path.endswith("multivac-api"))
 

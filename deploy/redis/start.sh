@@ -3,7 +3,7 @@
 #
 #     start.sh [ARGUMENT OF redis-server]…
 #
-# What it does    Takes the password out of the secret that setup.sh makes (`requirepass PASSWORD`), and gives redis-server a
+# What it does    Takes the password out of the secret that setup.py makes (`requirepass PASSWORD`), and gives redis-server a
 #                 configuration with its hash: no password is in the image, the environment or the list of processes.
 # What it needs   rights beside it; /run/secrets/redis/redis.conf; /tmp for the configuration.
 # Elsewhere       MULTIVAC_REDIS_CONF names another secret, MULTIVAC_REDIS_SERVER another redis-server.
@@ -14,7 +14,7 @@ umask 077
 secret=${MULTIVAC_REDIS_CONF:-/run/secrets/redis/redis.conf}
 password=$(sed -n 's/^requirepass //p' "$secret")
 if [ -z "$password" ]; then
-    echo "redis: $secret holds no password: run scripts/setup.sh" >&2
+    echo "redis: $secret holds no password: run scripts/setup.py" >&2
     exit 2
 fi
 hash=$(printf %s "$password" | sha256sum | cut -d ' ' -f 1)

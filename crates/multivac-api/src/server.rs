@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix_http::body::BoxBody;
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Request, Response};
+use actix_http::{HttpService, Method, Request, Response};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::middleware::from_fn;
@@ -97,7 +97,8 @@ pub(crate) fn start(
 /// What a client gets that waits for leave to send a body (`Expect: 100-continue`): the leave, or the refusal of a datum whose
 /// declared length is over the limit.
 fn expect(request: Request, limit: usize) -> Result<Request, Response<BoxBody>> {
-    if !body::is_declared_too_large(request.headers(), limit) {
+    let is_datum = request.method() == Method::POST && request.path() == "/multivac/data";
+    if !is_datum || !body::is_declared_too_large(request.headers(), limit) {
         return Ok(request);
     }
     let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());

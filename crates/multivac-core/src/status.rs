@@ -17,8 +17,10 @@ use crate::observe::metrics;
 use crate::queue::{JobState, Ledger, QueueAdmin, QueueError};
 use crate::store::{Retraction, Store, StoreEntry, StoreError};
 
-/// How often the store is asked which replicas have not passed a tombstone yet.
+/// How long to wait before the store is asked again which replicas have not passed a tombstone yet: at first, and after
+/// that has doubled. Asking costs the store as much as a write.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const LONGEST_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long this replica may take to pass a tombstone before it counts as one that has not.
 const PASS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -181,6 +183,7 @@ impl Registry {
         let own = progress.wait_for(|p| p.position >= position || !self.index.contains(id));
         // Where this replica itself is late, the loop below finds that.
         let _ = timeout_at(deadline, own).await;
+        let mut interval = POLL_INTERVAL;
         loop {
             let mut behind = self.store.replicas_behind(position).await?;
             if self.index.contains(id) {
@@ -192,7 +195,8 @@ impl Registry {
             if Instant::now() >= deadline {
                 return Ok(Some(Retracted::PendingOn(behind)));
             }
-            sleep(POLL_INTERVAL).await;
+            sleep(interval).await;
+            interval = (2 * interval).min(LONGEST_POLL_INTERVAL);
         }
     }
 

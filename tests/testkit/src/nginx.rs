@@ -42,7 +42,7 @@ impl Nginx {
                          proxy_http_version 1.1;
                          proxy_set_header Connection '';
                          proxy_set_header Host $http_host;
-                         proxy_next_upstream error timeout;
+                         proxy_next_upstream error timeout http_503;
                      }}
                  }}
              }}",

@@ -39,6 +39,11 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
         if answer.evidence.iter().all(|evidence| state.registry.index.contains(evidence.id)) {
             break answer;
         }
+        // Others have their turn in between, and a replica that may not answer any more gives up.
+        tokio::task::yield_now().await;
+        if !fence.still_holds(entry) {
+            return Err(Problem::fenced());
+        }
     };
     let status = match answer.status {
         Status::Answered => "answered",

@@ -198,7 +198,8 @@ async fn an_offer_to_upgrade_is_passed_over() {
         "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
     ] {
         let mut connection = Connection::open(&app.base).await.unwrap();
-        let request = feed("text/plain", "Stars go out.").replace("Host: localhost", &format!("Host: localhost\r\n{offer}"));
+        let request =
+            feed("text/plain", "Stars go out.").replace("Host: localhost", &format!("Host: localhost\r\n{offer}"));
         let reply = connection.exchange(request).await.unwrap();
         assert_eq!((reply.status, reply.closes()), (200, false), "{reply:?}");
         let request = get("/zzz").replace("Host: localhost", &format!("Host: localhost\r\n{offer}"));

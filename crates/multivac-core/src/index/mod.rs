@@ -212,9 +212,12 @@ impl Index {
             enter(filling, last);
             return Ok(());
         }
+        // What can fail comes first: which data are visible must not change without the snapshot.
+        let tokens = self.tokens(files)?;
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         enter(&mut visible, last);
-        self.publish(files, &visible, 1)
+        self.publish(files, tokens, &visible, 1);
+        Ok(())
     }
 
     /// Writes what a batch of changes makes of the documents; nothing of it is visible yet.
@@ -247,7 +250,7 @@ impl Index {
     }
 
     /// Shows readers what was committed, as a generation that is `newer` by so many.
-    fn publish(&self, files: &Files, visible: &HashSet<DatumId>, newer: u64) -> Result<(), IndexError> {
+    fn publish(&self, files: &Files, tokens: u64, visible: &HashSet<DatumId>, newer: u64) {
         let searcher = files.reader.searcher();
         self.snapshot.store(Arc::new(Snapshot {
             fields: self.fields,
@@ -255,10 +258,14 @@ impl Index {
             learned: visible.len() as u64,
             distinct_passages: searcher.num_docs(),
             passages: searcher.num_docs() + files.owners.repeated(),
-            tokens: searcher.total_num_tokens(self.fields.passage)?,
+            tokens,
             searcher,
         }));
-        Ok(())
+    }
+
+    /// How many words the passages have that were committed.
+    fn tokens(&self, files: &Files) -> Result<u64, IndexError> {
+        Ok(files.reader.searcher().total_num_tokens(self.fields.passage)?)
     }
 
     fn add(&self, writer: &IndexWriter, id: DatumId, passage: &str) -> Result<(), IndexError> {
@@ -320,10 +327,14 @@ impl Index {
         if files.are_lost() {
             return Err(Lost);
         }
-        if files.filling.is_none() && files.were_merged() && files.reader.reload().is_ok() {
+        // The next commit fails too, if this does.
+        if files.filling.is_none()
+            && files.were_merged()
+            && files.reader.reload().is_ok()
+            && let Ok(tokens) = self.tokens(&files)
+        {
             let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
-            // The next commit fails too, if this does.
-            let _ = self.publish(&files, &visible, 0);
+            self.publish(&files, tokens, &visible, 0);
         }
         Ok(())
     }
@@ -351,8 +362,9 @@ impl Index {
     fn finish(&self) -> Result<(), IndexError> {
         let mut files = self.files();
         let Some(filled) = &files.filling else { return Ok(()) };
+        let tokens = self.tokens(&files)?;
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
-        self.publish(&files, filled, 1)?;
+        self.publish(&files, tokens, filled, 1);
         *visible = files.filling.take().unwrap_or_default();
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::redis::{durable, the_contract_holds};
 
 const PASSWORD: &str = "3f2a9c0d";
 
-/// A program that starts this redis-server as docker-compose.yml does, with a secret as setup.sh makes it.
+/// A program that starts this redis-server as docker-compose.yml does, with a secret as setup.py makes it.
 fn compose_start(directory: &tempfile::TempDir, server: &std::path::Path) -> PathBuf {
     let file = |name: &str| directory.path().join(name);
     write(file("redis.conf"), format!("requirepass {PASSWORD}\n")).unwrap();

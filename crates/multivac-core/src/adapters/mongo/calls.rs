@@ -28,6 +28,9 @@ const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Writes that the server has not replied to, at most.
 pub(super) const MAX_WRITES: usize = 8;
 
+/// The same for announcements: one, and a probe.
+const MAX_ANNOUNCEMENTS: usize = 2;
+
 /// Makes calls that end in time.
 #[derive(Clone)]
 pub(super) struct Calls {
@@ -38,6 +41,8 @@ pub(super) struct Calls {
     /// The time of a batch of a scan or of changes.
     pub(super) scan: Duration,
     writes: Arc<Semaphore>,
+    /// Of their own, so that a replica is announced however many retractions wait.
+    announcements: Arc<Semaphore>,
 }
 
 impl Calls {
@@ -45,7 +50,15 @@ impl Calls {
     pub(super) fn new(longest: Option<Duration>) -> Self {
         let [call, put, scan] =
             [CALL_TIMEOUT, PUT_TIMEOUT, SCAN_TIMEOUT].map(|ours| longest.map_or(ours, |longest| longest.min(ours)));
-        Self { call, put, scan, writes: Arc::new(Semaphore::new(MAX_WRITES)) }
+        // A quiet change stream replies a few times a second; whoever sets less time for a call does not mean to end that.
+        let scan = scan.max(CALL_TIMEOUT);
+        Self {
+            call,
+            put,
+            scan,
+            writes: Arc::new(Semaphore::new(MAX_WRITES)),
+            announcements: Arc::new(Semaphore::new(MAX_ANNOUNCEMENTS)),
+        }
     }
 
     /// The result of a call that reads, if it comes within `limit`.
@@ -64,18 +77,35 @@ impl Calls {
         limit: Duration,
         call: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let writes = Arc::clone(&self.writes);
-        let call = async {
-            let permit = writes.acquire_owned().await.map_err(|closed| unavailable("no call can be made", closed))?;
-            let call = async move {
-                let result = call.await;
-                drop(permit);
-                result
-            };
-            tokio::spawn(call).await.map_err(|ended| unavailable("the call ended early", ended))
-        };
-        in_time(limit, call).await?
+        with_permit(&self.writes, limit, call).await
     }
+
+    /// As [`Self::write`], for what a replica says of itself.
+    pub(super) async fn announce<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        with_permit(&self.announcements, limit, call).await
+    }
+}
+
+async fn with_permit<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    limit: Duration,
+    call: impl Future<Output = T> + Send + 'static,
+) -> Result<T, StoreError> {
+    let permits = Arc::clone(permits);
+    let call = async {
+        let permit = permits.acquire_owned().await.map_err(|closed| unavailable("no call can be made", closed))?;
+        let call = async move {
+            let result = call.await;
+            drop(permit);
+            result
+        };
+        tokio::spawn(call).await.map_err(|ended| unavailable("the call ended early", ended))
+    };
+    in_time(limit, call).await?
 }
 
 /// What comes of it, if it does within `limit`.

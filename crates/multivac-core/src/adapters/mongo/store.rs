@@ -378,14 +378,15 @@ impl Store for MongoStore {
                     replicas.update_one(replica, vec![seen]).upsert(true).await.map(drop)
                 }
                 // A mark and not a deletion, which would look like the server's own of old documents; and it outlasts an
-                // announcement that is carried out late. Up to 0.1.0 the position, which is the highest, says the same.
+                // announcement that is carried out late. Up to 0.1.0 the position, which is the highest, says the same. Of a
+                // replica that was never announced nothing is written.
                 None => {
                     let ended = doc! { "$set": { "ended": true, "position": -1_i64, "seen_at": "$$NOW" } };
-                    replicas.update_one(replica, vec![ended]).upsert(true).await.map(drop)
+                    replicas.update_one(replica, vec![ended]).await.map(drop)
                 }
             }
         };
-        self.calls.write(self.calls.call, announce).await?.map_err(store_error)
+        self.calls.announce(self.calls.call, announce).await?.map_err(store_error)
     }
 
     /// The read is linearizable: an old primary that does not know yet that there is a new one, to which replicas announce

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use deadpool_redis::redis::{self, RedisError, RedisResult, ScriptInvocation, Value};
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::clock::{Late, TRIES, always_late};
 use super::connection::{Connection, Pool, is_script_missing};
@@ -152,6 +153,11 @@ async fn run_and_wait(
     };
     // Somebody has switched the append-only file off since the start, or Redis has become a replica.
     let has_file = disks.as_ref().err().and_then(RedisError::detail).is_none_or(|text| !text.contains("appendonly"));
+    if let Err(error) = &disks
+        && has_file
+    {
+        warn!(%error, "Redis cannot say what has reached the disks");
+    }
     let (local, disks) = disks.unwrap_or_default();
     let replicas = replicas.ok().as_deref().and_then(Replicas::parse);
     Ok(Ok(Written { replies, replicas, has_file, local: local > 0, disks }))
@@ -226,6 +232,17 @@ pub(super) async fn check(pool: &Pool, asked: Durability) -> Result<(), QueueErr
             "durability {} needs an append-only file: set appendonly to yes in Redis",
             asked.as_str()
         )));
+    }
+    if asked > Durability::Server {
+        let ask = async |connection: &mut Connection| {
+            redis::cmd("WAITAOF").arg(0).arg(0).arg(1).query_async::<Value>(connection).await
+        };
+        // Only what waiting does not mend: a right that is missing, a command that was renamed.
+        if let Err(error @ QueueError::Misconfigured(_)) =
+            pool.call("wait for the disk (WAITAOF)", Duration::ZERO, ask).await
+        {
+            return Err(error);
+        }
     }
     Ok(())
 }

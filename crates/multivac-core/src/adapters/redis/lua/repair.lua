@@ -10,8 +10,10 @@ local lost, retracted, found = 0, 0, 0
 write_at_maxmemory()
 
 local function entry_exists(key, entry)
-  -- What is no id of an entry is none.
-  return redis.pcall('XRANGE', key, entry, entry)[1] ~= nil
+  local found = redis.pcall('XRANGE', key, entry, entry)
+  if not found.err then return found[1] ~= nil end
+  -- What is no id of an entry is none. No other error says that it is not there.
+  if not found.err:find('Invalid stream ID', 1, true) then error(found.err) end
 end
 
 if phase == '' then
