@@ -1,5 +1,7 @@
-use tantivy::index::SegmentId;
+use tantivy::index::{SegmentId, SegmentMeta};
+use tantivy::indexer::MergePolicy;
 
+use super::files::Merging;
 use super::*;
 use crate::datum::Timestamp;
 
