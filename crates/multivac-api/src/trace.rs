@@ -21,7 +21,13 @@ impl RequestTrace {
     pub(crate) fn start(head: &RequestHead) -> Self {
         let method = known(head.method.as_str());
         let request_id = head.headers.get("x-request-id").and_then(|id| trace::id_of_request(id.to_str().ok()?));
-        let context = spans::request(caller(&head.headers), request_id, method, || attributes(head, method));
+        let caller = caller(&head.headers);
+        let is_probe = caller.is_none() && matches!(head.uri.path(), "/healthz" | "/readyz" | "/metrics");
+        let context = if is_probe {
+            spans::probe()
+        } else {
+            spans::request(caller, request_id, method, || attributes(head, method))
+        };
         let path = context.span().is_recording().then(|| head.uri.path().to_owned());
         Self { context, method, path }
     }

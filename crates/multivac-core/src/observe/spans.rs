@@ -12,7 +12,7 @@ use opentelemetry::trace::{
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 
-use super::trace::{is_exported, sampled, start};
+use super::trace::{is_exported, sampled, start, unrecorded};
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::{Job, Lease, QueueError};
 use crate::store::{Change, Put, StoreError, StoredDatum};
@@ -64,6 +64,12 @@ pub fn request(
 #[must_use]
 pub fn inside(name: &str) -> Context {
     child(|| (name.to_owned(), SpanKind::Internal, Vec::new()))
+}
+
+/// The context of a request that asks how the process is, every few seconds: it has ids, and no span.
+#[must_use]
+pub fn probe() -> Context {
+    unrecorded()
 }
 
 fn child(span: impl FnOnce() -> (String, SpanKind, Vec<KeyValue>)) -> Context {

@@ -55,19 +55,22 @@ impl IdGenerator for Ids {
 /// Begins a span under that of `parent`, or a trace where that has none, and returns the context in which it is current.
 /// `trace_id` is the id of a trace that begins; a random one where it is left out.
 pub(super) fn start(span: SpanBuilder, parent: &Context, trace_id: Option<TraceId>) -> Context {
-    let ids = Ids::default();
     GIVEN.set(trace_id);
     let context = match TRACER.get() {
         Some(tracer) => parent.with_span(tracer.build_with_context(span, parent)),
         None if parent.span().span_context().is_valid() => parent.clone(),
-        None => {
-            let flags = TraceFlags::default();
-            let (trace_id, span_id) = (ids.new_trace_id(), ids.new_span_id());
-            parent.with_remote_span_context(SpanContext::new(trace_id, span_id, flags, false, TraceState::NONE))
-        }
+        None => unrecorded(),
     };
     GIVEN.set(None);
     context
+}
+
+/// The context of a trace of its own of which nothing is recorded: it has ids, for the log.
+pub(super) fn unrecorded() -> Context {
+    let ids = Ids::default();
+    let (trace_id, span_id) = (ids.new_trace_id(), ids.new_span_id());
+    let span = SpanContext::new(trace_id, span_id, TraceFlags::default(), false, TraceState::NONE);
+    Context::new().with_remote_span_context(span)
 }
 
 /// What a caller sent as `traceparent` and `tracestate`; `None` where that is no trace context.
