@@ -26,9 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
-use crate::observe::QUIET_THREAD;
-use crate::observe::metrics;
 use crate::observe::spans::{self, Call, Processing};
+use crate::observe::{QUIET_THREAD, metrics};
 use crate::queue::{Failure, Job, LEASE_MAX_BYTES, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
 use crate::runtime::supervise::{TaskEnded, panic_message};

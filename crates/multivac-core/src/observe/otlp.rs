@@ -5,26 +5,27 @@
 //! so a collector that is slow, hangs or is away costs no request anything.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry::KeyValue;
+use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_otlp::{Compression, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchConfig, BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
-use reqwest::blocking::Client;
-use reqwest::header::{HeaderName, HeaderValue};
-use reqwest::redirect;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
 use super::sending::Sending;
 use super::spans::ByLinks;
 use super::trace::Ids;
-
-/// A collector may take this long to be connected with; the time-out of all that one export takes is a setting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many links a span may have, unless it is configured: as many as a batch has jobs.
 const MAX_LINKS: u32 = 1_000;
@@ -34,7 +35,7 @@ type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 /// A variable that cannot be used as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{variable}: {problem}")]
-pub struct BadVariable {
+pub(super) struct BadVariable {
     variable: String,
     problem: String,
 }
@@ -120,12 +121,10 @@ impl Settings {
             Some((_, protocol)) if protocol == "grpc" => true,
             Some((variable, other)) => return bad(&variable, format!("{other:?}: expected http/protobuf or grpc")),
         };
-        match reqwest::Url::parse(&endpoint) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {}
-            _ => {
-                let expected = "expected http://HOST:PORT, or https://…";
-                return bad(&endpoint_variable, format!("{:?}: {expected}", without_password(&endpoint)));
-            }
+        let uri = endpoint.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
+        if !uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https"))) {
+            let expected = "expected http://HOST:PORT, or https://…";
+            return bad(&endpoint_variable, format!("{:?}: {expected}", without_password(&endpoint)));
         }
         let is_base = endpoint_variable == "OTEL_EXPORTER_OTLP_ENDPOINT" && !is_grpc;
         let endpoint = if is_base { format!("{}/v1/traces", endpoint.trim_end_matches('/')) } else { endpoint };
@@ -221,13 +220,21 @@ fn headers(variables: &Variables<'_>) -> Result<HashMap<String, String>, BadVari
     let mut headers = HashMap::new();
     for (variable, text) in file.into_iter().chain(variables.otlp("HEADERS")) {
         for (name, value) in pairs(&text).or_else(|problem| bad(&variable, problem))? {
-            if HeaderName::from_bytes(name.as_bytes()).is_err() || HeaderValue::from_str(&value).is_err() {
+            let one = HashMap::from([(name.to_ascii_lowercase(), value)]);
+            if header_map(&one).is_err() {
                 return bad(&variable, format!("the header {name:?} cannot be one, or has a value that cannot be one"));
             }
-            headers.insert(name.to_ascii_lowercase(), value);
+            headers.extend(one);
         }
     }
     Ok(headers)
+}
+
+fn header_map(headers: &HashMap<String, String>) -> Result<HeaderMap, BoxedError> {
+    let pair = |(name, value): (&String, &String)| {
+        Ok::<(HeaderName, HeaderValue), BoxedError>((name.parse()?, value.parse()?))
+    };
+    headers.iter().map(pair).collect()
 }
 
 fn sampler(variables: &Variables<'_>) -> Result<Sampler, BadVariable> {
@@ -282,29 +289,20 @@ fn attributes(variables: &Variables<'_>, service: &str) -> Result<Vec<(String, S
 /// Makes and sends spans.
 pub(super) struct Exported {
     pub(super) provider: SdkTracerProvider,
-    /// What connections of gRPC live in.
+    /// What its connections live in; there until it is stopped.
     runtime: Option<Runtime>,
 }
 
 impl Exported {
     pub(super) fn start(settings: Settings) -> Result<Self, BoxedError> {
-        // Others may have chosen one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         // Its connections outlive the program's own runtime, which ends before what is left is sent.
-        let runtime = if settings.is_grpc {
-            Some(Builder::new_multi_thread().worker_threads(1).thread_name("multivac-traces").enable_all().build()?)
-        } else {
-            None
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("multivac-traces").enable_all().build()?;
+        let exporter = {
+            let _inside = runtime.enter();
+            if settings.is_grpc { grpc(&settings)? } else { http(&settings)? }
         };
-        let exporter = match &runtime {
-            Some(runtime) => {
-                let _inside = runtime.enter();
-                grpc(&settings)?
-            }
-            None => http(&settings)?,
-        };
-        let handle = runtime.as_ref().map(|runtime| runtime.handle().clone());
-        let exporter = Sending::new(exporter, handle, settings.timeout, settings.endpoint.clone());
+        let exporter = Sending::new(exporter, runtime.handle().clone(), settings.timeout, settings.endpoint.clone());
         let attributes = settings.attributes.into_iter().map(|(key, value)| KeyValue::new(key, value));
         let provider = SdkTracerProvider::builder()
             .with_sampler(ByLinks(settings.sampler))
@@ -313,7 +311,7 @@ impl Exported {
             .with_resource(Resource::builder().with_attributes(attributes).build())
             .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(settings.batch).build())
             .build();
-        Ok(Self { provider, runtime })
+        Ok(Self { provider, runtime: Some(runtime) })
     }
 
     /// Sends what is left, for so long at most.
@@ -327,20 +325,9 @@ impl Exported {
 }
 
 fn http(settings: &Settings) -> Result<SpanExporter, BoxedError> {
-    let mut client = Client::builder()
-        .timeout(settings.timeout)
-        .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
-        // The headers may be secret.
-        .redirect(redirect::Policy::none());
-    if let Some(ca) = &settings.ca {
-        client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(ca)?);
-    }
-    if let Some((certificate, key)) = &settings.client {
-        client =
-            client.identity(reqwest::Identity::from_pem(&[key.as_slice(), b"\n", certificate.as_slice()].concat())?);
-    }
-    // A blocking client waits for a thread of its own when it is made, which an async one must not.
-    let client = std::thread::spawn(move || client.build()).join().map_err(|_| "making the client panicked")??;
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http().enable_http1().build();
+    // It follows no redirection: the headers may be secret.
+    let client = HyperClient::new(connector, settings.timeout, None);
     let mut exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(client)
@@ -354,18 +341,34 @@ fn http(settings: &Settings) -> Result<SpanExporter, BoxedError> {
     Ok(exporter.build()?)
 }
 
-fn grpc(settings: &Settings) -> Result<SpanExporter, BoxedError> {
-    let mut metadata = MetadataMap::new();
-    let headers = settings.headers.iter().map(|(name, value)| Ok((name.parse()?, value.parse()?)));
-    for header in headers {
-        let (name, value): (HeaderName, HeaderValue) = header.map_err(|error: BoxedError| error)?;
-        metadata.as_mut().insert(name, value);
+/// For http/protobuf; gRPC's library makes its own.
+fn tls(settings: &Settings) -> Result<ClientConfig, BoxedError> {
+    let mut roots = RootCertStore::empty();
+    match &settings.ca {
+        Some(ca) => {
+            for certificate in CertificateDer::pem_slice_iter(ca) {
+                roots.add(certificate?)?;
+            }
+        }
+        None => {
+            let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
     }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let tls = tls.with_root_certificates(roots);
+    let Some((certificate, key)) = &settings.client else { return Ok(tls.with_no_client_auth()) };
+    let certificates = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>()?;
+    Ok(tls.with_client_auth_cert(certificates, PrivateKeyDer::from_pem_slice(key)?)?)
+}
+
+fn grpc(settings: &Settings) -> Result<SpanExporter, BoxedError> {
+    let headers = header_map(&settings.headers)?;
     let mut exporter = SpanExporter::builder()
         .with_tonic()
         .with_endpoint(&settings.endpoint)
         .with_timeout(settings.timeout)
-        .with_metadata(metadata);
+        .with_metadata(MetadataMap::from_headers(headers));
     if settings.endpoint.starts_with("https:") {
         let mut tls = ClientTlsConfig::new();
         tls = match &settings.ca {

@@ -18,8 +18,8 @@ const REMIND_INTERVAL: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(super) struct Sending {
     exporter: Arc<Otlp>,
-    /// The runtime that its connections live in, where they need one.
-    runtime: Option<Handle>,
+    /// The runtime that its connections live in.
+    runtime: Handle,
     timeout: Duration,
     endpoint: String,
     lost: AtomicU64,
@@ -28,17 +28,14 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(exporter: Otlp, runtime: Option<Handle>, timeout: Duration, endpoint: String) -> Self {
+    pub(super) fn new(exporter: Otlp, runtime: Handle, timeout: Duration, endpoint: String) -> Self {
         let (lost, said) = (AtomicU64::new(0), Mutex::default());
         Self { exporter: Arc::new(exporter), runtime, timeout, endpoint, lost, said }
     }
 
     async fn send(&self, batch: Vec<SpanData>) -> Result<(), String> {
-        let Some(runtime) = &self.runtime else {
-            return self.exporter.export(batch).await.map_err(|error| error.to_string());
-        };
         let (exporter, timeout) = (Arc::clone(&self.exporter), self.timeout);
-        let sent = runtime.spawn(async move { tokio::time::timeout(timeout, exporter.export(batch)).await });
+        let sent = self.runtime.spawn(async move { tokio::time::timeout(timeout, exporter.export(batch)).await });
         match sent.await {
             Ok(Ok(result)) => result.map_err(|error| error.to_string()),
             Ok(Err(_)) => Err(format!("no reply within {timeout:?}")),

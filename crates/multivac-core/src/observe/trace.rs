@@ -131,7 +131,8 @@ pub(crate) fn to_field(context: &Context) -> Option<String> {
 
 /// The context in such a field if spans are to be made of it: they are sent somewhere, and the trace is sampled. For all others
 /// it costs a look at one byte.
-pub(super) fn sampled(field: Option<&str>) -> Option<SpanContext> {
+#[must_use]
+pub fn sampled(field: Option<&str>) -> Option<SpanContext> {
     let field = field.filter(|field| is_sampled(field) && is_exported())?;
     let (traceparent, tracestate) = field.split_once(' ').unwrap_or((field, ""));
     remote(traceparent, tracestate)
