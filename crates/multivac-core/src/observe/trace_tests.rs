@@ -1,4 +1,5 @@
 //! Trace contexts as headers and as fields.
+#![allow(clippy::unwrap_used)]
 
 use super::*;
 
