@@ -16,8 +16,9 @@ use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use opentelemetry::Context;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
@@ -25,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
-use crate::observe::QUIET_THREAD;
-use crate::observe::metrics;
+use crate::observe::spans::{self, Call, Processing};
+use crate::observe::{QUIET_THREAD, metrics};
 use crate::queue::{Failure, Job, LEASE_MAX_BYTES, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
 use crate::runtime::supervise::{TaskEnded, panic_message};
@@ -137,7 +138,7 @@ impl Consumer {
                     // Jobs that come again may come in small batches.
                     let is_backlog = leases.len() == BATCH_SIZE || leases.iter().any(|lease| lease.attempt > 1);
                     let next = Instant::now() + BATCH_INTERVAL;
-                    self.learn(leases, &stop).await;
+                    spans::within(spans::batch(&leases), self.learn(leases, &stop)).await;
                     if !is_backlog {
                         tokio::select! {
                             () = sleep_until(next) => {}
@@ -174,7 +175,7 @@ impl Consumer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.queue.extend(leases).await.map_err(count) {
+            if let Err(error) = Call::EXTEND.of(Some(leases.len()), self.queue.extend(leases)).await.map_err(count) {
                 warn!(%error, jobs = leases.len(), "leases could not be extended; others may take the jobs over");
             }
         }
@@ -222,8 +223,10 @@ impl Consumer {
     async fn put(&self, mut leases: Vec<Lease>, mut data: Vec<StoredDatum>, stop: &CancellationToken) {
         let mut tries = StoreTries::new();
         while !data.is_empty() {
-            match self.store.put(&data).await {
+            let began = SystemTime::now();
+            match Call::INSERT.of(Some(data.len()), self.store.put(&data)).await {
                 Ok(puts) => {
+                    spans::stored(&data, &puts, began);
                     let (mut finished, mut waiting) = (Vec::with_capacity(leases.len()), Vec::new());
                     let mut reason = None;
                     for ((lease, datum), put) in leases.into_iter().zip(data).zip(puts) {
@@ -283,7 +286,7 @@ impl Consumer {
     }
 
     async fn release(&self, leases: &[Lease]) {
-        if let Err(error) = self.queue.release(leases).await.map_err(count) {
+        if let Err(error) = Call::RELEASE.of(Some(leases.len()), self.queue.release(leases)).await.map_err(count) {
             warn!(%error, jobs = leases.len(), "leases could not be released; they pass to others when they run out");
         }
     }
@@ -315,7 +318,7 @@ impl Consumer {
     async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<StoreEntry>> {
         let mut tries = StoreTries::new();
         loop {
-            match self.store.get(id).await {
+            match Call::FIND.of(None, self.store.get(id)).await {
                 Ok(entry) => {
                     tries.succeeded();
                     return Some(entry);
@@ -335,7 +338,8 @@ impl Consumer {
             return;
         }
         let mut retry = retry();
-        while let Err(error) = self.queue.complete(finished).await.map_err(count) {
+        let complete = || Call::COMPLETE.of(Some(finished.len()), self.queue.complete(finished));
+        while let Err(error) = complete().await.map_err(count) {
             if retry.failed() {
                 warn!(%error, jobs = finished.len(), "finished jobs cannot be completed; trying again");
             } else {
@@ -343,7 +347,7 @@ impl Consumer {
             }
             // Stopped in between: one more call, since the queue may be back, and else the jobs are processed once more.
             if !retry.wait(stop).await {
-                if let Err(error) = self.queue.complete(finished).await.map_err(count) {
+                if let Err(error) = complete().await.map_err(count) {
                     warn!(%error, jobs = finished.len(), "finished jobs are not completed; they come again");
                     return;
                 }
@@ -361,7 +365,7 @@ impl Consumer {
         metrics::FAILED.inc();
         error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
         let retry_after = retry_delay(lease.attempt).min(self.lease);
-        match self.queue.fail(lease, &error, retry_after).await.map_err(count) {
+        match Call::FAIL.of(None, self.queue.fail(lease, &error, retry_after)).await.map_err(count) {
             Ok(Failure::Retried) => {
                 warn!(datum.id = %lease.job.id, attempt = lease.attempt, reason, "an attempt failed; it is tried again");
             }
@@ -461,7 +465,9 @@ fn process_on_a_thread(
     from: usize,
 ) -> io::Result<mpsc::UnboundedReceiver<Result<StoredDatum, AttemptFailure>>> {
     let (results, arriving) = mpsc::unbounded_channel();
+    let batch = Context::current();
     std::thread::Builder::new().name(QUIET_THREAD.to_owned()).spawn(move || {
+        let _in_batch = batch.attach();
         for job in &jobs[from..] {
             if results.send(process_one(process, job)).is_err() {
                 break;
@@ -473,10 +479,13 @@ fn process_on_a_thread(
 
 /// A panic fails the datum's attempt, and does not end the worker.
 fn process_one(process: Process, job: &Job) -> Result<StoredDatum, AttemptFailure> {
-    catch_unwind(AssertUnwindSafe(|| process(job, Timestamp::now()))).map_err(|panic| {
+    let span = Processing::begin(job);
+    let result = catch_unwind(AssertUnwindSafe(|| process(job, Timestamp::now()))).map_err(|panic| {
         let message = panic_message(&*panic).unwrap_or("without a message");
         AttemptFailure { reason: "panicked", error: format!("processing panicked: {message}") }
-    })
+    });
+    span.end(result.as_ref().err().map(|failure| failure.reason));
+    result
 }
 
 /// Between 100 and 200 ms after the first attempt, doubled with each: enough for a passing fault, short beside the

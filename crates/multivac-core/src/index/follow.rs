@@ -23,6 +23,7 @@ use super::fence::Fence;
 use super::removals::Removals;
 use super::{Index, IndexError, Lost};
 use crate::datum::DatumId;
+use crate::observe::spans::Answerable;
 use crate::runtime::retry::Retry;
 use crate::store::{Change, ChangeBatch, Changes, Position, Store, StoreError};
 
@@ -387,7 +388,9 @@ impl<'a> Session<'a> {
         let removed: Vec<DatumId> = collected.removed().collect();
         if !collected.changes.is_empty() {
             let began = Instant::now();
+            let answerable = Answerable::among(&collected.changes);
             self.follower.apply(collected.changes).await?;
+            answerable.end(&self.follower.replica);
             self.commit_due = began + (8 * began.elapsed()).clamp(SHORTEST_COMMIT_INTERVAL, LONGEST_COMMIT_INTERVAL);
         }
         *position = (*position).max(collected.position);
