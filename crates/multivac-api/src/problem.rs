@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 use crate::openapi::PROBLEM_JSON;
 use crate::replies;
-use crate::trace::trace_id;
+use multivac_core::observe::trace::current_id as trace_id;
 
 /// An error as the client sees it.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ pub struct Job {
     pub datum: Datum,
     /// When it was accepted.
     pub received_at: Timestamp,
-    /// The W3C `traceparent` of the request that fed it.
+    /// The trace that it belongs to: the W3C `traceparent` of its being sent, and after a space the `tracestate`, where there is one.
     pub trace: Option<String>,
 }
 

@@ -28,7 +28,7 @@ pub struct StoredDatum {
     pub received_at: Timestamp,
     /// When it was processed.
     pub processed_at: Timestamp,
-    /// The W3C `traceparent` of the request that fed it.
+    /// The trace that it belongs to, as its [job](crate::queue::Job::trace) carried it.
     pub trace: Option<String>,
 }
 

@@ -15,6 +15,7 @@
 //! - [`http`]: HTTP/1.1 by hand; [`text`]: sentences and questions by a seed; [`sample`]: jobs and data
 //! - [`settings`]: what holds for every setting of a program
 //! - [`snapshot`]: files that are compared with what is so, or written again
+//! - [`traces`]: receivers of spans, ours and the OpenTelemetry Collector, and what a datum's trace must be
 //! - [`wait`]: waiting until something is so
 //!
 //! Integration tests and benches use it. Unit tests must not pass its types that hold core's to code under test: to them
@@ -44,6 +45,7 @@ pub mod system;
 pub mod take_over;
 pub mod text;
 pub mod tls;
+pub mod traces;
 pub mod wait;
 
 use std::time::Duration;

@@ -30,4 +30,5 @@ mod shutdown;
 mod start;
 mod stored_text;
 mod test_app;
+mod trace;
 mod unreadable;

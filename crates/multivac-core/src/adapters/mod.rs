@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::observe::metrics;
+use crate::observe::{metrics, spans};
 use crate::process::passages;
 use crate::queue::{QueueAdmin, QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ServerUrls};
@@ -102,6 +102,7 @@ impl Backends {
             namespace: args.namespace.clone(),
             partitions: args.partitions,
         };
+        spans::name_servers(&args.namespace);
         let queue = RedisQueue::new(redis, settings)?;
         let store = MongoStore::new(&urls.mongo, passages).await?;
         let (queue, store) = (Arc::new(queue), Arc::new(store));

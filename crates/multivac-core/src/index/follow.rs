@@ -13,22 +13,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::announcer::Announcer;
 use super::fence::Fence;
+use super::puller::{PULL_BATCH, Puller, PullerPanicked};
 use super::removals::Removals;
 use super::{Index, IndexError, Lost};
 use crate::datum::{DatumId, Timestamp};
+use crate::observe::spans::Answerable;
 use crate::observe::{metrics, trace};
 use crate::runtime::retry::Retry;
-use crate::store::{Change, ChangeBatch, Changes, Position, Store, StoreError};
-
-/// Changes taken from the store in one step.
-const PULL_BATCH: usize = 5_000;
+use crate::store::{Change, ChangeBatch, Position, Store, StoreError};
 
 /// Changes applied in one commit at most; while loading, at least. The fewer commits the better while nobody waits.
 const COMMIT_BATCH: usize = 4 * PULL_BATCH;
@@ -36,9 +34,6 @@ const COMMIT_BATCH: usize = 4 * PULL_BATCH;
 /// The same in bytes of text, about: what waits in memory, and what a tombstone may have to wait for. (Some 1 to 2 s of one
 /// core, measured 2026-11-27.)
 const COMMIT_BYTES: usize = 16 << 20;
-
-/// Batches of changes that wait for the index, so that the store is read while the index commits.
-const WAITING_BATCHES: usize = 8;
 
 /// Under a steady feed, the time from one commit to the next: a commit has its price however little it holds, and questions
 /// pay it. The index gets an eighth of the time at most, within these bounds. The first datum after a pause does not wait.
@@ -83,8 +78,8 @@ enum Interrupted {
     Index(#[from] IndexError),
     #[error("files of the index were removed")]
     IndexLost,
-    #[error("the task that reads the store's changes panicked")]
-    PullerPanicked,
+    #[error(transparent)]
+    Puller(#[from] PullerPanicked),
     #[error("stopped")]
     Stopped,
 }
@@ -211,7 +206,7 @@ impl Follower {
             Interrupted::Index(error) if first => {
                 error!(%error, "the index cannot be written (is the disk of its directory full?); answers rest on what was learned before");
             }
-            Interrupted::PullerPanicked => {
+            Interrupted::Puller(PullerPanicked) => {
                 error!("the task that reads the store's changes panicked; it is started again");
             }
             Interrupted::Store(error) if first => {
@@ -410,7 +405,9 @@ impl<'a> Session<'a> {
         if !collected.changes.is_empty() {
             let began = Instant::now();
             let fresh = self.follower.fresh(&collected.changes);
+            let answerable = Answerable::among(&collected.changes);
             self.follower.apply(collected.changes).await?;
+            answerable.end(&self.follower.replica);
             let now = Timestamp::now();
             for (received_at, trace_id) in fresh {
                 metrics::ANSWERABLE_SECONDS_SINCE_ACCEPTED.observe_of(now.since(received_at).as_secs_f64(), trace_id);
@@ -456,45 +453,6 @@ fn text_bytes(change: &Change) -> usize {
     match change {
         Change::Put(datum) => datum.text.len(),
         Change::Removed(_) => 0,
-    }
-}
-
-/// A task that takes changes from the store while the index commits those before.
-struct Puller {
-    batches: mpsc::Receiver<Result<ChangeBatch, StoreError>>,
-    task: JoinHandle<()>,
-}
-
-impl Puller {
-    fn start(mut changes: Box<dyn Changes>) -> Self {
-        let (sender, batches) = mpsc::channel(WAITING_BATCHES);
-        let task = tokio::spawn(async move {
-            loop {
-                let batch = changes.next(PULL_BATCH).await;
-                let failed = batch.is_err();
-                if sender.send(batch).await.is_err() || failed {
-                    break;
-                }
-            }
-        });
-        Self { batches, task }
-    }
-
-    /// The next batch. The task ends by itself only after an error, which ends the session; so where there is no next
-    /// batch it has panicked.
-    async fn next(&mut self) -> Result<Result<ChangeBatch, StoreError>, Interrupted> {
-        self.batches.recv().await.ok_or(Interrupted::PullerPanicked)
-    }
-
-    /// The next batch, if it is there already.
-    fn ready(&mut self) -> Option<Result<ChangeBatch, StoreError>> {
-        self.batches.try_recv().ok()
-    }
-}
-
-impl Drop for Puller {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

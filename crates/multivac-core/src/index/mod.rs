@@ -15,6 +15,7 @@ mod files;
 pub mod follow;
 mod outline;
 mod owners;
+mod puller;
 mod removals;
 mod schema;
 mod terms;

@@ -14,4 +14,5 @@ mod operations;
 mod rolling;
 mod start;
 mod test_worker;
+mod trace;
 mod unprocessable;

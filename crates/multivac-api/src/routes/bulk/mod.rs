@@ -23,7 +23,6 @@ use crate::pace::Paced;
 use crate::problem::Problem;
 use crate::replies::{BulkAccepted, BulkProblem, RejectedLine};
 use crate::state::State;
-use crate::trace::traceparent;
 use lines::{Line, Lines};
 use opening::Opening;
 
@@ -53,7 +52,6 @@ pub(super) async fn feed(
     let mut bulk = Bulk {
         state: &state,
         key,
-        trace: traceparent(),
         opening: Some(Opening::default()),
         batch: Vec::new(),
         bytes: 0,
@@ -97,7 +95,6 @@ pub(super) async fn feed(
 struct Bulk<'a> {
     state: &'a State,
     key: Option<ClientKey>,
-    trace: Option<String>,
     /// Until the first good line has come.
     opening: Option<Opening>,
     batch: Vec<(u64, AcceptRequest)>,
@@ -135,7 +132,7 @@ impl Bulk<'_> {
                 // The request's key and the line's number: sending the same lines again gives the same ids.
                 let key = self.key.as_ref().map(|key| key.of_line(Some(line.number)));
                 self.bytes += datum.as_str().len();
-                self.batch.push((line.number, AcceptRequest { datum, key, trace: self.trace.clone() }));
+                self.batch.push((line.number, AcceptRequest { datum, key }));
                 if self.batch.len() >= MAX_BATCH_LINES || self.bytes >= MAX_BATCH_BYTES {
                     self.flush().await;
                 }
