@@ -73,6 +73,11 @@ pub(super) fn unrecorded() -> Context {
     Context::new().with_remote_span_context(span)
 }
 
+/// The trace id in a job's or a datum's field, if that trace is sampled and sent somewhere.
+pub(crate) fn sampled_id(field: Option<&str>) -> Option<String> {
+    sampled(field).map(|span| span.trace_id().to_string())
+}
+
 /// What a caller sent as `traceparent` and `tracestate`; `None` where that is no trace context.
 #[must_use]
 pub fn remote(traceparent: &str, tracestate: &str) -> Option<SpanContext> {

@@ -12,6 +12,8 @@
 //! The loops are tasks of the runtime that runs them, which both programs give one thread: they mostly wait for servers.
 //! Processing takes processor time and has threads of its own, one for each batch under way.
 
+mod room;
+
 use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,25 +21,25 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::Context;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
+use crate::observe::QUIET_THREAD;
+use crate::observe::metrics::{self, Held};
 use crate::observe::spans::{self, Call, Processing};
-use crate::observe::{QUIET_THREAD, metrics};
+use crate::observe::trace;
 use crate::queue::{Failure, Job, LEASE_MAX_BYTES, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
 use crate::runtime::supervise::{TaskEnded, panic_message};
 use crate::store::{Put, Store, StoreEntry, StoredDatum};
+use room::{keep_room_for, kib, parts};
 
 /// Jobs leased at once, at most.
 const BATCH_SIZE: usize = 1_000;
-
-/// The text that is processed and stored at once, of those jobs, in bytes: a part. One datum may be larger.
-const PART_BYTES: usize = 2 << 20;
 
 /// How long one call waits for jobs; stopping may take as long.
 const LEASE_WAIT: Duration = Duration::from_secs(1);
@@ -102,6 +104,7 @@ impl Consumer {
     pub async fn run(self, stop: CancellationToken) -> Result<(), TaskEnded> {
         let stop = stop.child_token();
         let mut loops = JoinSet::new();
+        let _counted = Held::new(&metrics::LOOPS, self.concurrency.max(1));
         let room = Arc::new(Semaphore::new(kib(self.max_bytes_under_way.max(LEASE_MAX_BYTES)) as usize));
         for _ in 0..self.concurrency.max(1) {
             loops.spawn(self.clone().run_loop(Arc::clone(&room), stop.clone()));
@@ -138,7 +141,10 @@ impl Consumer {
                     // Jobs that come again may come in small batches.
                     let is_backlog = leases.len() == BATCH_SIZE || leases.iter().any(|lease| lease.attempt > 1);
                     let next = Instant::now() + BATCH_INTERVAL;
+                    metrics::BATCH_DATA.observe(leases.len() as f64);
+                    let busy = (Held::new(&metrics::LOOPS_BUSY, 1), Held::new(&metrics::LEASES, leases.len()));
                     spans::within(spans::batch(&leases), self.learn(leases, &stop)).await;
+                    drop(busy);
                     if !is_backlog {
                         tokio::select! {
                             () = sleep_until(next) => {}
@@ -355,9 +361,17 @@ impl Consumer {
             }
         }
         let now = Timestamp::now();
-        metrics::LEARNED.inc_by(finished.len() as u64);
-        for (lease, _) in finished {
-            metrics::LEARN_SECONDS.observe(now.since(lease.job.received_at).as_secs_f64());
+        for (lease, outcome) in finished {
+            match outcome {
+                Outcome::Learned => {
+                    metrics::LEARNED.inc();
+                    let seconds = now.since(lease.job.received_at).as_secs_f64();
+                    metrics::LEARN_SECONDS.observe_of(seconds, trace::sampled_id(lease.job.trace.as_deref()));
+                }
+                Outcome::Retracted => {
+                    metrics::LEARNED_RETRACTED.inc();
+                }
+            }
         }
     }
 
@@ -383,12 +397,12 @@ impl Consumer {
 /// Tries of a call of the store, which is repeated until it succeeds. While it has failed, readiness says so.
 struct StoreTries {
     retry: Retry,
-    waiting: bool,
+    waiting: Option<Held<'static>>,
 }
 
 impl StoreTries {
     fn new() -> Self {
-        Self { retry: retry(), waiting: false }
+        Self { retry: retry(), waiting: None }
     }
 
     fn failed(&mut self, error: &dyn Display, jobs: usize) {
@@ -413,46 +427,8 @@ impl StoreTries {
     }
 
     fn set_waiting(&mut self, waiting: bool) {
-        match (std::mem::replace(&mut self.waiting, waiting), waiting) {
-            (false, true) => metrics::STORE_WAITING.inc(),
-            (true, false) => metrics::STORE_WAITING.dec(),
-            _ => {}
-        }
+        self.waiting = waiting.then(|| self.waiting.take().unwrap_or_else(|| Held::new(&metrics::STORE_WAITING, 1)));
     }
-}
-
-impl Drop for StoreTries {
-    fn drop(&mut self) {
-        self.set_waiting(false);
-    }
-}
-
-/// A size as the bound on text under way counts it.
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
-}
-
-fn text_bytes(lease: &Lease) -> usize {
-    lease.job.datum.as_str().len()
-}
-
-/// Returns the room that these jobs leave.
-fn keep_room_for(held: &mut OwnedSemaphorePermit, leases: &[Lease]) {
-    let needed = kib(leases.iter().map(text_bytes).sum()) as usize;
-    drop(held.split(held.num_permits().saturating_sub(needed)));
-}
-
-/// Jobs a part at a time, by [`PART_BYTES`].
-fn parts(leases: &[Lease]) -> impl Iterator<Item = &[Lease]> {
-    let mut bytes = leases.first().map_or(0, text_bytes);
-    leases.chunk_by(move |_, next| {
-        bytes += text_bytes(next);
-        let fits = bytes <= PART_BYTES;
-        if !fits {
-            bytes = text_bytes(next);
-        }
-        fits
-    })
 }
 
 /// Processes the jobs from the given one on, and sends each result as soon as it is there. The thread ends when nobody
@@ -496,5 +472,4 @@ fn retry_delay(attempt: u32) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "consumer_tests.rs"]
 mod tests;
