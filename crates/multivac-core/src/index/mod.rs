@@ -20,6 +20,8 @@ mod schema;
 mod terms;
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -42,10 +44,18 @@ pub use terms::{term, words};
 #[error("the index failed: {0}")]
 pub struct IndexError(#[from] tantivy::TantivyError);
 
-impl From<std::io::Error> for IndexError {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for IndexError {
+    fn from(error: io::Error) -> Self {
         Self(error.into())
     }
+}
+
+/// The indexes that killed processes of this user have left behind. The next one that is made removes them.
+///
+/// # Errors
+/// No index can be made there.
+pub fn left_over() -> io::Result<Vec<PathBuf>> {
+    Ok(directory::IndexDirectory::create()?.left_over())
 }
 
 /// How often it is checked whether the index's files are still there.
