@@ -80,7 +80,8 @@ fn secrets(subject: &Subject<'_>) -> Finding {
         }
     }
     if open.is_empty() {
-        return Finding::ok(check, format!("{} file(s), for their owner and group", named.count()));
+        let found = if named.count() == 0 { "none is in a file" } else { "their files are for owner and group alone" };
+        return Finding::ok(check, found);
     }
     Finding::warning(check, format!("everybody on this machine may read {}", open.join(", ")), "chmod o= on them")
 }

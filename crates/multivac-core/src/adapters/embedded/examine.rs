@@ -1,5 +1,5 @@
 //! What `doctor` finds out about a data directory. It opens the file to read it alone, so it may run beside the process that
-//! uses the directory, and leaves no trace.
+//! uses the directory; SQLite may make its own files beside the database for that, as whoever opens it next does.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::member::{COMMAND_LIMIT, Member, found, number, why};
 use super::url::MongoUrl;
 use super::{MongoStore, NO_REPLICA_SET, documents, rights};
-use crate::adapters::findings::{self, Finding, LIMIT};
+use crate::adapters::findings::{self, Finding, LIMIT, Status};
 use crate::store::{Store, StoreError};
 
 /// All of them, in their order; the first is what the others need.
@@ -49,9 +49,9 @@ pub async fn examine(url: &SecretString, process: fn(&str) -> Vec<String>) -> Ve
     };
     let (reachable, member) = reach(&options).await;
     let Some(member) = member else { return unreachable(reachable) };
-    let (set, stand_alone) = member.replica_set(&options);
-    let skip = |check| Finding::skipped(check, "MongoDB is no replica set");
-    let (majority, writes, oplog) = if stand_alone {
+    let set = member.replica_set(&options);
+    let (majority, writes, oplog) = if set.status == Status::Error {
+        let skip = |check| Finding::skipped(check, "it is not the replica set that is needed");
         (skip(CHECKS[3]), skip(CHECKS[4]), skip(CHECKS[5]))
     } else {
         tokio::join!(
@@ -120,24 +120,24 @@ impl Member {
         }
     }
 
-    /// Whether it belongs to a set, and to the one that the URL names; and whether it is a server by itself.
-    fn replica_set(&self, options: &ClientOptions) -> (Finding, bool) {
+    /// Whether it belongs to a set, and to the one that the URL names.
+    fn replica_set(&self, options: &ClientOptions) -> Finding {
         let check = CHECKS[2];
         if self.hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
-            return (Finding::ok(check, "a sharded cluster"), false);
+            return Finding::ok(check, "a sharded cluster");
         }
         if self.hello.get_bool("isreplicaset").unwrap_or(false) {
-            return (Finding::error(check, "it is not initiated", "run rs.initiate() in mongosh once"), true);
+            return Finding::error(check, "it is not initiated", "run rs.initiate() in mongosh once");
         }
         let Ok(name) = self.hello.get_str("setName") else {
-            return (Finding::error(check, "a stand-alone server", NO_REPLICA_SET), true);
+            return Finding::error(check, "a stand-alone server", NO_REPLICA_SET);
         };
         match options.repl_set_name.as_deref() {
             Some(named) if named != name => {
                 let found = format!("it is called {name}, and MONGO_URL names {named}");
-                (Finding::error(check, found, "mend replicaSet in MONGO_URL"), false)
+                Finding::error(check, found, "mend replicaSet in MONGO_URL")
             }
-            _ => (Finding::ok(check, name), false),
+            _ => Finding::ok(check, name),
         }
     }
 
@@ -289,6 +289,8 @@ impl Member {
             Err(failure) => return failure.finding(check, "the disk (dbStats)"),
         };
         match number(&stats, "fsTotalSize").zip(number(&stats, "fsUsedSize")) {
+            // Before anything was written there is no database.
+            Some((0.0, _)) => Finding::skipped(check, "there is nothing in the database"),
             Some((size, used)) => findings::disk(check, Ok(((size - used).max(0.0) as u64, size as u64)), "MongoDB"),
             None => Finding::skipped(check, "MongoDB does not show it"),
         }
@@ -317,7 +319,6 @@ fn short(id: &Bson) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::findings::Status;
 
     #[test]
     fn all_checks_are_skipped_when_mongodb_is_out_of_reach() {
