@@ -73,9 +73,15 @@ impl Diagnosis {
         of.map(|finding| finding["check"].as_str().unwrap()).collect()
     }
 
+    /// All of it but what is ok, for messages.
+    pub fn shown(&self) -> String {
+        let shown = self.findings.iter().filter(|finding| finding["status"] != "ok").map(ToString::to_string);
+        shown.collect::<Vec<_>>().join("\n")
+    }
+
     /// Fails unless exactly this one is not well, and its finding holds some words.
     pub fn assert_only(&self, ill: &str, words: &str) {
-        assert_eq!(self.ill(), [ill], "{:#?}", self.findings);
+        assert_eq!(self.ill(), [ill], "{}", self.shown());
         let found = self.found(ill.split_once(' ').unwrap().1);
         assert!(found.contains(words), "{ill}: {found}");
     }

@@ -39,8 +39,8 @@ async fn of_a_healthy_system_every_check_is_ok_and_nothing_is_left() {
     let worker = servers.worker();
     servers.until(|ledger| ledger.learned == 3).await;
     let healthy = servers.doctor();
-    assert_eq!(healthy.ill(), [""; 0], "{:#?}", healthy.findings);
-    assert_eq!(healthy.with_status("skipped"), [""; 0], "{:#?}", healthy.findings);
+    assert_eq!(healthy.ill(), [""; 0], "{}", healthy.shown());
+    assert_eq!(healthy.with_status("skipped"), [""; 0], "{}", healthy.shown());
     // The names are what scripts rely on.
     let checks: Vec<&str> = healthy.findings.iter().map(|finding| finding["check"].as_str().unwrap()).collect();
     snapshot::compare("crates/multivac-worker/tests/worker/snapshots/doctor.txt", &format!("{}\n", checks.join("\n")));
@@ -105,7 +105,7 @@ async fn settings_of_redis_under_which_data_are_lost_are_named() {
     let Some(binary) = redis::installed() else { return };
     let Some(own) = OwnRedis::start(RedisServer::start(&binary, &[]).await).await else { return };
     let well = own.doctor();
-    assert_eq!(well.ill(), [""; 0], "{:#?}", well.findings);
+    assert_eq!(well.ill(), [""; 0], "{}", well.shown());
     own.redis.set("maxmemory-policy", "allkeys-lru").await;
     own.doctor().assert_only("warning redis.eviction", "allkeys-lru");
     own.redis.set("maxmemory-policy", "noeviction").await;
@@ -175,19 +175,21 @@ async fn a_right_that_the_redis_user_lacks_is_named() {
         let documented: Vec<&str> =
             rights.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
         let enough = user(&documented).await;
-        assert_eq!(enough.ill(), [""; 0], "{:#?}", enough.findings);
-        // Each right that is documented is one that is missed.
+        assert_eq!(enough.ill(), [""; 0], "{}", enough.shown());
+        // Each right that is documented is missed, but for one with which scripts would be sent where these are named.
+        let mut unmissed = Vec::new();
         for right in documented.iter().filter_map(|right| right.strip_prefix('+')) {
-            let lacking: Vec<&str> =
-                documented.iter().copied().filter(|kept| kept.strip_prefix('+') != Some(right)).collect();
-            let found = user(&lacking).await;
-            let is_told = found.ill().iter().any(|ill| ill.contains("redis."));
-            assert!(is_told, "{right}: {:#?}", found.findings);
+            let kept = documented.iter().copied().filter(|kept| kept.strip_prefix('+') != Some(right));
+            if user(&kept.collect::<Vec<_>>()).await.ill().is_empty() {
+                unmissed.push(right);
+            }
         }
+        assert_eq!(unmissed, ["eval"]);
         user(&["~*", "+@all", "-hset"]).await.assert_only("error redis.rights", "missing: hset");
         user(&["~*", "+@all", "-blpop", "-xinfo"]).await.assert_only("error redis.rights", "missing: blpop, xinfo");
         user(&["~*", "+@all", "-config"]).await.assert_only("warning redis.rights", "config|get");
-        user(&["~other:*", "+@all"]).await.assert_only("error redis.rights", "eval");
+        user(&["~other:*", "+@all"]).await.assert_only("error redis.rights", "keys such as multivac:{0}:");
+        user(&["~*", "+@all", "-evalsha"]).await.assert_only("error redis.rights", "missing: evalsha");
         // Whatever was tried, nothing is left of it.
         let keys: Vec<String> = own.redis.ask(cmd("KEYS").arg("*:accepted:*")).await.unwrap();
         assert_eq!(keys, [""; 0]);
@@ -204,12 +206,12 @@ async fn why_a_server_is_out_of_reach_is_told_and_the_others_are_examined_all_th
     let (redis, mongo) = (own.redis.url(), own.mongo_url());
     let found = examine(&format!("redis://:geheim@{closed}"), &mongo, &[]);
     found.assert_only("error redis.reachable", "refused");
-    assert!(found.with_status("ok").contains(&"mongodb.writes"), "{:#?}", found.findings);
+    assert!(found.with_status("ok").contains(&"mongodb.writes"), "{}", found.shown());
     examine("redis://:geheim@redis.invalid", &mongo, &[]).assert_only("error redis.reachable", "DNS does not know");
     examine(&format!("rediss://127.0.0.1:{}", own.redis.port), &mongo, &[]).assert_only("error redis.reachable", "");
     let found = examine(&redis, &format!("mongodb://one:moonlight@{closed}/?replicaSet=rs0"), &[]);
     found.assert_only("error mongodb.reachable", "refused");
-    assert!(found.with_status("ok").contains(&"redis.group"), "{:#?}", found.findings);
+    assert!(found.with_status("ok").contains(&"redis.group"), "{}", found.shown());
     examine(&redis, "mongodb://mongo.invalid", &[]).assert_only("error mongodb.reachable", "DNS does not know");
     examine(&redis, &format!("{mongo}&tls=true"), &[]).assert_only("error mongodb.reachable", "TLS");
     examine(&redis, &mongo.replace("rs0", "other"), &[])
@@ -218,11 +220,11 @@ async fn why_a_server_is_out_of_reach_is_told_and_the_others_are_examined_all_th
     examine(&redis, &two, &[]).assert_only("warning mongodb.reachable", "refused");
 
     own.redis.service.pause();
-    servers.doctor().assert_only("error redis.reachable", "out of reach after 3 s");
+    servers.doctor().assert_only("error redis.reachable", "out of reach after 2 s");
     own.redis.service.resume();
     own.mongo.service.pause();
     let found = servers.doctor();
-    found.assert_only("error mongodb.reachable", "out of reach after 3 s");
+    found.assert_only("error mongodb.reachable", "out of reach after 2 s");
     own.redis.service.pause();
     let found = servers.doctor();
     assert_eq!(found.ill(), ["error redis.reachable", "error mongodb.reachable"]);
@@ -239,10 +241,10 @@ async fn a_mongodb_that_takes_no_writes_is_named() {
     servers.doctor().assert_only("error mongodb.writes", "did not reply within");
     own.unlock().await;
     own.block_writes(true).await;
-    servers.doctor().assert_only("error mongodb.writes", "371");
+    servers.doctor().assert_only("error mongodb.writes", "setUserWriteBlockMode");
     own.block_writes(false).await;
     let well = servers.doctor();
-    assert_eq!(well.ill(), [""; 0], "{:#?}", well.findings);
+    assert_eq!(well.ill(), [""; 0], "{}", well.shown());
 
     let database = Client::with_uri_str(own.mongo_url()).await.unwrap().database("multivac");
     let (entropy, replicas) = (database.collection::<Document>("entropy"), database.collection::<Document>("replicas"));
@@ -267,7 +269,7 @@ async fn a_replica_set_without_a_majority_and_a_server_that_is_none_are_named() 
     let flags = ["--redis-url", &redis.url(), "--mongo-url", &own.url()].map(str::to_owned);
     let servers = Servers::with(flags.into()).await;
     let well = servers.doctor();
-    assert_eq!(well.ill(), [""; 0], "{:#?}", well.findings);
+    assert_eq!(well.ill(), [""; 0], "{}", well.shown());
     own.lose_majority();
     until_ok("the set has noticed", async || {
         let ill = servers.doctor().ill();
@@ -295,7 +297,7 @@ async fn what_keeps_a_user_from_mongodb_is_named() {
     let root = url("multivac:star%40light@");
     let servers = Servers::with(["--redis-url", &redis.url(), "--mongo-url", &root].map(str::to_owned).into()).await;
     let well = servers.doctor();
-    assert_eq!(well.ill(), [""; 0], "{:#?}", well.findings);
+    assert_eq!(well.ill(), [""; 0], "{}", well.shown());
     let admin = Client::with_uri_str(&root).await.unwrap().database("admin");
     for (name, role) in [("writer", "readWrite"), ("reader", "read")] {
         let roles = vec![doc! { "role": role, "db": "multivac" }];
@@ -303,7 +305,7 @@ async fn what_keeps_a_user_from_mongodb_is_named() {
     }
     // What compose's user has is enough, though it may not see everything.
     let enough = examine(&redis.url(), &url("writer:geheim@"), &[]);
-    assert_eq!(enough.ill(), [""; 0], "{:#?}", enough.findings);
+    assert_eq!(enough.ill(), [""; 0], "{}", enough.shown());
     assert_eq!(enough.with_status("skipped"), ["mongodb.majority", "mongodb.oplog"]);
     let found = examine(&redis.url(), &url("reader:geheim@"), &[]);
     found.assert_only(
@@ -337,7 +339,7 @@ async fn clocks_that_differ_are_named() {
     for (seconds, words) in [(60, "ahead of ours"), (-60, "behind ours")] {
         clock.set_ahead(seconds);
         let found = servers.doctor();
-        assert_eq!(found.ill(), ["warning redis.clock", "warning mongodb.clock"], "{:#?}", found.findings);
+        assert_eq!(found.ill(), ["warning redis.clock", "warning mongodb.clock"], "{}", found.shown());
         for check in ["redis.clock", "mongodb.clock"] {
             assert!(found.found(check).ends_with(words), "{}", found.found(check));
         }
@@ -352,7 +354,7 @@ async fn a_cluster_that_lacks_a_node_is_named() {
     let flags = ["--redis-url", &urls, "--mongo-url", &shared.mongo_url, "--partitions", "6"];
     let servers = Servers::with(flags.map(str::to_owned).into()).await;
     let well = servers.doctor();
-    assert_eq!(well.ill(), [""; 0], "{:#?}", well.findings);
+    assert_eq!(well.ill(), [""; 0], "{}", well.shown());
     assert!(well.found("redis.cluster").starts_with("state ok, 16384 of 16384"), "{}", well.found("redis.cluster"));
     // A replica first, so that nobody takes over from its master.
     for node in [3, 0] {

@@ -1,5 +1,5 @@
 //! What `doctor` finds out about a data directory. It opens the file to read it alone, so it may run beside the process that
-//! uses the directory; SQLite may make its own files beside the database for that, as whoever opens it next does.
+//! uses the directory, and changes nothing there.
 
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
@@ -105,9 +105,15 @@ fn holder(directory: &Path) -> Option<String> {
     Some(format!("process {}", process.trim()))
 }
 
+/// Opens the file to be read. While nobody uses it, as one that does not change: then SQLite makes no files beside it, for
+/// which there may be no room. That would be wrong with a log, in which changes may be that are not in the file yet.
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let has_log = fs::metadata(path.with_extension("db-wal")).is_ok_and(|log| log.len() > 0);
+    let is_used = path.parent().is_none_or(|directory| holder(directory).is_some());
+    let unchanging = if has_log || is_used { "" } else { "?immutable=1" };
+    let name = path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(format!("file:{name}{unchanging}"), flags)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
@@ -117,7 +123,6 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
 fn integrity(path: &Path) -> Finding {
     let check = CHECKS[2];
     let advice = "restore multivac.db from a backup; docs/operations.md says what can be read of a damaged one";
-    let failed = |error| Finding::error(check, file::open_error(path, error).to_string(), advice);
     let read = || {
         let connection = open(path)?;
         let (version, known) = match file::version(&connection, path)? {
@@ -128,15 +133,21 @@ fn integrity(path: &Path) -> Finding {
         let rows = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
         Ok(Ok((version, known, rows)))
     };
-    match read() {
-        Err(error) => failed(error),
+    let was_free = path.parent().is_some_and(|directory| holder(directory).is_none());
+    let found = match read() {
+        Err(error) => Finding::error(check, file::open_error(path, error).to_string(), advice),
         Ok(Err(refused)) => Finding::error(check, refused.to_string(), "see what it says"),
         Ok(Ok((version, known, rows))) if rows == ["ok"] => {
             let size = bytesize::ByteSize(fs::metadata(path).map_or(0, |file| file.len()));
             let older = if version < known { ", which the next start migrates" } else { "" };
-            Finding::ok(check, format!("whole, {size}, version {version} of {known}{older}"))
+            return Finding::ok(check, format!("whole, {size}, version {version} of {known}{older}"));
         }
         Ok(Ok((.., rows))) => Finding::error(check, format!("damaged: {}", rows.join("; ").replace('\n', " ")), advice),
+    };
+    // What was taken for damage may be a change.
+    match path.parent().and_then(holder) {
+        Some(holder) if was_free => Finding::skipped(check, format!("{holder} began to use it meanwhile: look again")),
+        _ => found,
     }
 }
 

@@ -56,16 +56,22 @@ pub async fn examine(url: &SecretString, process: fn(&str) -> Vec<String>) -> Ve
     } else {
         tokio::join!(
             findings::in_time(CHECKS[3], member.majority()),
-            findings::in_time(CHECKS[4], writes(url, process)),
+            findings::in_time(CHECKS[4], writes(&member, url, process)),
             findings::in_time(CHECKS[5], member.oplog()),
         )
     };
-    let (of_rights, documents, replicas, disk) = tokio::join!(
-        findings::in_time(CHECKS[6], rights::rights(&member)),
-        findings::in_time(CHECKS[7], member.documents()),
-        findings::in_time(CHECKS[8], member.replicas()),
-        findings::in_time(CHECKS[10], member.disk()),
-    );
+    // A member that is in no set yet reads nothing.
+    let of_rights = findings::in_time(CHECKS[6], rights::rights(&member)).await;
+    let (documents, replicas, disk) = if member.is_in_no_set() {
+        let skip = |check| Finding::skipped(check, "the replica set is not initiated");
+        (skip(CHECKS[7]), skip(CHECKS[8]), skip(CHECKS[10]))
+    } else {
+        tokio::join!(
+            findings::in_time(CHECKS[7], member.documents()),
+            findings::in_time(CHECKS[8], member.replicas()),
+            findings::in_time(CHECKS[10], member.disk()),
+        )
+    };
     let (version, clock) = (member.version(), member.clock());
     vec![reachable, version, set, majority, writes, oplog, of_rights, documents, replicas, clock, disk]
 }
@@ -120,13 +126,17 @@ impl Member {
         }
     }
 
+    fn is_in_no_set(&self) -> bool {
+        self.hello.get_bool("isreplicaset").unwrap_or(false)
+    }
+
     /// Whether it belongs to a set, and to the one that the URL names.
     fn replica_set(&self, options: &ClientOptions) -> Finding {
         let check = CHECKS[2];
         if self.hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
             return Finding::ok(check, "a sharded cluster");
         }
-        if self.hello.get_bool("isreplicaset").unwrap_or(false) {
+        if self.is_in_no_set() {
             return Finding::error(check, "it is not initiated", "run rs.initiate() in mongosh once");
         }
         let Ok(name) = self.hello.get_str("setName") else {
@@ -297,16 +307,25 @@ impl Member {
     }
 }
 
-/// Whether a write would be done, as the worker's `/readyz` asks: nothing is written.
-async fn writes(url: &SecretString, process: fn(&str) -> Vec<String>) -> Finding {
+/// Whether a write would be done, as the worker's `/readyz` asks: nothing is written. That passes while MongoDB refuses what
+/// users write, which it tells to those alone who may see its status.
+async fn writes(member: &Member, url: &SecretString, process: fn(&str) -> Vec<String>) -> Finding {
+    const REFUSED: i32 = 2;
     let check = CHECKS[4];
     let probe = async { MongoStore::new(url, process).await?.announce("a probe", None).await };
-    match probe.await {
+    let status = member.run(Some("admin"), doc! { "serverStatus": 1 });
+    let (probed, status) = tokio::join!(probe, status);
+    let mode = status.ok().and_then(|status| status.get_document("repl").ok()?.get_i32("userWriteBlockMode").ok());
+    match probed {
+        Ok(()) if mode == Some(REFUSED) => {
+            let advice = "end what it is for: db.adminCommand({ setUserWriteBlockMode: 1, global: false })";
+            Finding::error(check, "MongoDB refuses what users write (setUserWriteBlockMode)", advice)
+        }
         Ok(()) => Finding::ok(check, "the majority takes them"),
         // The rights are a check of their own.
         Err(StoreError::Misconfigured(why)) => Finding::skipped(check, why),
         Err(error) => {
-            let advice = "is there a majority? db.fsyncUnlock() if a backup has left it locked; setUserWriteBlockMode";
+            let advice = "is there a majority? If a backup has left it locked: db.fsyncUnlock()";
             Finding::error(check, error.to_string(), advice)
         }
     }

@@ -12,7 +12,9 @@ use super::{DEFAULT_DATABASE, client, code, store_error};
 use crate::adapters::findings::{self, Finding};
 use crate::store::StoreError;
 
-/// How long a member may take to be found and to reply.
+/// How long a member may take to be connected to, which takes TLS and the user's name, and to reply. The first is the shorter
+/// one, so that the driver can say what failed.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const MEMBER_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long a command may take.
@@ -39,7 +41,7 @@ impl Member {
         let mut options = options.clone();
         options.hosts = vec![host.clone()];
         (options.direct_connection, options.repl_set_name, options.load_balanced) = (Some(true), None, None);
-        options.server_selection_timeout = Some(MEMBER_LIMIT);
+        options.server_selection_timeout = Some(CONNECT_LIMIT);
         let database = options.default_database.clone();
         let (client, _) = client(options, COMMAND_LIMIT).map_err(|error| error.to_string())?;
         let database = client.database(database.as_deref().unwrap_or(DEFAULT_DATABASE));
@@ -102,17 +104,18 @@ impl Failure {
 /// In words; of the driver's text only what names no secret.
 pub(super) fn why(failure: Failure) -> String {
     match failure {
-        Failure::Late(error) => format!("connects and does not reply: {error}"),
+        Failure::Late(error) => format!("connects and is out of reach: {error}"),
         Failure::Refused(error) => {
             let text = error.to_string();
-            let tls =
-                ["certificate", "tls", "Tls", "TLS", "eof", "close_notify"].iter().any(|word| text.contains(word));
             match *error.kind {
-                ErrorKind::ServerSelection { .. } if tls && text.contains("ertificate") => {
+                ErrorKind::ServerSelection { .. } if text.contains("ertificate") => {
                     "refuses TLS: its certificate is not of whom tlsCAFile trusts, or of another name".to_owned()
                 }
                 ErrorKind::ServerSelection { .. } => {
-                    format!("connects and is out of reach after {} s: it hangs, or TLS differs", MEMBER_LIMIT.as_secs())
+                    format!(
+                        "connects and is out of reach after {} s: it hangs, or TLS differs",
+                        CONNECT_LIMIT.as_secs()
+                    )
                 }
                 _ => store_error(error).to_string(),
             }

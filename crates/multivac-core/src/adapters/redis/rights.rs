@@ -34,11 +34,15 @@ pub(super) async fn rights(pool: &Pool, keys: &Keys, asked: Durability) -> Findi
     let work = async |connection: &mut Connection| script.key(&key).invoke_async::<Vec<String>>(connection).await;
     let failed = match pool.call("try what the scripts do", Duration::ZERO, work).await {
         Ok(failed) => failed,
-        Err(QueueError::Misconfigured(_)) if missing.is_empty() => {
-            let found = format!("the user may not run scripts (eval, evalsha, script|load) on keys such as {key}");
-            return Finding::error(CHECK, found, ADVICE);
+        Err(QueueError::Misconfigured(_))
+            if ["blpop", "hget", "xrange"].iter().all(|name| missing.contains(&(*name).to_owned())) =>
+        {
+            return Finding::error(CHECK, format!("the user may not use keys such as {key}"), ADVICE);
         }
-        Err(QueueError::Misconfigured(_)) => Vec::new(),
+        Err(QueueError::Misconfigured(_)) => {
+            missing.push("evalsha".to_owned());
+            Vec::new()
+        }
         Err(error) => return Finding::failed(CHECK, &error),
     };
     let is_refusal = |text: &str| {
