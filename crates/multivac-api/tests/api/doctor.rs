@@ -26,7 +26,8 @@ fn examine(data: &Path, more: &[&str]) -> Diagnosis {
 /// The same, with a change of the command.
 fn examine_with(data: &Path, more: &[&str], change: &mut dyn FnMut(&mut Command)) -> Diagnosis {
     let own = ["doctor", "--json", "--data-dir", data.to_str().unwrap()];
-    let mut command = program(&[&own[..], more].concat());
+    // Settings of the server alone come before the command.
+    let mut command = program(&[more, &own[..]].concat());
     command.env("MULTIVAC_LISTEN", "127.0.0.1:0");
     // The directories of other tests that were killed are not this one's.
     let temporary = tempfile::tempdir().unwrap();

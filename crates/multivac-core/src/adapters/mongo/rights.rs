@@ -77,7 +77,7 @@ mod tests {
         let all = ["find", "insert", "update", "changeStream", "createIndex", "dropIndex"];
         let on = |db: &str, collection: &str| privilege(doc! { "db": db, "collection": collection }, &all);
         for enough in [on("multivac", ""), on("", ""), privilege(doc! { "anyResource": true }, &["anyAction"])] {
-            assert_eq!(missing(&[&enough], "multivac"), [String::new(); 0], "{enough}");
+            assert!(missing(&[&enough], "multivac").is_empty(), "{enough}");
         }
         assert_eq!(missing(&[&on("other", "")], "multivac").len(), 9);
         assert_eq!(missing(&[&on("multivac", "entropy")], "multivac").len(), 4);
