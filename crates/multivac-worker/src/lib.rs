@@ -31,8 +31,6 @@ use tracing::{error, info, warn};
 
 use config::Config;
 
-/// Open files beside the connection of each consumer loop to Redis: more of those, connections to MongoDB, to probes.
-const OTHER_FILES: u64 = 128;
 /// How long the consumer may take to finish or release what it has: less than the 30 seconds after which orchestrators
 /// kill. Its calls end before that, but there may be many, each to a server that does not reply.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -80,7 +78,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let _telemetry = observe::start("multivac-worker", format).map_err(WorkerError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(WorkerError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
-    files::require(OTHER_FILES + config.concurrency() as u64)?;
+    files::require(config.open_files())?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
     metrics::show(Part::Consumer);
     let (listen, allowed) = (&config.health_listen, config.allowed_hosts.as_ref());

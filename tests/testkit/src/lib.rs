@@ -8,7 +8,7 @@
 //! - [`proxy`]: a network that fails; [`clock`], [`disk`]: clocks that are set, disks that fill up
 //! - [`system`], [`load`], [`report`], [`faults`], [`take_over`]: the full system as processes, clients that put it under load and
 //!   check what it holds in the end, faults by a plan, and how soon the jobs of a killed worker are done by others
-//! - [`hang`]: servers that hang
+//! - [`hang`]: servers that hang; [`doctor`]: what `doctor` says of them
 //! - [`proxy`]: a network that fails
 //! - [`system`], [`load`], [`take_over`]: the full system as processes, clients that put it under load and check what it
 //!   holds in the end, and how soon the jobs of a killed worker are done by others
@@ -26,6 +26,7 @@ pub mod backends;
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod doctor;
 pub mod environment;
 pub mod faults;
 pub mod hang;

@@ -10,6 +10,7 @@ mod clock;
 mod configuration;
 mod curl;
 mod dead;
+mod doctor;
 mod embedded;
 mod errors;
 mod feed;

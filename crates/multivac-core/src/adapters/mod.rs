@@ -1,6 +1,7 @@
 //! Settings to (queue, store): Redis and MongoDB, or embedded; never half of each.
 
 pub mod embedded;
+pub mod findings;
 pub mod mongo;
 pub mod redis;
 
@@ -96,14 +97,8 @@ impl Backends {
     /// # Errors
     /// When a URL cannot be read.
     pub async fn servers(urls: ServerUrls, args: &BackendArgs, settings: QueueSettings) -> Result<Self, BackendError> {
-        let redis = RedisSettings {
-            urls: urls.redis,
-            ca: urls.redis_ca,
-            namespace: args.namespace.clone(),
-            partitions: args.partitions,
-        };
         spans::name_servers(&args.namespace);
-        let queue = RedisQueue::new(redis, settings)?;
+        let queue = RedisQueue::new(RedisSettings::new(&urls, args), settings)?;
         let store = MongoStore::new(&urls.mongo, passages).await?;
         let (queue, store) = (Arc::new(queue), Arc::new(store));
         let (broken, damage) = (CancellationToken::new(), Damage::default());

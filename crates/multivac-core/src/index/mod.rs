@@ -22,6 +22,8 @@ mod terms;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -45,10 +47,18 @@ pub use terms::{term, words};
 #[error("the index failed: {0}")]
 pub struct IndexError(#[from] tantivy::TantivyError);
 
-impl From<std::io::Error> for IndexError {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for IndexError {
+    fn from(error: io::Error) -> Self {
         Self(error.into())
     }
+}
+
+/// The indexes that killed processes of this user have left behind. The next one that is made removes them.
+///
+/// # Errors
+/// No index can be made there.
+pub fn left_over() -> io::Result<Vec<PathBuf>> {
+    Ok(directory::IndexDirectory::create()?.left_over())
 }
 
 /// How often it is checked whether the index's files are still there.
@@ -153,7 +163,7 @@ impl Index {
         let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).directory.path().to_owned();
         let entries = fs::read_dir(&path).ok();
         let size = entries.map(|all| all.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum());
-        (size, disk_of(&path))
+        (size, disk_of(&path).ok())
     }
 
     /// Makes changes visible, all at once. Applying a change again changes nothing. Blocks.

@@ -1,22 +1,27 @@
 //! What the system gives a process: open files, as which connections count, and room on disks.
 
+use std::io;
 use std::path::Path;
 
 use crate::store::Disk;
 
-/// The disk that a path lies on; `None` where the system does not tell.
-#[must_use]
-pub fn disk_of(path: &Path) -> Option<Disk> {
-    #[cfg(target_os = "linux")]
-    {
-        let of = rustix::fs::statvfs(path).ok()?;
-        Some(Disk { free_bytes: of.f_bavail * of.f_frsize, size_bytes: of.f_blocks * of.f_frsize })
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = path;
-        None
-    }
+/// The disk that a path lies on: what is free for us, and its size.
+///
+/// # Errors
+/// Where the system does not say.
+#[cfg(target_os = "linux")]
+pub fn disk_of(path: &Path) -> io::Result<Disk> {
+    let of = rustix::fs::statvfs(path)?;
+    Ok(Disk { free_bytes: of.f_bavail * of.f_frsize, size_bytes: of.f_blocks * of.f_frsize })
+}
+
+/// As above.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn disk_of(_: &Path) -> io::Result<Disk> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The system allows too few open files.

@@ -4,6 +4,7 @@
 mod commands;
 mod configuration;
 mod crash;
+mod doctor;
 mod drain;
 mod faults;
 mod hang;

@@ -40,6 +40,7 @@ mod damage;
 mod database;
 mod dead_letters;
 mod error;
+mod examine;
 mod file;
 mod for_owner;
 mod lease;
@@ -60,6 +61,7 @@ use crate::store::Store;
 
 pub use damage::Damage;
 use database::Database;
+pub use examine::examine;
 pub use file::OpenError;
 use queue::EmbeddedQueue;
 use store::EmbeddedStore;

@@ -123,7 +123,7 @@ impl Store for EmbeddedStore {
 
     async fn disk(&self) -> Result<Option<Disk>, StoreError> {
         let path = self.path.clone();
-        Ok(tokio::task::spawn_blocking(move || disk_of(&path)).await.unwrap_or(None))
+        Ok(tokio::task::spawn_blocking(move || disk_of(&path).ok()).await.unwrap_or(None))
     }
 
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {

@@ -307,7 +307,7 @@ async fn setting(pool: &Pool, name: &str) -> Option<Vec<String>> {
 
 /// Every string in a reply, in its order. A Cluster wraps the replies of its nodes in maps or arrays, depending on the
 /// command and the protocol's version.
-fn strings(reply: &Value) -> Vec<String> {
+pub(super) fn strings(reply: &Value) -> Vec<String> {
     match reply {
         Value::Array(values) | Value::Set(values) => values.iter().flat_map(strings).collect(),
         Value::Map(pairs) => pairs.iter().flat_map(|(name, value)| [strings(name), strings(value)].concat()).collect(),
@@ -317,7 +317,7 @@ fn strings(reply: &Value) -> Vec<String> {
     }
 }
 
-fn is_at_least(version: &str, least: (u32, u32)) -> bool {
+pub(super) fn is_at_least(version: &str, least: (u32, u32)) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= least
 }

@@ -32,7 +32,7 @@ const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Jobs in Redis streams; see the [module](super) for how it keeps the port's promises.
 pub struct RedisQueue {
     settings: QueueSettings,
-    partitions: Partitions,
+    pub(super) partitions: Partitions,
     scripts: Scripts,
 }
 
@@ -50,7 +50,7 @@ impl RedisQueue {
         Ok(Self { settings: queue, partitions, scripts })
     }
 
-    fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Pool {
         self.scripts.pool()
     }
 
