@@ -1,0 +1,2 @@
+def try_all(prometheus, rule):
+    pass
