@@ -107,7 +107,7 @@ rule 'what is no HTTP counts as 4xx' until_true 10 is 'multivac_edge_requests_to
 if grep -q /stream.conf "$directory/edge/nginx.conf"; then
     scripts/e2e-clients.py hold "$https" 127.0.0.10 40 >/dev/null 2>&1 || true
     refused() { is multivac_edge_connections_refused_total 20; }
-    rule 'connections that are closed unheard are counted' until_true 10 refused
+    rule 'connections beyond the limit are counted' until_true 10 refused
 fi
 held_open() {
     local seen
@@ -124,6 +124,18 @@ running+=($!)
 rule 'two are, once two clients listen to events' until_true 10 held_open 2
 touch "$directory/told"
 rule 'and none again' until_true 10 held_open 0
+
+# Traces: the api decides what is sampled.
+passed() { # TRACEPARENT-SENT PASSED-ON TRACESTATE-PASSED-ON
+    send --interface 127.0.0.6 "$BASE/zzz" -H "traceparent: $1" -H 'tracestate: a=b' &&
+        [[ $(json_of traceparent) == "$2" && $(json_of tracestate) == "$3" && $(json_of x-request-id) == "$(header x-request-id)" ]]
+}
+readonly PARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331
+rule "the client's trace is passed on as it came, sampled" passed $PARENT-01 $PARENT-01 a=b
+rule 'or not' passed $PARENT-00 $PARENT-00 a=b
+rule 'one that cannot be read is not, nor is its state' passed $PARENT None None
+no_trace() { send --interface 127.0.0.6 "$BASE/zzz" && [[ $(json_of traceparent) == None && $(json_of x-request-id) =~ ^[0-9a-f]{32}$ ]]; }
+rule 'the edge invents none' no_trace
 
 # Ten seconds in one file, ten in the other: what is counted is removed, and nothing is lost.
 small() { status=$(wc -c "$directory"/edge/count.[01]) && [[ $(cat "$directory"/edge/count.[01] | wc -c) -lt 10 ]]; }

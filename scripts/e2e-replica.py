@@ -8,7 +8,7 @@ What it does    Listens on a free port of 127.0.0.1, prints it, and answers:
                   GET /multivac          503, as a replica does that cannot know of retractions; while the file ANSWERS is there, an
                                          answer that may be kept
                   GET /readyz            200; once the file FENCED is there, what a fenced replica says
-                  GET /zzz               how many questions and data came so far
+                  GET /zzz               how many questions and data came so far, and the trace that came with this request
                   POST …                 503, as with a queue that is out of reach
                   all else               200
 """
@@ -49,7 +49,8 @@ class Replica(http.server.BaseHTTPRequestHandler):
             return self.refuse()
         if self.path == "/readyz" and os.path.exists(sys.argv[2]):
             return self.reply(503, json.dumps({"ready": False, "missing": ["fenced: it cannot know"], "warnings": []}))
-        self.reply(200, json.dumps(seen) if self.path == "/zzz" else "")
+        trace = {name: self.headers[name] for name in ["traceparent", "tracestate", "x-request-id"]}
+        self.reply(200, json.dumps(seen | trace) if self.path == "/zzz" else "")
 
     def do_POST(self):
         seen["data"] += 1
