@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from browser.system import request
-from system import MAX_QUEUED, POISON
+from system import MAX_QUEUED, POISON, REDIS_MEMORY
 
 
 @dataclass
@@ -70,7 +70,7 @@ def faults(system):
         Fault("a certificate of 10 days", ticket("CertificateExpires"), certificate.shorten, certificate.restore),
         Fault("Redis may evict", ticket("QueueWarnings"), policy("allkeys-lru"), policy("noeviction"), seen_within=40, slow=True),
         Fault("Redis nearly full", ticket("RedisNearLimit"), lambda: limit_memory(redis),
-              lambda: redis.call("CONFIG", "SET", "maxmemory", 0), seen_within=40, slow=True),
+              lambda: redis.call("CONFIG", "SET", "maxmemory", REDIS_MEMORY), seen_within=40, slow=True),
     ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ NAMESPACE = "alerts"
 POISON = "Poison"
 # More than the load ever has waiting, and few enough to be filled up in a moment.
 MAX_QUEUED = 20_000
+REDIS_MEMORY = 512 << 20
 
 
 def children(pid):
@@ -114,7 +115,9 @@ class Redis(Part):
         self.port = free_port()
         (directory / "redis").mkdir()
         line = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", directory / "redis", "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        command = [os.environ["MULTIVAC_TEST_REDIS_SERVER"], *line, "--maxmemory-policy", "noeviction"]
+        # With a limit, since its figures are on a dashboard.
+        line += ["--maxmemory", str(REDIS_MEMORY), "--maxmemory-policy", "noeviction"]
+        command = [os.environ["MULTIVAC_TEST_REDIS_SERVER"], *line]
         super().__init__("Redis", command, directory / "redis.log", self.pongs)
         self.url = f"redis://127.0.0.1:{self.port}"
 
