@@ -33,7 +33,7 @@ def write(prometheus, factor):
     for series, rate in counters:
         lines += samples(series, now, 7 * 3600 / factor, 60 / factor, lambda age, rate=rate: 1e7 - rate * age)
     for name, rate in [("ask", ASKED), ("feed", FED), ("answerable", FED), ("retraction", RETRACTED)]:
-        for what, value in [("errors", 0), ("events", rate * 300 / factor * STEPS_TIMES)]:
+        for what, value in [("error_ratio", 0), ("events", rate * 300 / factor * STEPS_TIMES)]:
             lines += samples(f"multivac:{name}:{what}_5m", now, 28 * 86400 / factor, 300 / factor, lambda _, value=value: value)
     text = prometheus.data.parent / "history.txt"
     text.write_text("\n".join([*lines, "# EOF"]) + "\n")
