@@ -20,6 +20,7 @@ import re
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
+RULES, METRICS = HERE.parent / "rules.yml", HERE.parents[2] / "docs/metrics.md"
 # What Grafana 11.0 writes; newer ones read it.
 SCHEMA = 39
 WIDTH = 24
@@ -341,11 +342,19 @@ def dashboard(name, title, description, panels):
 # --- the rules for all of them ------------------------------------------------------------------------------------------
 
 
+def known_names():
+    """What docs/metrics.md documents and what rules.yml records."""
+    documented = re.findall(r"\b(?:multivac|process)_\w+", METRICS.read_text(encoding="utf-8"))
+    recorded = re.findall(r"record: (\S+)", RULES.read_text(encoding="utf-8"))
+    return {*documented, *recorded}
+
+
 def problems(name, board):
     """What is wrong with a dashboard; scripts/alerts.sh tells whether its queries show anything."""
     text = json.dumps(board)
     if "DS_PROMETHEUS" in text:
         yield "it has ${DS_PROMETHEUS}, which only an import by hand replaces"
+    known = known_names()
     panels = [each for each in board["panels"] if each["type"] != "row"]
     for what in ("id", "title"):
         values = [each[what] for each in (board["panels"] if what == "id" else panels)]
@@ -362,6 +371,8 @@ def problems(name, board):
                 yield f"{title!r} names a datasource"
             if not target["legendFormat"]:
                 yield f"{title!r} has a query without a legend"
+            for unknown in {re.sub("_(bucket|sum|count)$", "", used) for used in re.findall(r"\b(?:multivac|process)[_:][\w:]+", query)} - known:
+                yield f"{title!r} has {unknown}, which neither docs/metrics.md nor rules.yml has"
             counters = re.findall(r"\bmultivac_\w+_(?:total|bucket|sum|count)\b|\bprocess_cpu_seconds_total\b", query)
             windows = re.findall(r"\[(?:\$__rate_interval|\d+[mhd])\]", query)
             if len(counters) != len(windows):
