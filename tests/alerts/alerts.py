@@ -55,7 +55,7 @@ class Trial:
     # --- from start to end -----------------------------------------------------------------------------------------
 
     def start(self):
-        history.write(self.prometheus, self.factor)
+        history.write(self.prometheus, (MONITORING / "rules.yml").read_text(), self.factor)
         self.system.start()
         self.alertmanager.restart()
         self.prometheus.restart()

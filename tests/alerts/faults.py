@@ -55,7 +55,8 @@ def faults(system):
               seen_within=40, lasts=3600, lingers=True),
         Fault("more data than there is room for", ticket("Refusing"), lambda: overfeed(system), each(workers, "resume"),
               lasts=600, lingers=True),
-        Fault("poison fed", ticket("DeadLetters"), lambda: feed_poison(system), lambda: drop_dead_letters(system), seen_within=20),
+        Fault("poison fed", ticket("DeadLetters"), lambda: feed_poison(system), lambda: system.operate("dead", "drop", "--all"),
+              seen_within=20),
         Fault("the ledger broken by hand, again and again", page("LedgerUnbalanced"), ledger.start, ledger.mend),
         Fault("one worker of two killed", ticket("TargetDown", program="worker"), workers[0].kill, workers[0].restart),
         Fault("all workers killed", page("Absent", program="worker"), each(workers, "kill"), each(workers, "restart")),
@@ -98,14 +99,6 @@ def overfeed(system):
 def feed_poison(system):
     status, _, body = request(f"http://{system.api_addresses[0]}", "POST", "/multivac/data", body=f"{POISON} for robots.")
     assert status == 200, body
-
-
-def drop_dead_letters(system):
-    api = f"http://{system.api_addresses[0]}"
-    letters = json.loads(request(api, "GET", "/multivac/dead")[2])["dead"]
-    for letter in letters:
-        status, _, body = request(api, "DELETE", f"/multivac/dead/{letter['id']}")
-        assert status == 204, body
 
 
 def limit_memory(redis):

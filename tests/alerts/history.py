@@ -4,23 +4,26 @@ Without them a fault of some seconds would be most of what the window of three d
 """
 
 import os
+import re
 import subprocess
 import time
+
+from faster import seconds
 
 # A replica that is gone: rules add up over instances, so it counts, and no rule takes it for one that is missing.
 LABELS = 'job="multivac-api",instance="before"'
 # Requests and data a second.
 ASKED, FED, RETRACTED = 20, 10, 1
-# In the steps of which windows of days are made up there were more, so that all faults of a run together do not use up the budget of
-# a year, as they would, one after the other, at the rate of the load.
+RATES = {"ask": ASKED, "feed": FED, "answerable": FED, "retraction": RETRACTED}
+# In what windows of days are summed up from there were more, so that all faults of a run together do not use up the budget of a
+# year, as they would, one after the other, at the rate of the load.
 STEPS_TIMES = 10
 
 
-def write(prometheus, factor):
-    """Before Prometheus is started: rules run `factor` times as fast."""
-    now = int(time.time())
+def write(prometheus, rules, factor):
+    """Before Prometheus is started: `rules`, a text, run `factor` times as fast."""
     lines = []
-    request = f"multivac_http_request_seconds_%s{{{LABELS},route=\"%s\",method=\"%s\",status=\"%s\"%s}}"
+    request = f'multivac_http_request_seconds_%s{{{LABELS},route="%s",method="%s",status="%s"%s}}'
     counters = [
         (request % ("bucket", "/multivac", "GET", 200, ',le="0.25"'), ASKED),
         (request % ("bucket", "/multivac", "GET", 200, ',le="2.5"'), ASKED),
@@ -31,10 +34,10 @@ def write(prometheus, factor):
         (f"multivac_answerable_seconds_count{{{LABELS}}}", FED),
     ]
     for series, rate in counters:
-        lines += samples(series, now, 7 * 3600 / factor, 60 / factor, lambda age, rate=rate: 1e7 - rate * age)
-    for name, rate in [("ask", ASKED), ("feed", FED), ("answerable", FED), ("retraction", RETRACTED)]:
-        for what, value in [("error_ratio", 0), ("events", rate * 300 / factor * STEPS_TIMES)]:
-            lines += samples(f"multivac:{name}:{what}_5m", now, 28 * 86400 / factor, 300 / factor, lambda _, value=value: value)
+        lines += samples(series, 7 * 3600 / factor, 60 / factor, lambda at, rate=rate: rate * at)
+    for name, objective, what, window in re.findall(r"record: (multivac:(\w+):(events|error_ratio)_(\d+[mh]))$", rules, re.MULTILINE):
+        events = RATES[objective] * seconds(window) / factor * STEPS_TIMES if what == "events" else 0
+        lines += samples(name, 28 * 86400 / factor, min(seconds(window), 3600) / factor, lambda _, events=events: events)
     text = prometheus.data.parent / "history.txt"
     text.write_text("\n".join([*lines, "# EOF"]) + "\n")
     make = [os.environ["MULTIVAC_TEST_PROMTOOL"], "tsdb", "create-blocks-from", "openmetrics", "--quiet", text, prometheus.data]
@@ -42,6 +45,8 @@ def write(prometheus, factor):
     text.unlink()
 
 
-def samples(series, now, length, step, value):
-    for n in range(int(length / step), 0, -1):
-        yield f"{series} {value(n * step):g} {now - n * step:.3f}" if value(0) == value(1) else f"{series} {value(n * step):.1f} {now - n * step:.3f}"
+def samples(series, length, step, value):
+    """One at each multiple of `step`, where subqueries look."""
+    last = int(time.time() / step)
+    for n in range(last - int(length / step), last + 1):
+        yield f"{series} {value(n * step):.1f} {n * step:.3f}"
