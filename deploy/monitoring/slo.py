@@ -13,6 +13,7 @@ A long window with fewer than 100 events gives no alert: one slow question at ni
 
 What each objective yields, for each cluster and namespace:
     multivac:NAME:events_WINDOW, multivac:NAME:error_ratio_WINDOW     absent while there is no event, never NaN
+    multivac:NAME:burn_rate_WINDOW                                    1 uses up the budget of 28 days in 28 days
     multivac:NAME:budget_left_28d                                     1 untouched, 0 used up, below 0 overdrawn
     alerts NAMEBudgetBurn, as page and as ticket
 
@@ -38,10 +39,10 @@ BURNS = [
 ]
 # How long a burn must be seen. Causes that have an alert of their own are known by then.
 FOR = {"page": "2m", "ticket": "10m"}
-# These are read from the counters. What is longer is summed from steps of five minutes, of which each is read once: the
-# counters of three days are millions of samples, and more than a server may read for one rule.
+# These are read from the counters. Longer ones are summed in steps, of which each was read from the counters when it was over:
+# the counters of three days are millions of samples.
 READ_WINDOWS = ["5m", "30m", "1h", "2h", "6h"]
-SUMMED_WINDOWS = ["1d", "3d", BUDGET_WINDOW]
+SUMMED_WINDOWS = {"1d": "30m", "3d": "1h", BUDGET_WINDOW: "1h"}
 BY = "by (cluster, namespace)"
 
 
@@ -119,40 +120,52 @@ def increase(counter, window):
     return f"sum {BY} (increase({counter}[{window}]))"
 
 
-def ratio(errors, events):
-    # Without events there is no ratio. 0 / 0 would be NaN.
-    return f"{errors} / ({events} > 0)"
-
-
 def read(objective, window):
     """The rules of a window that is read from the counters."""
     name = f"multivac:{objective.name}"
     events = f"{name}:events_{window}"
-    # Where every event was bad there may be no series of good ones yet: that is 0 then, not unknown.
-    good = f"({increase(objective.good, window)} or {events} * 0)"
     yield events, increase(objective.events, window)
-    yield f"{name}:errors_{window}", f"clamp_min({events} - {good}, 0)"
-    yield f"{name}:error_ratio_{window}", ratio(f"{name}:errors_{window}", events)
+    # Where every event was bad there may be no series of good ones yet: that is 0 then, not unknown. Without events there is
+    # no ratio: 0 / 0 would be NaN.
+    good = f"({increase(objective.good, window)} or {events} * 0)"
+    yield f"{name}:error_ratio_{window}", f"clamp_min(1 - {good} / ({events} > 0), 0)"
+    yield from burn_rate(objective, window)
 
 
 def summed(objective, window):
-    """The rules of a window that is summed from steps of five minutes."""
-    name = f"multivac:{objective.name}"
+    """The rules of a window that is summed from steps."""
+    name, step = f"multivac:{objective.name}", SUMMED_WINDOWS[window]
     events = f"{name}:events_{window}"
-    yield events, f"sum_over_time({name}:events_5m[{window}:5m])"
-    yield f"{name}:error_ratio_{window}", ratio(f"sum_over_time({name}:errors_5m[{window}:5m])", events)
+    yield events, f"sum_over_time({name}:events_{step}[{window}:{step}])"
+    # A step without events has no ratio, and no errors.
+    errors = f"sum_over_time(({name}:events_{step} * {name}:error_ratio_{step})[{window}:{step}])"
+    yield f"{name}:error_ratio_{window}", f"({errors} or {events} * 0) / ({events} > 0)"
+    yield from burn_rate(objective, window, step)
     if window == BUDGET_WINDOW:
-        yield f"{name}:budget_left_{window}", f"1 - {name}:error_ratio_{window} / {objective.allowed}"
+        yield f"{name}:budget_left_{window}", f"1 - {name}:burn_rate_{window}"
+
+
+def burn_rate(objective, window, step="5m"):
+    """How many times faster than it may the budget is used up. The part of the window from before anything was known counts
+    as good: else the first minute that goes wrong in a new system would have used up the budget of days."""
+    name = f"multivac:{objective.name}"
+    steps = minutes(window) // minutes(step)
+    known = f" * clamp_max(count_over_time({name}:events_{step}[{window}:{step}]) / {steps}, 1)" if steps > 1 else ""
+    yield f"{name}:burn_rate_{window}", f"{name}:error_ratio_{window} / {objective.allowed}{known}"
+
+
+def minutes(window):
+    return int(window[:-1]) * {"m": 1, "h": 60, "d": 1440}[window[-1]]
 
 
 def burning(objective, long, short, factor):
     """One pair of windows, unless a part was out of action in the short one and has, or had, an alert of its own."""
     name = f"multivac:{objective.name}"
-    limit = f"{factor} * {objective.allowed}"
     causes = f'part=~"{objective.causes}"'
     return [
-        f"{name}:error_ratio_{long} > {limit}",
-        f"and {name}:error_ratio_{short} > {limit}",
+        f"{name}:error_ratio_{long}",
+        f"and {name}:burn_rate_{long} > {factor}",
+        f"and {name}:burn_rate_{short} > {factor}",
         f"and {name}:events_{long} >= {MIN_EVENTS}",
         "unless on (cluster, namespace)",
         f"  (multivac:outage:now{{{causes}}} == 1 or max_over_time(multivac:outage:held{{{causes}}}[{short}]) == 1)",
@@ -164,7 +177,7 @@ def alert(objective, severity):
     lines = []
     for long, short, factor, _ in pairs:
         lines += [*(["or"] if lines else []), "(", *(f"  {line}" for line in burning(objective, long, short, factor)), ")"]
-    longs = " or ".join(f"{factor} times the rate of the budget over {long}" for long, _, factor, _ in pairs)
+    longs = ", or ".join(f"over {long} {factor} times as fast as it may" for long, _, factor, _ in pairs)
     yield f"  - alert: {objective.alert}"
     yield "    expr: |-"
     yield from (f"      {line}" for line in lines)
@@ -172,7 +185,7 @@ def alert(objective, severity):
     yield f"    labels: {{severity: {severity}}}"
     yield "    annotations:"
     yield f"      summary: '{{{{ $value | humanizePercentage }}}} {objective.bad}; {float(objective.allowed) * 100:g}% may'"
-    yield f"      description: '{objective.description} ({longs}).'"
+    yield f"      description: '{objective.description}. The error budget is used up {longs}.'"
     yield f"      runbook_url: docs/operations.md#{objective.alert.lower()}"
 
 
