@@ -3,8 +3,8 @@
 #
 #     scripts/alerts.sh              the rules as they are; two hours
 #     scripts/alerts.sh --quick      their times divided by 20 (tests/alerts/faster.py says how); some minutes, for CI
-#     scripts/alerts.sh [--quick] --only TEXT    the faults alone whose names contain TEXT
-#     scripts/alerts.sh [--quick] --panels       no faults; the queries of the dashboards alone
+#     scripts/alerts.sh [--quick] --only PATTERN   the faults alone whose names match it
+#     scripts/alerts.sh [--quick] --panels         no faults; the queries of the dashboards alone
 #
 # What it does    Starts the full system (Redis, MongoDB, two apis, two workers, the edge), a load on it, and Prometheus and
 #                 Alertmanager with the rules and routes of deploy/monitoring, all on free ports of 127.0.0.1, with their data in

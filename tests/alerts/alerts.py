@@ -3,7 +3,7 @@
     alerts.py [--faster N] [--only TEXT] [--panels]
 
 --faster N     divides the times of the rules by N (faster.py); 1 unless given
---only TEXT    tries the faults alone whose names contain TEXT
+--only PATTERN tries the faults alone whose names match it
 --panels       runs the queries of the dashboards alone
 """
 
@@ -210,7 +210,7 @@ def main():
                 panels.try_all(trial.prometheus, trial.rule)
             if not arguments.panels:
                 for fault in faults(trial.system):
-                    if arguments.only in fault.name and (not fault.slow or arguments.faster == 1 or arguments.only):
+                    if re.search(arguments.only, fault.name) and (not fault.slow or arguments.faster == 1 or arguments.only):
                         trial.try_one(fault)
                 trial.see_ends()
             trial.evaluated()
