@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
@@ -211,7 +212,11 @@ def main():
             if not arguments.panels:
                 for fault in faults(trial.system):
                     if re.search(arguments.only, fault.name) and (not fault.slow or arguments.faster == 1 or arguments.only):
-                        trial.try_one(fault)
+                        try:
+                            trial.try_one(fault)
+                        except Exception:  # of an unknown system there is nothing more to learn
+                            trial.rule(fault.name, traceback.format_exc().splitlines()[-8:])
+                            break
                 trial.see_ends()
             trial.evaluated()
             trial.report()

@@ -88,7 +88,7 @@ class EdgePart:
     def kill(self):
         nginx = self.edge.process.process
         others = children(nginx.pid)
-        self.edge.stop(signal.SIGKILL)
+        self.edge.process.stop(signal.SIGKILL)
         for other in others:
             try:
                 os.kill(other, signal.SIGKILL)
