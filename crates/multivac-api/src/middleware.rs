@@ -41,10 +41,10 @@ pub(crate) async fn observe(
     };
     // All unknown paths count as one: a scan of paths would fill the metrics.
     let route = route.unwrap_or_else(|| "none".to_owned());
-    let is_known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "DELETE" | "PUT" | "PATCH" | "OPTIONS");
-    let labels = [route.as_str(), if is_known { &method } else { "other" }, status.as_str()];
+    let known = ["GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"].into_iter().find(|known| *known == method);
     let elapsed = started.elapsed();
-    metrics::REQUEST_SECONDS.with_label_values(&labels).observe(elapsed.as_secs_f64());
+    let (known, code) = (known.unwrap_or("other"), status.as_str().to_owned());
+    metrics::REQUEST_SECONDS.observe(route.clone(), known, code, elapsed.as_secs_f64());
     span.record("http.route", &route);
     span.record("http.status", status.as_u16());
     debug!(

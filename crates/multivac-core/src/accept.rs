@@ -73,6 +73,19 @@ pub enum AcceptError {
     },
 }
 
+impl AcceptError {
+    /// Its name in the metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::KeyOfOtherText => "key_of_other_text",
+            Self::NotDurable { .. } => "not_durable",
+            Self::Unavailable(_) => "unavailable",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+        }
+    }
+}
+
 fn named(id: Option<DatumId>) -> String {
     id.map_or_else(String::new, |id| format!(", as {id}"))
 }
@@ -209,6 +222,22 @@ async fn batch(
 }
 
 async fn accept_step(
+    queue: &dyn Queue,
+    backpressure: &Backpressure,
+    submissions: &[Submission],
+) -> Vec<Result<Receipt, AcceptError>> {
+    let results = try_step(queue, backpressure, submissions).await;
+    for (submission, result) in submissions.iter().zip(&results) {
+        match result {
+            Ok(receipt) if receipt.id == submission.job.id => metrics::ACCEPTED.inc(),
+            Ok(_) => metrics::ACCEPTED_AGAIN.inc(),
+            Err(error) => metrics::ACCEPT_FAILURES.of(error.reason()).inc(),
+        };
+    }
+    results
+}
+
+async fn try_step(
     queue: &dyn Queue,
     backpressure: &Backpressure,
     submissions: &[Submission],

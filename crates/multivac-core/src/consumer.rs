@@ -26,7 +26,8 @@ use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::QUIET_THREAD;
-use crate::observe::metrics;
+use crate::observe::metrics::{self, Held};
+use crate::observe::trace;
 use crate::queue::{Failure, Job, LEASE_MAX_BYTES, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
 use crate::runtime::supervise::{TaskEnded, panic_message};
@@ -101,6 +102,7 @@ impl Consumer {
     pub async fn run(self, stop: CancellationToken) -> Result<(), TaskEnded> {
         let stop = stop.child_token();
         let mut loops = JoinSet::new();
+        let _counted = Held::new(&metrics::LOOPS, self.concurrency.max(1));
         let room = Arc::new(Semaphore::new(kib(self.max_bytes_under_way.max(LEASE_MAX_BYTES)) as usize));
         for _ in 0..self.concurrency.max(1) {
             loops.spawn(self.clone().run_loop(Arc::clone(&room), stop.clone()));
@@ -137,7 +139,10 @@ impl Consumer {
                     // Jobs that come again may come in small batches.
                     let is_backlog = leases.len() == BATCH_SIZE || leases.iter().any(|lease| lease.attempt > 1);
                     let next = Instant::now() + BATCH_INTERVAL;
+                    metrics::BATCH_DATA.observe(leases.len() as f64);
+                    let busy = (Held::new(&metrics::LOOPS_BUSY, 1), Held::new(&metrics::LEASES, leases.len()));
                     self.learn(leases, &stop).await;
+                    drop(busy);
                     if !is_backlog {
                         tokio::select! {
                             () = sleep_until(next) => {}
@@ -351,9 +356,17 @@ impl Consumer {
             }
         }
         let now = Timestamp::now();
-        metrics::LEARNED.inc_by(finished.len() as u64);
-        for (lease, _) in finished {
-            metrics::LEARN_SECONDS.observe(now.since(lease.job.received_at).as_secs_f64());
+        for (lease, outcome) in finished {
+            match outcome {
+                Outcome::Learned => {
+                    metrics::LEARNED.inc();
+                    let seconds = now.since(lease.job.received_at).as_secs_f64();
+                    metrics::LEARN_SECONDS.observe_of(seconds, trace::sampled_id(lease.job.trace.as_deref()));
+                }
+                Outcome::Retracted => {
+                    metrics::LEARNED_RETRACTED.inc();
+                }
+            }
         }
     }
 
@@ -379,12 +392,12 @@ impl Consumer {
 /// Tries of a call of the store, which is repeated until it succeeds. While it has failed, readiness says so.
 struct StoreTries {
     retry: Retry,
-    waiting: bool,
+    waiting: Option<Held<'static>>,
 }
 
 impl StoreTries {
     fn new() -> Self {
-        Self { retry: retry(), waiting: false }
+        Self { retry: retry(), waiting: None }
     }
 
     fn failed(&mut self, error: &dyn Display, jobs: usize) {
@@ -409,17 +422,7 @@ impl StoreTries {
     }
 
     fn set_waiting(&mut self, waiting: bool) {
-        match (std::mem::replace(&mut self.waiting, waiting), waiting) {
-            (false, true) => metrics::STORE_WAITING.inc(),
-            (true, false) => metrics::STORE_WAITING.dec(),
-            _ => {}
-        }
-    }
-}
-
-impl Drop for StoreTries {
-    fn drop(&mut self) {
-        self.set_waiting(false);
+        self.waiting = waiting.then(|| self.waiting.take().unwrap_or_else(|| Held::new(&metrics::STORE_WAITING, 1)));
     }
 }
 

@@ -72,6 +72,7 @@ pub mod process;
 pub mod queue;
 pub mod status;
 pub mod store;
+pub mod watch;
 
 pub mod adapters;
 pub mod commands;

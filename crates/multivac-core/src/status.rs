@@ -206,13 +206,17 @@ impl Registry {
     /// # Errors
     /// When the queue is out of reach.
     pub async fn ledger(&self) -> Result<Ledger, QueueError> {
-        let mut ledger = self.queue.ledger().await?;
+        Ok(self.as_shown(self.queue.ledger().await?))
+    }
+
+    /// The queue's ledger as this replica's answers show it.
+    pub(crate) fn as_shown(&self, mut ledger: Ledger) -> Ledger {
         let not_indexed = ledger.learned.saturating_sub(self.index.snapshot().learned);
         let unreadable = self.store.unreadable().min(not_indexed);
         ledger.learned -= not_indexed;
         ledger.processing += not_indexed - unreadable;
         ledger.dead += unreadable;
-        Ok(ledger)
+        ledger
     }
 
     /// Brings the ledger in line with the store where that holds what the queue never saw, such as the original
@@ -270,7 +274,7 @@ impl Registry {
                 match &error {
                     StatusError::Queue(_) => metrics::QUEUE_ERRORS.inc(),
                     StatusError::Store(_) => metrics::STORE_ERRORS.inc(),
-                }
+                };
                 tracing::debug!(%error, "the ledger cannot be reconciled at present");
             }
             tokio::select! {

@@ -17,12 +17,14 @@ use actix_web::dev::Server;
 use futures_util::FutureExt;
 use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::consumer::Consumer;
+use multivac_core::observe::metrics::{self, Part};
 use multivac_core::observe::{self, LogFormat};
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::files::{self, TooFewFiles};
 use multivac_core::runtime::shutdown;
 use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
+use multivac_core::watch::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -80,6 +82,7 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
     let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
     files::require(OTHER_FILES + config.concurrency() as u64)?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
+    metrics::show(Part::Consumer);
     let (listen, allowed) = (&config.health_listen, config.allowed_hosts.as_ref());
     let ops = ops::serve(listen, allowed, &backends, stop.clone())
         .map_err(|source| WorkerError::Listen { address: config.health_listen.clone(), source })?;
@@ -140,6 +143,8 @@ async fn learn(
     consuming: &mut Option<JoinHandle<()>>,
 ) -> WorkerError {
     let stop = supervisor.stop();
+    // Before anything else: a server that is not there yet is to be seen.
+    supervisor.spawn("the watch of the backends", watch(backends.clone(), None, stop.clone()));
     let prepared = tokio::select! {
         prepared = backends.prepare(stop) => prepared,
         ended = supervisor.failed() => return ended.into(),

@@ -56,17 +56,13 @@ impl Warnings {
         self.0.load_full()
     }
 
-    /// Sets the metric that counts them; called before metrics are shown.
-    pub fn measure(&self) {
-        metrics::QUEUE_WARNINGS.set(self.get().map_or(0, |warnings| warnings.len()) as f64);
-    }
-
     /// Keeps what a check found, and logs what is new.
     fn set(&self, warnings: Vec<String>) {
         let before = self.get().unwrap_or_default();
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
             warn!("{warning}");
         }
+        metrics::QUEUE_WARNINGS.set(warnings.len() as f64);
         self.0.store(Some(Arc::new(warnings)));
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -22,7 +22,8 @@ use super::announcer::Announcer;
 use super::fence::Fence;
 use super::removals::Removals;
 use super::{Index, IndexError, Lost};
-use crate::datum::DatumId;
+use crate::datum::{DatumId, Timestamp};
+use crate::observe::{metrics, trace};
 use crate::runtime::retry::Retry;
 use crate::store::{Change, ChangeBatch, Changes, Position, Store, StoreError};
 
@@ -69,6 +70,8 @@ pub struct Follower {
     removals: Mutex<Removals>,
     progress: watch::Sender<Progress>,
     interruptions: AtomicU64,
+    /// When the index had caught up for the first time.
+    caught_up_at: OnceLock<Timestamp>,
 }
 
 /// Why following was interrupted.
@@ -98,7 +101,8 @@ impl Follower {
     pub fn new(store: Arc<dyn Store>, index: Arc<Index>, replica: String) -> Arc<Self> {
         let fence = Arc::new(Fence::new(store.is_shared()));
         let (removals, progress, interruptions) = (Mutex::default(), watch::Sender::default(), AtomicU64::new(0));
-        Arc::new(Self { store, index, replica, fence, removals, progress, interruptions })
+        let caught_up_at = OnceLock::new();
+        Arc::new(Self { store, index, replica, fence, removals, progress, interruptions, caught_up_at })
     }
 
     /// Whether this replica may answer.
@@ -196,6 +200,7 @@ impl Follower {
     /// Counts an interruption, and logs the first of several in a row.
     fn note(&self, interrupted: Interrupted, position: &mut Option<Position>, retry: &mut Retry) {
         self.interruptions.fetch_add(1, Ordering::Relaxed);
+        metrics::FOLLOW_ERRORS.inc();
         if let Interrupted::Store(StoreError::PositionLost) = interrupted {
             warn!("the store has forgotten the changes since the index's position; loading all again");
             *position = None;
@@ -232,6 +237,9 @@ impl Follower {
         loop {
             let collected = session.collect(stop).await?;
             let came_to = session.apply(collected, position).await?;
+            if came_to.caught_up {
+                self.caught_up_at.get_or_init(Timestamp::now);
+            }
             self.progress.send_modify(|progress| {
                 progress.position = came_to.position;
                 progress.caught_up |= came_to.caught_up;
@@ -294,6 +302,7 @@ impl Follower {
             self.index.finish()?;
             self.begin_at(position);
         }
+        metrics::INDEX_LOAD_SECONDS.set(started.elapsed().as_secs_f64());
         info!(data = live.len(), duration_ms = started.elapsed().as_millis() as u64, "loaded the store into the index");
         Ok(position)
     }
@@ -302,6 +311,19 @@ impl Follower {
     fn begin_at(&self, position: Position) {
         self.removals().begin_at(position);
         self.fence.pass(position, true);
+    }
+
+    /// The data among changes that were accepted after the index had caught up and are not in it yet: when, and in which trace if
+    /// that is sampled. Loading old data says nothing about how long new ones take.
+    fn fresh(&self, changes: &[Change]) -> Vec<(Timestamp, Option<String>)> {
+        let Some(&since) = self.caught_up_at.get() else { return Vec::new() };
+        let puts = changes.iter().filter_map(|change| match change {
+            Change::Put(datum) => Some(datum),
+            Change::Removed(_) => None,
+        });
+        puts.filter(|datum| datum.received_at >= since && !self.index.contains(datum.id))
+            .map(|datum| (datum.received_at, trace::sampled_id(datum.trace.as_deref())))
+            .collect()
     }
 
     async fn remove_all_but(&self, live: &HashSet<DatumId>) -> Result<(), IndexError> {
@@ -387,7 +409,12 @@ impl<'a> Session<'a> {
         let removed: Vec<DatumId> = collected.removed().collect();
         if !collected.changes.is_empty() {
             let began = Instant::now();
+            let fresh = self.follower.fresh(&collected.changes);
             self.follower.apply(collected.changes).await?;
+            let now = Timestamp::now();
+            for (received_at, trace_id) in fresh {
+                metrics::ANSWERABLE_SECONDS_SINCE_ACCEPTED.observe_of(now.since(received_at).as_secs_f64(), trace_id);
+            }
             self.commit_due = began + (8 * began.elapsed()).clamp(SHORTEST_COMMIT_INTERVAL, LONGEST_COMMIT_INTERVAL);
         }
         *position = (*position).max(collected.position);

@@ -20,6 +20,7 @@ mod schema;
 mod terms;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ use tantivy::schema::{Field, IndexRecordOption, OwnedValue};
 use tantivy::{IndexWriter, Searcher, TantivyDocument, Term};
 
 use crate::datum::DatumId;
-use crate::store::{Change, StoredDatum};
+use crate::runtime::files::disk_of;
+use crate::store::{Change, Disk, StoredDatum};
 use files::Files;
 pub use outline::{Outline, Part, Word};
 use owners::PlannedChanges;
@@ -142,6 +144,15 @@ impl Index {
             snapshot: ArcSwap::from_pointee(snapshot),
             visible: RwLock::default(),
         })
+    }
+
+    /// How many bytes its files take, and the disk that they lie on, as far as the system tells. Blocks.
+    #[must_use]
+    pub fn room(&self) -> (Option<u64>, Option<Disk>) {
+        let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).directory.path().to_owned();
+        let entries = fs::read_dir(&path).ok();
+        let size = entries.map(|all| all.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum());
+        (size, disk_of(&path))
     }
 
     /// Makes changes visible, all at once. Applying a change again changes nothing. Blocks.

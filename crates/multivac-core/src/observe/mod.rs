@@ -6,7 +6,7 @@
 mod gcp;
 mod logs;
 pub mod metrics;
-mod trace;
+pub(crate) mod trace;
 
 use std::io::IsTerminal;
 

@@ -59,6 +59,12 @@ impl fmt::Display for TraceContext {
     }
 }
 
+/// The trace id in a job's or a datum's field, if that trace is sampled.
+pub(crate) fn sampled_id(field: Option<&str>) -> Option<String> {
+    let context: TraceContext = field?.parse().ok()?;
+    context.sampled.then(|| context.trace_id())
+}
+
 /// The text is no `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent")]

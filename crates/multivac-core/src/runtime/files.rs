@@ -1,4 +1,23 @@
-//! How many files the process may have open: connections count as such.
+//! What the system gives a process: open files, as which connections count, and room on disks.
+
+use std::path::Path;
+
+use crate::store::Disk;
+
+/// The disk that a path lies on; `None` where the system does not tell.
+#[must_use]
+pub fn disk_of(path: &Path) -> Option<Disk> {
+    #[cfg(target_os = "linux")]
+    {
+        let of = rustix::fs::statvfs(path).ok()?;
+        Some(Disk { free_bytes: of.f_bavail * of.f_frsize, size_bytes: of.f_blocks * of.f_frsize })
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        None
+    }
+}
 
 /// The system allows too few open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -11,7 +11,6 @@ mod opening;
 use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, AcceptRequest};
 use multivac_core::datum::DatumId;
-use multivac_core::observe::metrics;
 use multivac_core::queue::ReachedDurability;
 use utoipa::openapi::Required;
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -159,7 +158,6 @@ impl Bulk<'_> {
         self.bytes = 0;
         let (numbers, requests): (Vec<u64>, Vec<AcceptRequest>) = std::mem::take(&mut self.batch).into_iter().unzip();
         let results = self.state.acceptor.accept_many(requests).await;
-        let before = self.ids.len();
         for (number, result) in numbers.into_iter().zip(results) {
             match result {
                 Ok(receipt) => {
@@ -174,7 +172,6 @@ impl Bulk<'_> {
                 }
             }
         }
-        metrics::ACCEPTED.inc_by((self.ids.len() - before) as u64);
     }
 
     /// Ends the opening, since nothing is known against the body.

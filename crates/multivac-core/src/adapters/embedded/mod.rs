@@ -83,7 +83,7 @@ impl Embedded {
         let (broken, damage) = (database.writer.broken().clone(), database.damage.clone());
         let database = Arc::new(database);
         let queue = Arc::new(EmbeddedQueue::new(Arc::clone(&database), settings));
-        let store = Arc::new(EmbeddedStore::new(database));
+        let store = Arc::new(EmbeddedStore::new(database, path.clone()));
         Ok(Self { path, queue, store, broken, damage })
     }
 
