@@ -152,6 +152,7 @@ RENDER
             MULTIVAC_EDGE_DIR=f"{directory}/edge",
             MULTIVAC_EDGE_LISTEN=f"127.0.0.1:{self.port}",
             MULTIVAC_EDGE_REDIRECT_LISTEN=f"127.0.0.1:{free_port()}",
+            MULTIVAC_EDGE_METRICS_LISTEN="off",
             MULTIVAC_EDGE_PUBLIC_PORT=str(self.port),
             MULTIVAC_EDGE_API=f"127.0.0.1:{api.port}",
             MULTIVAC_EDGE_CERTIFICATE=f"{secrets}/edge/tls.crt",
