@@ -21,10 +21,7 @@ pub(crate) async fn observe(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started = Instant::now();
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    // The edge sends each request's id. Where the client has no trace, it names the new one, so that both logs say the same.
-    let named = || header("x-request-id").and_then(|id| format!("00-{id}-0000000000000001-01").parse().ok());
-    let given = header("traceparent").and_then(|value| value.parse().ok()).or_else(named);
+    let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
     let trace = given.map_or_else(TraceContext::generate, TraceContext::child);
     let method = request.method().as_str().to_owned();
     let span = info_span!("request", http.method = method, http.route = field::Empty, http.status = field::Empty);

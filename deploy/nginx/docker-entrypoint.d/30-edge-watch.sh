@@ -38,7 +38,7 @@ say() {
     level=INFO
     case $1 in ERROR | WARNING) level=$1 && shift ;; esac
     case $MULTIVAC_EDGE_LOG_FORMAT in
-        gcp) printf '{"severity":"%s","time":"%s","message":"multivac edge: %s"}\n' $level "$(date -u +%FT%TZ)" "$(echo "$*" | tr -d '"\\' | tr '\n' ' ')" >&2 ;;
+        gcp) printf '{"severity":"%s","time":"%s","message":"multivac edge: %s"}\n' $level "$(date -u +%FT%TZ)" "$(printf %s "$*" | tr -d '"\\' | tr '\n' ' ')" >&2 ;;
         *) if [ $level = INFO ]; then echo "multivac edge: $*" >&2; else echo "multivac edge: $level: $*" >&2; fi ;;
     esac
 }
