@@ -55,6 +55,30 @@ apt_install() {
 # Debian installs nginx in a directory that only root's PATH has.
 find_binary() { PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" || true; }
 
+# need_prometheus: exports where Prometheus, Alertmanager and their tools are, MULTIVAC_TEST_PROMETHEUS, _PROMTOOL, _ALERTMANAGER
+# and _AMTOOL; installs Debian's packages if one is missing.
+need_prometheus() {
+    local name packages=()
+    for name in PROMETHEUS PROMTOOL ALERTMANAGER AMTOOL; do find_prometheus_tool $name; done
+    [[ -n $MULTIVAC_TEST_PROMETHEUS && -n $MULTIVAC_TEST_PROMTOOL ]] || packages+=(prometheus)
+    [[ -n $MULTIVAC_TEST_ALERTMANAGER && -n $MULTIVAC_TEST_AMTOOL ]] || packages+=(prometheus-alertmanager)
+    [[ ${#packages[@]} == 0 ]] || apt_install "${packages[@]}"
+    for name in PROMETHEUS PROMTOOL ALERTMANAGER AMTOOL; do
+        find_prometheus_tool $name
+        name=MULTIVAC_TEST_$name
+        [[ -n ${!name} ]] || fail "${name#MULTIVAC_TEST_} is not in the packages ${packages[*]}; please name it in $name"
+        export "${name?}"
+    done
+}
+
+# Debian calls Alertmanager prometheus-alertmanager, so that it is not mistaken for another one.
+find_prometheus_tool() {
+    local variable=MULTIVAC_TEST_$1 program=${1,,}
+    [[ -z ${!variable:-} ]] || return 0
+    printf -v "$variable" '%s' "$(find_binary "$program")"
+    [[ -n ${!variable} ]] || printf -v "$variable" '%s' "$(find_binary "prometheus-$program")"
+}
+
 # virtual_environment NAME==VERSION: leaves in $venv a directory with that package of PyPI and Python, made the first time.
 virtual_environment() {
     venv=${XDG_CACHE_HOME:-$HOME/.cache}/multivac/${1/==/-}-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')
