@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All of CI, in order: format, layout and wording of the code, clippy with warnings as errors, licences and advisories of the
 # dependencies, all tests against a real Redis and a real MongoDB, the rules of the edge with a real nginx, a few power cuts, the
-# rules of web pages and the console with a real Chromium, those of setup.py, a short fuzz run over HTTP, documentation with
-# warnings as errors.
+# rules of web pages and the console with a real Chromium, those of setup.py, those of deploy/gcp, a short fuzz run over HTTP,
+# documentation with warnings as errors.
 #
 #     scripts/check.sh             a few minutes once the dependencies are built
 #     scripts/check.sh --images    also builds the images and tests docker compose (compose-test.sh)
@@ -81,6 +81,7 @@ edge() { scripts/e2e.sh 2>&1 | tee -a "$log"; }
 power() { scripts/test-backends.sh scripts/power-cut.py --cuts 2 --seed 12 2>&1 | tee -a "$log"; }
 browser() { scripts/browser.sh 2>&1 | tee -a "$log"; }
 setup() { tests/setup/setup_rules.py 2>&1 | tee -a "$log"; }
+gcp() { scripts/gcp.sh 2>&1 | tee -a "$log"; }
 compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
 step format cargo fmt --all --check
@@ -92,6 +93,7 @@ step edge edge
 step power power
 step browser browser
 step setup setup
+step gcp gcp
 [[ ${1:-} != --images ]] || step compose compose
 step fuzz scripts/fuzz-http.sh 20
 step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
@@ -105,6 +107,6 @@ fi
 # One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for each script that counts rules:
 # `e2e: 84 rules hold, 0 broken`.
 awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }
-     /^(e2e|power-cut|browser|setup|compose-test): [0-9]/ { passed += $2; failures += $5 }
+     /^(e2e|power-cut|browser|setup|gcp|compose-test): [0-9]/ { passed += $2; failures += $5 }
      END { printf "%d passed, %d failed\n", passed, failures }' "$log"
 [[ ${#failed[@]} == 0 ]]
