@@ -350,17 +350,17 @@ def apply(project, arguments, channels):
     else:
         say("note: without --host there is no uptime check, and no alert for it")
 
-    unheard = set()
+    untold = set()
     for policy in policies:
         policy = documented(policy, docs)
         policy["notificationChannels"] = channels_of(policy, channels, project)
         if not policy["notificationChannels"]:
-            unheard.add(NEEDED_BY[policy["severity"]])
+            untold.add(NEEDED_BY[policy["severity"]])
         bring(Wanted(POLICIES, policy["userLabels"]["rule"], policy))
     for path in sorted((HERE / "dashboards").glob("*.json")):
         dashboard = filled(read(path), {"PROJECT": project.tool.project})
         bring(Wanted(DASHBOARDS, dashboard["labels"]["dashboard"], dashboard))
-    for use in sorted(unheard):
+    for use in sorted(untold):
         say(f"note: nobody is told of a {use}: give --{use}")
 
     # What uses something goes before it.

@@ -83,6 +83,15 @@ class Files(Case):
         self.assertEqual(set(), needed - recorded)
         self.assertGreater(len(needed), 20)
 
+    def test_the_log_metrics_look_for_what_the_edge_writes(self):
+        template = (GCP.parent / "nginx/templates/nginx.conf.template").read_text()
+        if "log_format gcp" not in template:
+            print("SKIPPED the edge has no log format for Google Cloud")
+            return
+        written = template[template.index("log_format gcp") :].partition("access_log")[0]
+        for part in ['"logging.googleapis.com/labels":{"program":"edge"}', '"httpRequest":{', '"status":$log_status', '"cache":"$upstream_cache_status"']:
+            self.assertIn(part, written)
+
     def test_prometheus_parses_every_query(self):
         promtool = os.environ.get("MULTIVAC_TEST_PROMTOOL") or shutil.which("promtool")
         if not promtool:
@@ -90,11 +99,10 @@ class Files(Case):
             return
         queries = [read(path)["conditions"][0]["conditionPrometheusQueryLanguage"]["query"] for path in GCP.glob("policies/*.json")]
         for path in GCP.glob("dashboards/*.json"):
-            queries += re.findall(r'"prometheusQuery": "((?:[^"\\]|\\.)*)"', path.read_text())
+            queries += map(json.loads, re.findall(r'"prometheusQuery": ("(?:[^"\\]|\\.)*")', path.read_text()))
         written = self.world.directory / "queries.yml"
         group = {"name": "all", "rules": []}
         for number, query in enumerate(queries):
-            query = json.loads(f'"{query}"') if '\\"' in query else query
             group["rules"].append({"record": f"query:{number}", "expr": query.replace("${__interval}", "5m")})
         written.write_text(json.dumps({"groups": [group]}))
         done = subprocess.run([promtool, "check", "rules", str(written)], capture_output=True, text=True, timeout=TIMEOUT)
