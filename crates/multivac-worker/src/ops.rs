@@ -41,7 +41,7 @@ impl State {
     /// What /readyz says, by what the watch of the backends found last, since a scrape asks no server.
     fn is_ready(&self) -> bool {
         let reaches = |backend| metrics::REACHABLE.of(backend).get() == Some(1.0);
-        let works = !self.stop.is_cancelled() && self.warnings.get().is_some() && metrics::STORE_WAITING.get() == 0.0;
+        let works = !self.stop.is_cancelled() && self.warnings.get().is_some() && metrics::STORE_WAITING.get() == 0;
         works && reaches("queue") && reaches("store")
     }
 }
@@ -103,7 +103,7 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
         if !store {
             metrics::STORE_ERRORS.inc();
             missing.push("the store is out of reach");
-        } else if metrics::STORE_WAITING.get() > 0.0 {
+        } else if metrics::STORE_WAITING.get() > 0 {
             missing.push("the store cannot take data that wait for it; the log says why");
         }
     }
@@ -123,7 +123,7 @@ async fn replies<T, E: Display>(of: &'static str, call: impl Future<Output = Res
 }
 
 async fn metrics(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
-    metrics::READY.set(f64::from(u8::from(state.is_ready())));
+    metrics::READY.set(i64::from(state.is_ready()));
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let (content_type, text) = metrics::render(accept);
     HttpResponse::Ok().content_type(content_type).body(text)

@@ -32,6 +32,7 @@ pub mod faults;
 pub mod hang;
 pub mod http;
 pub mod load;
+pub mod metrics;
 pub mod mongo;
 pub mod nginx;
 pub mod port;

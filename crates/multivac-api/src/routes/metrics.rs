@@ -13,18 +13,18 @@ pub(super) async fn metrics(request: HttpRequest, state: web::Data<State>) -> Ht
     let registry = &state.registry;
     let progress = *registry.follower.progress().borrow();
     metrics::READY.set(flag(judge(&state).unready.is_empty()));
-    metrics::PASSAGES.set(registry.index.snapshot().passages as f64);
+    metrics::PASSAGES.set(registry.index.snapshot().passages as i64);
     metrics::FENCED.set(flag(registry.follower.fence().is_fenced()));
     metrics::FOLLOWING.set(flag(progress.following));
     metrics::INDEX_UNWRITABLE.set(flag(progress.unwritable));
-    metrics::HTTP_CONNECTIONS.set(state.connections.all() as f64);
+    metrics::HTTP_CONNECTIONS.set(state.connections.all() as i64);
     let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let (content_type, text) = metrics::render(accept);
     HttpResponse::Ok().content_type(content_type).body(text)
 }
 
-fn flag(is: bool) -> f64 {
-    f64::from(u8::from(is))
+fn flag(is: bool) -> i64 {
+    i64::from(is)
 }
 
 pub(super) fn describe() -> Described {

@@ -20,6 +20,7 @@ mod hang;
 mod hostile;
 mod limits;
 mod media_types;
+mod metrics;
 mod network;
 mod openapi;
 mod origin;

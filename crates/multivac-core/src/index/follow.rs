@@ -410,7 +410,7 @@ impl<'a> Session<'a> {
             answerable.end(&self.follower.replica);
             let now = Timestamp::now();
             for (received_at, trace_id) in fresh {
-                metrics::ANSWERABLE_SECONDS_SINCE_ACCEPTED.observe_of(now.since(received_at).as_secs_f64(), trace_id);
+                metrics::ANSWERABLE_SECONDS.observe_of(now.since(received_at).as_secs_f64(), trace_id);
             }
             self.commit_due = began + (8 * began.elapsed()).clamp(SHORTEST_COMMIT_INTERVAL, LONGEST_COMMIT_INTERVAL);
         }

@@ -11,6 +11,7 @@ mod hang;
 mod hosts;
 mod limits;
 mod memory;
+mod metrics;
 mod operations;
 mod rolling;
 mod start;

@@ -14,8 +14,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 
-/// A gauge whose value is always known.
-pub type Gauge = prometheus_client::metrics::gauge::Gauge<f64, AtomicU64>;
+/// A count, or a flag, that is always known.
+pub type Gauge = prometheus_client::metrics::gauge::Gauge;
 
 /// A gauge whose value may be unknown, and is left out then. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,7 +55,12 @@ impl Reading {
 
 impl EncodeMetric for Reading {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        self.get().map_or(Ok(()), |value| encoder.encode_gauge(&value))
+        match self.get() {
+            // Counts without a fraction, as Prometheus' other clients write them.
+            Some(value) if value.fract() == 0.0 && value.abs() < 1e15 => encoder.encode_gauge(&(value as i64)),
+            Some(value) => encoder.encode_gauge(&value),
+            None => Ok(()),
+        }
     }
 
     fn metric_type(&self) -> MetricType {
@@ -216,13 +221,13 @@ impl EncodeMetric for Requests {
 /// Raises a gauge, and lowers it when it is dropped.
 pub struct Held<'a> {
     gauge: &'a Gauge,
-    by: f64,
+    by: i64,
 }
 
 impl<'a> Held<'a> {
     /// Raises a gauge.
     pub fn new(gauge: &'a Gauge, by: usize) -> Self {
-        let by = by as f64;
+        let by = i64::try_from(by).unwrap_or(i64::MAX);
         gauge.inc_by(by);
         Self { gauge, by }
     }

@@ -22,7 +22,7 @@ const SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 /// Up to 10 minutes, with the objective's 30 seconds among them.
-const ANSWERABLE_SECONDS: &[f64] =
+const LONG_SECONDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// As many jobs as a batch may have.
@@ -135,7 +135,7 @@ metrics! {
         /// Open event streams.
         EVENT_STREAMS: Gauge = Gauge::default(), "multivac_event_streams", "Clients that follow events";
         /// From accepted to answerable.
-        ANSWERABLE_SECONDS_SINCE_ACCEPTED: Histogram = Histogram::new(ANSWERABLE_SECONDS), "multivac_answerable_seconds",
+        ANSWERABLE_SECONDS: Histogram = Histogram::new(LONG_SECONDS), "multivac_answerable_seconds",
             "Seconds from accepting a datum to its being in this replica's index; of data accepted since that had caught up";
         /// Passages in this replica's index.
         PASSAGES: Gauge = Gauge::default(), "multivac_index_passages", "Passages in this replica's index";
