@@ -37,11 +37,6 @@ impl RequestTrace {
         self.context.clone()
     }
 
-    /// The trace's id.
-    pub(crate) fn id(&self) -> String {
-        self.context.span().span_context().trace_id().to_string()
-    }
-
     /// Ends the span.
     pub(crate) fn end(&self, route: Option<&str>, status: StatusCode) {
         let span = self.context.span();

@@ -75,7 +75,8 @@ pub enum WorkerError {
 /// When it cannot start, or cannot go on: see [`WorkerError`].
 pub async fn run(config: Config) -> Result<(), WorkerError> {
     let format = LogFormat::or_default(config.log.log_format);
-    let _telemetry = observe::start("multivac-worker", format).map_err(WorkerError::Telemetry)?;
+    let _telemetry =
+        observe::start("multivac-worker", format, config.log.gcp_project.as_deref()).map_err(WorkerError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(WorkerError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
     files::require(config.open_files())?;

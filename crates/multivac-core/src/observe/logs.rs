@@ -27,13 +27,16 @@ impl LogFormat {
 /// The name of threads whose panics may quote the text that was fed. Of their panics the log holds the place alone.
 pub const QUIET_THREAD: &str = "multivac-process";
 
+/// The message of a panic's line.
+pub(super) const PANICKED: &str = "panicked";
+
 /// Writes panics to the log, as events like any other.
 pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let place = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
-        tracing::error!(place, thread = thread.name(), error = message, "panicked");
+        tracing::error!(place, thread = thread.name(), error = message, "{PANICKED}");
     }));
 }
 

@@ -4,7 +4,9 @@
 //! set, and nowhere otherwise; each request and batch has its ids all the same. Metrics are read from the process by
 //! Prometheus.
 
-mod gcp;
+mod gcp_project;
+mod limits;
+mod lines;
 mod logs;
 pub mod metrics;
 mod otlp;
@@ -16,12 +18,12 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
-use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use logs::{LogFormat, QUIET_THREAD};
 
+use lines::{Form, Gcp, Lines};
 use otlp::{Exported, Settings};
 
 /// How long a collector may take at the end, for what is left.
@@ -42,16 +44,26 @@ impl Drop for Telemetry {
 
 /// Starts logging, and tracing where it is asked for. Once a process.
 ///
+/// `gcp_project` is the project of Google Cloud that traces belong to; where it is left out, the metadata server is asked.
+///
 /// # Errors
 /// When a variable of OpenTelemetry's cannot be used, or logging was started before.
-pub fn start(service: &'static str, format: LogFormat) -> Result<Telemetry, Box<dyn std::error::Error + Send + Sync>> {
+pub fn start(
+    service: &'static str,
+    format: LogFormat,
+    gcp_project: Option<&str>,
+) -> Result<Telemetry, Box<dyn std::error::Error + Send + Sync>> {
     let filter = logs::filter()?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match format {
-        LogFormat::Text => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
-        LogFormat::Gcp => lines.event_format(gcp::Format).boxed(),
+    let form = match format {
+        LogFormat::Text => Form::Text,
+        LogFormat::Json => Form::Json,
+        LogFormat::Gcp => {
+            let project = gcp_project.map(str::to_owned).or_else(gcp_project::ask);
+            Form::Gcp(Gcp { service, project })
+        }
     };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal()).event_format(Lines::new(form));
     let settings = Settings::from_environment(service)?;
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
     logs::log_panics();

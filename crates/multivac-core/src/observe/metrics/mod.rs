@@ -198,7 +198,7 @@ pub fn expect_requests(route: &'static str, method: &'static str, status: &'stat
 }
 
 /// What the build was given as its version; the package's otherwise.
-fn version() -> &'static str {
+pub(super) fn version() -> &'static str {
     option_env!("MULTIVAC_BUILD_VERSION").filter(|version| !version.is_empty()).unwrap_or(env!("CARGO_PKG_VERSION"))
 }
 
