@@ -6,8 +6,10 @@
 # What it does    Uses a project of its own (name, ports, secrets, volumes), which it removes at the end; the images stay,
 #                 as multivac-api:compose-test and multivac-worker:compose-test. Checks what the containers may do and
 #                 what docker inspect shows; feeds 10,000 data while the workers are scaled from 2 to 4 to 1, counts
-#                 them, restarts everything and counts again; scales the api under questions.
-# What it needs   A Docker engine with compose 2.24 or newer; curl, openssl, python3.
+#                 them, restarts everything and counts again; scales the api under questions; starts the profile
+#                 `monitoring`'s Prometheus, and has its targets up.
+# What it needs   A Docker engine with compose 2.24 or newer; curl, openssl, python3. What is not there of Prometheus's image,
+#                 promtool and otelcol (or MULTIVAC_TEST_OTELCOL), it says to have SKIPPED.
 # What it returns 0 if every rule holds, else 1; a line for each, and the last line counts them. Without an engine it
 #                 says SKIPPED, and returns 0, or 1 where CI is set. Two minutes, and what the images take to build.
 set -euo pipefail
@@ -32,7 +34,8 @@ readonly SECRETS=$directory/secrets
 
 export MULTIVAC_VERSION=compose-test MULTIVAC_SECRETS=$SECRETS MULTIVAC_ENV_FILE=$directory/env
 MULTIVAC_HTTPS_PORT=$(free_port) MULTIVAC_HTTP_PORT=$(free_port)
-export MULTIVAC_HTTPS_PORT MULTIVAC_HTTP_PORT
+MULTIVAC_PROMETHEUS_PORT=$(free_port)
+export MULTIVAC_HTTPS_PORT MULTIVAC_HTTP_PORT MULTIVAC_PROMETHEUS_PORT
 # e2e.sh tests the limits of the edge; here the load must get through.
 export MULTIVAC_EDGE_RATE=1000 MULTIVAC_EDGE_BURST=1000
 readonly BASE=https://localhost:$MULTIVAC_HTTPS_PORT
@@ -47,7 +50,7 @@ clean_up() {
     if [[ $status != 0 ]]; then compose logs --no-color --tail 15 >&2 || true; fi
     # Where setup.py was not run, compose still asks for its setting.
     [[ -s $directory/env ]] || echo MULTIVAC_USER=65532:65532 >"$directory/env"
-    compose down --volumes --timeout 20 >/dev/null 2>&1 || true
+    compose --profile monitoring down --volumes --timeout 20 >/dev/null 2>&1 || true
     rm -rf "$directory"
 }
 
@@ -268,6 +271,53 @@ old_ones() { ! mongo_takes multivac multivac "$old_mongo" && [[ $saw == *Authent
 rule 'the old ones are refused, the new ones taken' old_ones
 rule 'it still answers' until_true 30 answer_is "$TEXT"
 rule 'it still learns' feed 'The stars are going out.'
+
+# --- the profile `monitoring` ---------------------------------------------------------------------------------------------
+
+unasked() { saw=$(compose ps --all --format '{{.Service}}' | sort -u | xargs) && [[ $saw == 'api mongo mongo-init nginx own-volumes redis worker' ]]; }
+rule 'without the profile, nothing of it is there' unasked
+loopback_only() {
+    compose --profile monitoring config --format json >"$directory/config" && saw=$(python3 - "$directory/config" 2>&1 <<'CHECK'
+import json, sys
+services = json.load(open(sys.argv[1]))["services"]
+for name in ["prometheus", "alertmanager", "collector", "grafana"]:
+    it = services[name]
+    assert it["read_only"] and it["cap_drop"] == ["ALL"] and it["security_opt"] == ["no-new-privileges:true"] and it["mem_limit"], name
+    assert all(port["host_ip"] == "127.0.0.1" for port in it.get("ports", [])), name
+    assert "edge" not in it["networks"] and ":" in it["image"] and not it["image"].endswith(":latest"), name
+CHECK
+    )
+}
+rule 'its services are hardened, pinned, on loopback ports alone and not beside clients' loopback_only
+prometheus_image=$(compose --profile monitoring config --images | grep '^prom/prometheus:')
+if docker image inspect "$prometheus_image" >/dev/null 2>&1 || docker pull --quiet "$prometheus_image" >/dev/null 2>&1; then
+    prometheus() { curl --silent --noproxy '*' --max-time 10 --fail --get "http://127.0.0.1:$MULTIVAC_PROMETHEUS_PORT/api/v1/$1" "${@:2}"; }
+    starts_monitoring() { saw=$(compose --profile monitoring up --detach --wait prometheus 2>&1); }
+    timed "Prometheus's start" rule 'Prometheus becomes healthy' starts_monitoring
+    all_up() {
+        saw=$(prometheus targets --data state=active | python3 -c 'import collections, json, sys
+targets = json.load(sys.stdin)["data"]["activeTargets"]
+print(*sorted(collections.Counter((target["labels"]["job"], target["health"]) for target in targets).items()))')
+        [[ $saw == "(('multivac-api', 'up'), 2) (('multivac-edge', 'up'), 1) (('multivac-worker', 'up'), 2) (('prometheus', 'up'), 1)" ]]
+    }
+    rule 'it reads the metrics of every api, every worker and the edge' until_true 60 all_up
+    knows() {
+        saw=$(prometheus query --data-urlencode "query=$1" | python3 -c 'import json, sys
+print(*(sample["value"][1] for sample in json.load(sys.stdin)["data"]["result"]))') && [[ $saw == "$2" ]]
+    }
+    rule 'the edge says that two replicas are ready' until_true 30 knows 'multivac_edge_replicas{state="ready"}' 2
+    rule "and when its certificate ends: in some 824 days" knows 'round(multivac_edge_certificate_expires_seconds / 864000)' 82
+    rules_run() { saw=$(prometheus rules | python3 -c 'import json, sys
+print(*(rule["name"] + ": " + rule.get("lastError", "") for group in json.load(sys.stdin)["data"]["groups"] for rule in group["rules"] if rule["health"] == "err"))') && [[ -z $saw ]]; }
+    rule 'no rule fails' rules_run
+    for tool in promtool:'check config --syntax-only deploy/monitoring/prometheus.yml' "${MULTIVAC_TEST_OTELCOL:-otelcol}:validate --config=deploy/monitoring/otel-collector.yml"; do
+        # shellcheck disable=SC2086
+        valid() { saw=$("${tool%%:*}" ${tool#*:} 2>&1); }
+        if command -v "${tool%%:*}" >/dev/null; then rule "$(basename "${tool%%:*}") ${tool#*:}" valid; else say "SKIPPED: there is no ${tool%%:*}"; fi
+    done
+else
+    say "SKIPPED: the profile \`monitoring\`: $prometheus_image cannot be had"
+fi
 
 log_is_clean() {
     log_of nginx | grep '^{' | python3 -c 'import json, sys

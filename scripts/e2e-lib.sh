@@ -23,7 +23,7 @@ edge() {
         MULTIVAC_EDGE_PUBLIC_PORT=$2 MULTIVAC_EDGE_API=$4 \
         MULTIVAC_EDGE_CERTIFICATE=$SECRETS/edge/tls.crt MULTIVAC_EDGE_KEY=$SECRETS/edge/tls.key \
         MULTIVAC_EDGE_HTPASSWD=$SECRETS/edge/htpasswd MULTIVAC_EDGE_BURST=500 MULTIVAC_EDGE_RATE=500 \
-        MULTIVAC_EDGE_CONNECTIONS=10
+        MULTIVAC_EDGE_CONNECTIONS=10 MULTIVAC_EDGE_METRICS_LISTEN=off
     shift 4
     [[ $# == 0 ]] || export "$@"
     PATH=$(dirname "${nginx[0]}"):$PATH:/usr/sbin

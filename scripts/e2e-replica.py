@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A replica of the api that does what a real one does only at times; e2e.sh puts an edge in front of it.
 
-    e2e-replica.py TOLD FENCED
+    e2e-replica.py TOLD FENCED [ANSWERS]
 
 What it does    Listens on a free port of 127.0.0.1, prints it, and answers:
                   GET /multivac/events   one event, and another once the file TOLD is there
-                  GET /multivac          503, as a replica does that cannot know of retractions
+                  GET /multivac          503, as a replica does that cannot know of retractions; while the file ANSWERS is there, an
+                                         answer that may be kept
                   GET /readyz            200; once the file FENCED is there, what a fenced replica says
-                  GET /zzz               how many questions and data came so far
+                  GET /zzz               how many questions and data came so far, and the trace that came with this request
                   POST …                 503, as with a queue that is out of reach
                   all else               200
 """
@@ -43,10 +44,13 @@ class Replica(http.server.BaseHTTPRequestHandler):
             return self.events()
         if self.path == "/multivac":
             seen["questions"] += 1
+            if len(sys.argv) > 3 and os.path.exists(sys.argv[3]):
+                return self.reply(200, "42", ETag='"42"', Cache_Control="no-cache", X_Accel_Expires="@1")
             return self.refuse()
         if self.path == "/readyz" and os.path.exists(sys.argv[2]):
             return self.reply(503, json.dumps({"ready": False, "missing": ["fenced: it cannot know"], "warnings": []}))
-        self.reply(200, json.dumps(seen) if self.path == "/zzz" else "")
+        trace = {name: self.headers[name] for name in ["traceparent", "tracestate", "x-request-id"]}
+        self.reply(200, json.dumps(seen | trace) if self.path == "/zzz" else "")
 
     def do_POST(self):
         seen["data"] += 1

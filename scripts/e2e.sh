@@ -168,6 +168,8 @@ rule 'an error of the edge has the trace of the client' own_trace
 new_trace() { as_susan "$BASE/multivac/data" -d other=x -H 'traceparent: nonsense' && is_problem 400 && [[ $(json_of trace_id) == "$(header x-request-id)" ]]; }
 rule 'without a trace the request id is the trace id' new_trace
 
+rules_of scripts/e2e-observe.sh
+
 # What no well-meaning client sends.
 rules_of scripts/e2e-clients.py attacks "$https" "$http"
 # A password of 192 random bits needs no hash that is slow to check, and such a hash tells which names exist.

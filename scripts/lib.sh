@@ -79,14 +79,16 @@ find_prometheus_tool() {
     [[ -n ${!variable} ]] || printf -v "$variable" '%s' "$(find_binary "prometheus-$program")"
 }
 
-# virtual_environment NAME==VERSION: leaves in $venv a directory with that package of PyPI and Python, made the first time.
+# virtual_environment NAME==VERSION…: leaves in $venv a directory with these packages of PyPI and Python, made the first time.
 virtual_environment() {
-    venv=${XDG_CACHE_HOME:-$HOME/.cache}/multivac/${1/==/-}-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')
+    local name="$*"
+    name=${name//==/-}
+    venv=${XDG_CACHE_HOME:-$HOME/.cache}/multivac/${name// /+}-$(python3 -c 'import sys; print(sys.implementation.cache_tag)')
     [[ ! -e $venv/complete ]] || return 0
     python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
-    say "installing $1 into $venv"
-    { python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check "$1" && touch "$venv/complete"; } >&2 ||
-        fail "$1 could not be installed from PyPI"
+    say "installing $* into $venv"
+    { python3 -m venv --clear "$venv" && "$venv/bin/pip" install -q --disable-pip-version-check "$@" && touch "$venv/complete"; } >&2 ||
+        fail "$* could not be installed from PyPI"
 }
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }

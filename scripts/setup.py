@@ -16,6 +16,8 @@ What it makes   secrets/ (never committed, mode 700, each file 600), and .env, w
                   app/    redis_url, mongo_url what the api and the workers connect with
                   redis/  redis.conf           its password
                   mongo/  keyfile, root_password, app_password (and the previous root passwords, which changing it needs)
+                  grafana/  admin_password     for the profile `monitoring`, as the next
+                  alertmanager/  page_url, ticket_url   where alerts are sent: to nobody until you put URLs there
                   curlrc  for `curl -K secrets/curlrc …`: the first user's name and password, and the certificate
 What it needs   python3 (3.9 or newer) and openssl.
 Elsewhere       MULTIVAC_SECRETS names another directory, MULTIVAC_ENV_FILE another file.
@@ -39,6 +41,8 @@ from installation.files import DIRECTORY, ENV_FILE, Failure, alone, env_setting,
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIRST_USER = "multivac"
+# Nothing listens on the discard port.
+NOBODY = "http://localhost:9/\n"
 
 options = argparse.Namespace(name=[])
 
@@ -114,6 +118,9 @@ SECRETS = [
         like(r"[A-Za-z0-9+/=\s]{6,1100}", "a keyfile of MongoDB"),
         what="a key for MongoDB's replica set",
     ),
+    Secret("grafana/admin_password", users.new_password, like(".+", "a password"), what="a password for Grafana's administrator"),
+    Secret("alertmanager/page_url", lambda: NOBODY, like(r"https?://\S+", "a URL"), what="a place for the URL that pages are sent to"),
+    Secret("alertmanager/ticket_url", lambda: NOBODY, like(r"https?://\S+", "a URL"), what="a place for the URL that tickets are sent to"),
 ]
 
 

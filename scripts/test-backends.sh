@@ -11,6 +11,7 @@
 #                   MULTIVAC_TEST_REDIS_PID, MULTIVAC_TEST_MONGOD_PID   their processes
 #                   MULTIVAC_TEST_REDIS_SERVER, MULTIVAC_TEST_MONGOD, MULTIVAC_TEST_NGINX
 #                     the binaries, for tests that start, cut off and kill servers of their own
+#                   MULTIVAC_TEST_PYMONGO    where MongoDB's driver for Python is, for PYTHONPATH; empty where Python has it itself
 #                   MULTIVAC_TEST_REDIS8_SERVER    a redis-server of 7.2 or newer, for tests of what older ones lack
 #                 If both URLs are set already, those servers are used: nothing is started and nothing installed.
 # What it needs   bash and python3. Binaries come from the PATH (or the variables above); what is missing
@@ -257,6 +258,7 @@ trap 'exit 143' TERM
 find_binaries
 if [[ -z ${MULTIVAC_TEST_REDIS_URL:-} || -z ${MULTIVAC_TEST_MONGO_URL:-} ]]; then
     install_binaries
+    export MULTIVAC_TEST_PYMONGO=$pymongo_path
     start_servers
 fi
 for name in MULTIVAC_TEST_REDIS_SERVER MULTIVAC_TEST_REDIS8_SERVER MULTIVAC_TEST_MONGOD MULTIVAC_TEST_NGINX; do

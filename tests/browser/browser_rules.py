@@ -77,7 +77,7 @@ class BrowserRules(unittest.TestCase):
         cls.api = Api(directory.name)
         # In a lambda, since a rule starts it anew.
         cls.addClassCleanup(lambda: cls.api.stop())
-        cls.edge = Edge(directory.name, cls.api)
+        cls.edge = Edge(directory.name, [f"127.0.0.1:{cls.api.port}"])
         cls.addClassCleanup(cls.edge.stop)
         cls.sites = Sites()
         cls.addClassCleanup(cls.sites.stop)

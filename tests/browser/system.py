@@ -136,8 +136,10 @@ RENDER
         exec nginx -c "$MULTIVAC_EDGE_DIR/nginx.conf" -g "$as"
     """
 
-    def __init__(self, directory, api):
+    def __init__(self, directory, apis, **environment):
+        """In front of the addresses `apis`; `environment` is further settings."""
         secrets = f"{directory}/secrets"
+        self.directory, self.apis, self.environment = directory, apis, environment
         self.port = free_port()
         self.base = f"https://localhost:{self.port}"
         setup = {"MULTIVAC_SECRETS": secrets, "MULTIVAC_ENV_FILE": f"{directory}/env"}
@@ -145,18 +147,23 @@ RENDER
             [ROOT / "scripts/setup.py", "--user", "susan"], env=os.environ | setup, check=True, capture_output=True, text=True
         )
         self.password = made.stdout.strip()
+        self.start()
+
+    def start(self):
+        secrets = f"{self.directory}/secrets"
         self.process = Process(
             ["sh", "-c", self.START],
-            f"{directory}/edge.log",
+            f"{self.directory}/edge.log",
             PATH=f"{pathlib.Path(NGINX).parent}:{os.environ['PATH']}",
-            MULTIVAC_EDGE_DIR=f"{directory}/edge",
+            MULTIVAC_EDGE_DIR=f"{self.directory}/edge",
             MULTIVAC_EDGE_LISTEN=f"127.0.0.1:{self.port}",
             MULTIVAC_EDGE_REDIRECT_LISTEN=f"127.0.0.1:{free_port()}",
             MULTIVAC_EDGE_PUBLIC_PORT=str(self.port),
-            MULTIVAC_EDGE_API=f"127.0.0.1:{api.port}",
+            MULTIVAC_EDGE_API=",".join(self.apis),
             MULTIVAC_EDGE_CERTIFICATE=f"{secrets}/edge/tls.crt",
             MULTIVAC_EDGE_KEY=f"{secrets}/edge/tls.key",
             MULTIVAC_EDGE_HTPASSWD=f"{secrets}/edge/htpasswd",
+            **{"MULTIVAC_EDGE_METRICS_LISTEN": "off", **self.environment},
         )
         wait_for("the edge", lambda: self.process.replies(self.base))
 

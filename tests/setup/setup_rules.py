@@ -31,6 +31,7 @@ SETUP = HERE.parent.parent / "scripts/setup.py"
 FILES = [
     "edge/tls.key", "edge/tls.crt", "edge/htpasswd", "redis/redis.conf", "app/redis_url",
     "mongo/app_password", "app/mongo_url", "mongo/root_password", "mongo/keyfile", "curlrc",
+    "grafana/admin_password", "alertmanager/page_url", "alertmanager/ticket_url",
 ]  # fmt: skip
 TIMEOUT = 100
 
@@ -245,7 +246,7 @@ class SetupRules(unittest.TestCase):
             ("edge/tls.crt", certificate + certificate[:-40]), ("edge/tls.crt", self.certificate(-1)),
             ("edge/htpasswd", "garbage\n"), ("edge/htpasswd", "susan:\n"), ("edge/htpasswd", "susan:password\n"), ("edge/htpasswd", ":$6$a$b\n"),
             ("edge/htpasswd", "# nobody\n"), ("redis/redis.conf", "garbage\n"), ("app/redis_url", "garbage\n"), ("app/mongo_url", "garbage\n"),
-            ("mongo/keyfile", "<garbage>\n"),
+            ("mongo/keyfile", "<garbage>\n"), ("alertmanager/ticket_url", "garbage\n"),
         ):  # fmt: skip
             with self.subTest(name=name, text=text[:40]):
                 before = self.it.read(name)

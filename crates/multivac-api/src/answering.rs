@@ -5,9 +5,10 @@
 
 use std::io;
 
+use multivac_core::observe::spans;
+use opentelemetry::Context;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
-use tracing::Span;
 
 /// A question's work panicked; the panic hook has logged where and why.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ impl AnswerThreads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AnswerPanicked> {
         let (reply, answer) = oneshot::channel();
-        let span = Span::current();
+        let (request, waiting) = (Context::current(), spans::inside("wait for a thread"));
         let runtime = self.0.as_ref().expect("taken only when it is dropped");
         // Its handle is not awaited: a panic drops `reply` without a value.
         runtime.spawn_blocking(move || {
@@ -47,7 +48,15 @@ impl AnswerThreads {
             if reply.is_closed() {
                 return;
             }
-            let _ = reply.send(span.in_scope(work));
+            let _in_request = request.attach();
+            spans::end(&waiting);
+            let answering = spans::inside("answer");
+            let result = {
+                let _in_span = answering.clone().attach();
+                work()
+            };
+            spans::end(&answering);
+            let _ = reply.send(result);
         });
         answer.await.map_err(|_| AnswerPanicked)
     }

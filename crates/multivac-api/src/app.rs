@@ -23,10 +23,12 @@ use multivac_core::datum::DatumId;
 use multivac_core::index::Index;
 use multivac_core::index::follow::Follower;
 use multivac_core::observe::LogFormat;
+use multivac_core::observe::metrics::{self, Part};
 use multivac_core::process::process;
 use multivac_core::runtime::hosts::KnownHosts;
 use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
 use multivac_core::status::Registry;
+use multivac_core::watch::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -34,8 +36,8 @@ use tracing::{error, info, warn};
 use crate::answering::AnswerThreads;
 use crate::config::{Config, max_connections};
 use crate::error::AppError;
-use crate::server;
 use crate::state::State;
+use crate::{routes, server};
 
 /// How long requests may take to finish once the server is to stop: with the longest delay before it and what comes after,
 /// less than the 30 seconds after which orchestrators kill.
@@ -69,6 +71,7 @@ impl Application {
         let urls = config.backends.server_urls()?;
         let min_confidence = config.threshold()?;
         let settings = config.queue_settings()?;
+        let limits = (settings.max_queued, settings.max_queued_bytes);
         let max_connections = max_connections()?;
         // The port before the data directory: a server that cannot run leaves no directory behind.
         let cannot_listen = |source| AppError::Listen { address: config.listen.clone(), source };
@@ -90,6 +93,13 @@ impl Application {
             process,
             process_timeout: *config.backends.process_timeout,
         });
+        metrics::show(Part::Api);
+        if consumer.is_some() {
+            metrics::show(Part::Consumer);
+        }
+        metrics::QUEUE_LIMIT.set(limits.0 as f64);
+        metrics::QUEUE_LIMIT_BYTES.set(limits.1 as f64);
+        routes::expect_requests();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let index = Arc::new(Index::new()?);
         let replica = DatumId::generate().to_string();
@@ -214,6 +224,9 @@ async fn run_background(
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> AppError {
     let stop = supervisor.stop();
+    // Before anything else: a server that is not there yet is to be seen.
+    let watching = watch(backends.clone(), Some(state.registry.clone()), stop.clone());
+    tasks.push(supervisor.spawn("the watch of the backends", watching));
     match backends.prepare(stop).await {
         Ok(Prepared::Ready) => {}
         Ok(Prepared::Stopped) => return std::future::pending().await,

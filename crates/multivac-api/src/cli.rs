@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use multivac_core::commands::dead::Dead;
+use multivac_core::commands::doctor::Doctor;
 use multivac_core::runtime::health::HealthArgs;
 
 /// What to do instead of serving.
@@ -12,6 +13,14 @@ pub enum Command {
     /// Those of Redis with REDIS_URL and MONGO_URL; else those of --data-dir, while the server that uses it is stopped.
     #[command(subcommand)]
     Dead(Dead),
+    /// Look at everything that the server depends on, and say what to do about what is not well.
+    ///
+    /// The settings, this machine, Redis and MongoDB, or the data directory; the queue's ledger, replicas, clocks, disks.
+    /// Nothing is changed, and the server may go on running. Within 15 seconds, whatever hangs.
+    ///
+    /// Exit code: 0 all is well; 3 there are warnings; 4 there are errors. As with every command, 1 is a command that failed,
+    /// and 2 a command line that was not understood, so neither says anything of the system.
+    Doctor(Doctor),
     /// Ask the server that listens at --listen whether it is ready: exit code 0 if so, else 1 and what is missing.
     ///
     /// For a container's health check, since the image holds no other program that could ask.

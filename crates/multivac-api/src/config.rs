@@ -24,6 +24,9 @@ const OTHER_FILES: u64 = 512;
 /// Clients' connections that there is room for at least.
 const MIN_CONNECTIONS: u64 = 64;
 
+/// Open files without which the server does not start.
+pub(crate) const MIN_FILES: u64 = OTHER_FILES + MIN_CONNECTIONS;
+
 /// MultiVAC's HTTP server: accepts data and answers questions from them.
 ///
 /// With REDIS_URL and MONGO_URL it is one of any number of replicas beside multivac-worker. With neither it is the whole
@@ -150,7 +153,7 @@ impl Config {
 /// # Errors
 /// When the system allows too few open files.
 pub(crate) fn max_connections() -> Result<usize, TooFewFiles> {
-    let files = files::require(OTHER_FILES + MIN_CONNECTIONS)?;
+    let files = files::require(MIN_FILES)?;
     Ok(usize::try_from((files - OTHER_FILES).min(50_000)).expect("50,000 fits"))
 }
 

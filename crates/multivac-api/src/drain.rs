@@ -61,7 +61,8 @@ impl Connections {
         self.open[0].load(Ordering::SeqCst)
     }
 
-    fn all(&self) -> usize {
+    /// All that are open.
+    pub(crate) fn all(&self) -> usize {
         self.opened_before() + self.open[1].load(Ordering::SeqCst)
     }
 

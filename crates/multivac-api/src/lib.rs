@@ -46,7 +46,8 @@ pub async fn run(config: Config) -> Result<(), AppError> {
     #[cfg(unix)]
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let format = LogFormat::or_default(config.log.log_format);
-    let _telemetry = observe::start("multivac-api", format).map_err(AppError::Telemetry)?;
+    let _telemetry =
+        observe::start("multivac-api", format, config.log.gcp_project.as_deref()).map_err(AppError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(AppError::Signals)?;
     let application = Application::build(config).await?;
     application.greet(format);

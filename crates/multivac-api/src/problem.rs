@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 use crate::openapi::PROBLEM_JSON;
 use crate::replies;
-use crate::trace::trace_id;
+use multivac_core::observe::trace::current_id as trace_id;
 
 /// An error as the client sees it.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Problem {
 
     /// 500: a fault of ours, which the log describes and the reply does not.
     pub(crate) fn fault(cause: &dyn fmt::Display) -> Self {
-        error!(error = %cause, trace_id = trace_id(), "a request failed");
+        error!(error = %cause, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "MultiVAC failed at this; its log says why")
     }
 
@@ -114,7 +114,7 @@ impl Problem {
 
     /// 503 for a call to a backend that failed; its one line in the log.
     fn out_of_reach(error: &dyn fmt::Display) -> Self {
-        warn!(%error, trace_id = trace_id(), "a request needs a backend that is out of reach");
+        warn!(%error, "a request needs a backend that is out of reach");
         Self::unavailable("the queue or the store is out of reach", 1)
     }
 

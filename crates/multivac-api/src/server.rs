@@ -15,13 +15,12 @@ use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_confi
 use actix_web::dev::{AppConfig, Server};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpMessage, ResponseError, web};
-use multivac_core::observe::TraceContext;
 use multivac_core::runtime::hosts::KnownHosts;
 use tokio::net::TcpStream;
 
 use crate::problem::Problem;
 use crate::state::State;
-use crate::trace::TRACE;
+use crate::trace::RequestTrace;
 use crate::wire::Wire;
 use crate::{body, middleware, origin, routes};
 
@@ -101,7 +100,11 @@ fn expect(request: Request, limit: usize) -> Result<Request, Response<BoxBody>> 
     if !is_datum || !body::is_declared_too_large(request.headers(), limit) {
         return Ok(request);
     }
-    let given = request.headers().get("traceparent").and_then(|value| value.to_str().ok()?.parse().ok());
-    let trace = given.map_or_else(TraceContext::generate, TraceContext::child);
-    Err(TRACE.sync_scope(trace, || Problem::too_large(limit).error_response()).into())
+    let trace = RequestTrace::start(request.head());
+    let response = {
+        let _in_request = trace.context().attach();
+        Problem::too_large(limit).error_response()
+    };
+    trace.end(Some("/multivac/data"), response.status());
+    Err(response.into())
 }

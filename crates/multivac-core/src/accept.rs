@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::Context;
+use opentelemetry::trace::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
@@ -13,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::backpressure::Backpressure;
 use crate::datum::{Datum, DatumId, Timestamp};
-use crate::observe::metrics;
+use crate::observe::{metrics, spans, trace};
 use crate::queue::{Acceptance, IdempotencyKey, Job, Queue, QueueError, ReachedDurability, Submission};
 use crate::runtime::supervise::Supervisor;
 
@@ -73,6 +75,19 @@ pub enum AcceptError {
     },
 }
 
+impl AcceptError {
+    /// Its name in the metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::KeyOfOtherText => "key_of_other_text",
+            Self::NotDurable { .. } => "not_durable",
+            Self::Unavailable(_) => "unavailable",
+            Self::OutcomeUnknown { .. } => "outcome_unknown",
+        }
+    }
+}
+
 fn named(id: Option<DatumId>) -> String {
     id.map_or_else(String::new, |id| format!(", as {id}"))
 }
@@ -93,15 +108,13 @@ pub struct AcceptRequest {
     pub datum: Datum,
     /// Where the client gave one.
     pub key: Option<IdempotencyKey>,
-    /// The W3C `traceparent` of the request.
-    pub trace: Option<String>,
 }
 
 impl AcceptRequest {
-    fn into_submission(self) -> Submission {
+    fn into_submission(self, trace: Option<String>) -> Submission {
         let id = DatumId::generate();
         let received_at = id.created_at().unwrap_or_else(Timestamp::now);
-        Submission { job: Job { id, datum: self.datum, received_at, trace: self.trace }, idempotency_key: self.key }
+        Submission { job: Job { id, datum: self.datum, received_at, trace }, idempotency_key: self.key }
     }
 }
 
@@ -137,12 +150,15 @@ impl IdempotencyKey {
 
 type Reply = oneshot::Sender<Result<Receipt, AcceptError>>;
 
+/// A datum that waits for a step, in the context of its request.
+type Waiting = (Submission, Context, Reply);
+
 /// Accepts data for one queue. Cheap to clone.
 #[derive(Clone)]
 pub struct Acceptor {
     queue: Arc<dyn Queue>,
     backpressure: Arc<Backpressure>,
-    waiting: mpsc::Sender<(Submission, Reply)>,
+    waiting: mpsc::Sender<Waiting>,
 }
 
 impl Acceptor {
@@ -156,37 +172,41 @@ impl Acceptor {
         Self { queue, backpressure, waiting }
     }
 
-    /// Accepts one.
+    /// Accepts one. Its job belongs to the current trace.
     ///
     /// # Errors
     /// See [`AcceptError`].
     pub async fn accept(&self, request: AcceptRequest) -> Result<Receipt, AcceptError> {
+        let context = spans::send(1);
+        let submission = request.into_submission(trace::to_field(&context));
+        spans::within(context.clone(), self.accept_in_a_step(submission, context)).await
+    }
+
+    async fn accept_in_a_step(&self, submission: Submission, context: Context) -> Result<Receipt, AcceptError> {
         let (reply, result) = oneshot::channel();
         let ended = || {
             let message = "the task that accepts data has ended".to_owned();
             Arc::new(QueueError::Unavailable { message, source: None })
         };
-        let submission = request.into_submission();
         let id = submission.known_id();
-        let sent = self.waiting.send((submission, reply)).await;
+        let sent = self.waiting.send((submission, context, reply)).await;
         sent.map_err(|_| AcceptError::Unavailable(ended()))?;
         // A step that ends without a reply has panicked, and the queue may have been asked by then.
         result.await.map_err(|_| AcceptError::OutcomeUnknown { id, cause: ended() })?
     }
 
-    /// Accepts many in one step, and says what became of each, in their order.
+    /// Accepts many in one step, and says what became of each, in their order. Their jobs belong to the current trace.
     pub async fn accept_many(&self, requests: Vec<AcceptRequest>) -> Vec<Result<Receipt, AcceptError>> {
-        let submissions: Vec<Submission> = requests.into_iter().map(AcceptRequest::into_submission).collect();
-        accept_step(&*self.queue, &self.backpressure, &submissions).await
+        let context = spans::send(requests.len());
+        let trace = trace::to_field(&context);
+        let submissions = requests.into_iter().map(|request| request.into_submission(trace.clone()));
+        let submissions: Vec<Submission> = submissions.collect();
+        spans::within(context, accept_step(&*self.queue, &self.backpressure, &submissions)).await
     }
 }
 
 /// Forms batches of single data, until every [`Acceptor`] is gone.
-async fn batch(
-    queue: Arc<dyn Queue>,
-    backpressure: Arc<Backpressure>,
-    mut requests: mpsc::Receiver<(Submission, Reply)>,
-) {
+async fn batch(queue: Arc<dyn Queue>, backpressure: Arc<Backpressure>, mut requests: mpsc::Receiver<Waiting>) {
     let steps = Arc::new(Semaphore::new(CONCURRENT_STEPS));
     let mut taken = Vec::with_capacity(STEP_SIZE);
     loop {
@@ -195,20 +215,44 @@ async fn batch(
         if requests.recv_many(&mut taken, STEP_SIZE).await == 0 {
             return;
         }
-        let (submissions, replies): (Vec<_>, Vec<_>) = taken.drain(..).unzip();
+        let (mut submissions, mut replies) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
+        // What is logged of the step is logged once, in the trace of the first.
+        let mut first = None;
+        for (submission, context, reply) in taken.drain(..) {
+            submissions.push(submission);
+            replies.push(reply);
+            first.get_or_insert(context);
+        }
         let (queue, backpressure) = (Arc::clone(&queue), Arc::clone(&backpressure));
-        tokio::spawn(async move {
+        let step = async move {
             let _permit = permit;
             let results = accept_step(&*queue, &backpressure, &submissions).await;
             for (reply, result) in replies.into_iter().zip(results) {
                 // A client that has disconnected gets no reply; its datum is accepted all the same.
                 let _ = reply.send(result);
             }
-        });
+        };
+        tokio::spawn(step.with_context(first.unwrap_or_default()));
     }
 }
 
 async fn accept_step(
+    queue: &dyn Queue,
+    backpressure: &Backpressure,
+    submissions: &[Submission],
+) -> Vec<Result<Receipt, AcceptError>> {
+    let results = try_step(queue, backpressure, submissions).await;
+    for (submission, result) in submissions.iter().zip(&results) {
+        match result {
+            Ok(receipt) if receipt.id == submission.job.id => metrics::ACCEPTED.inc(),
+            Ok(_) => metrics::ACCEPTED_AGAIN.inc(),
+            Err(error) => metrics::ACCEPT_FAILURES.of(error.reason()).inc(),
+        };
+    }
+    results
+}
+
+async fn try_step(
     queue: &dyn Queue,
     backpressure: &Backpressure,
     submissions: &[Submission],

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::datum::Timestamp;
 use crate::observe::metrics;
 use crate::queue::{Partition, Queue};
 use crate::runtime::supervise::Supervisor;
+use crate::watch;
 
 /// How often the queue is asked for its figures.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -76,12 +76,7 @@ impl Backpressure {
         }
         history.drained.push_back((now, drained));
         history.forget(now);
-        if let Some((jobs_per_second, _)) = history.rate() {
-            metrics::QUEUE_DRAINED_PER_SECOND.set(jobs_per_second);
-        }
-        let oldest = partitions.iter().filter_map(|p| p.oldest).min();
-        metrics::QUEUE_OLDEST_SECONDS.set(oldest.map_or(0.0, |at| Timestamp::now().since(at).as_secs_f64()));
-        metrics::QUEUE_BYTES.set(sum(|p| p.size_bytes) as f64);
+        metrics::QUEUE_DRAINED_PER_SECOND.set_if_known(history.rate().map(|(jobs_per_second, _)| jobs_per_second));
     }
 }
 
@@ -89,17 +84,9 @@ impl Backpressure {
 /// this task.
 async fn poll(backpressure: Weak<Backpressure>, queue: Weak<dyn Queue>) {
     while let (Some(backpressure), Some(queue)) = (backpressure.upgrade(), queue.upgrade()) {
-        match queue.partitions().await {
-            Ok(partitions) => backpressure.record(Instant::now(), &partitions),
-            Err(error) => {
-                metrics::QUEUE_ERRORS.inc();
-                tracing::debug!(%error, "the queue's figures cannot be read");
-                // An old figure would look like a present one.
-                for gauge in [&metrics::QUEUE_BYTES, &metrics::QUEUE_OLDEST_SECONDS, &metrics::QUEUE_DRAINED_PER_SECOND]
-                {
-                    gauge.set(f64::NAN);
-                }
-            }
+        match watch::partitions(&*queue).await {
+            Some(partitions) => backpressure.record(Instant::now(), &partitions),
+            None => metrics::QUEUE_DRAINED_PER_SECOND.forget(),
         }
         drop((backpressure, queue));
         sleep(POLL_INTERVAL).await;

@@ -26,7 +26,7 @@
 //! let stop = tokio_util::sync::CancellationToken::new();
 //! let supervisor = Supervisor::new(stop.clone());
 //! let text = "Entropy can be reversed by gathering all of the starlight. It takes a while.";
-//! let request = AcceptRequest { datum: Datum::new(text, 1 << 20)?, key: None, trace: None };
+//! let request = AcceptRequest { datum: Datum::new(text, 1 << 20)?, key: None };
 //! let id = Acceptor::new(queue.clone(), &supervisor).accept(request).await?.id; // From here on it is never lost.
 //!
 //! let process_timeout = std::time::Duration::from_secs(10);
@@ -72,6 +72,7 @@ pub mod process;
 pub mod queue;
 pub mod status;
 pub mod store;
+pub mod watch;
 
 pub mod adapters;
 pub mod commands;

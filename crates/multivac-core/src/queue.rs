@@ -23,7 +23,7 @@ pub struct Job {
     pub datum: Datum,
     /// When it was accepted.
     pub received_at: Timestamp,
-    /// The W3C `traceparent` of the request that fed it.
+    /// The trace that it belongs to: the W3C `traceparent` of its being sent, and after a space the `tracestate`, where there is one.
     pub trace: Option<String>,
 }
 
@@ -270,6 +270,15 @@ pub struct Partition {
     pub drained_bytes: u64,
 }
 
+/// The memory of a queue's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerMemory {
+    /// What it uses, in bytes.
+    pub used_bytes: u64,
+    /// What it may use, in bytes; `None` without a limit.
+    pub max_bytes: Option<u64>,
+}
+
 /// Why a call of the queue failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -438,6 +447,12 @@ pub trait QueueAdmin: Queue {
     /// # Errors
     /// [`QueueError::Misconfigured`]: waiting will not help (wrong password, too old a server).
     async fn prepare(&self) -> Result<Vec<String>, QueueError>;
+
+    /// How much memory the queue's server uses, and how much it may; of several, of the one with the least room. `None` where
+    /// the queue has no server of its own, or that does not tell.
+    async fn server_memory(&self) -> Result<Option<ServerMemory>, QueueError> {
+        Ok(None)
+    }
 
     /// Brings the ledger in line with a store that holds what the queue never saw (the original application's
     /// documents, or a queue that came back empty): sets `learned` and `retracted` to what the store counted, and

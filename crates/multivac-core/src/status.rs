@@ -14,6 +14,7 @@ use crate::datum::{DatumId, Timestamp};
 use crate::index::Index;
 use crate::index::follow::Follower;
 use crate::observe::metrics;
+use crate::observe::spans::{self, Call};
 use crate::queue::{JobState, Ledger, QueueAdmin, QueueError};
 use crate::store::{Retraction, Store, StoreEntry, StoreError};
 
@@ -109,8 +110,8 @@ impl Registry {
     /// # Errors
     /// When the queue or the store is out of reach.
     pub async fn status(&self, id: DatumId) -> Result<Option<DatumStatus>, StatusError> {
-        let job = self.queue.job_state(id).await?;
-        let entry = self.store.get(id).await?;
+        let job = Call::JOB_STATE.of(None, self.queue.job_state(id)).await?;
+        let entry = Call::FIND.of(None, self.store.get(id)).await?;
         let created_at = id.created_at();
         Ok(match (entry, job) {
             (Some(StoreEntry::Tombstone { received_at, .. }), _) => Some(DatumStatus {
@@ -171,11 +172,18 @@ impl Registry {
     /// # Errors
     /// When the queue or the store is out of reach; it may be retracted all the same, and can be retracted again.
     pub async fn retract(&self, id: DatumId, retract_timeout: Duration) -> Result<Option<Retracted>, StatusError> {
-        if self.queue.job_state(id).await?.is_none() && self.store.get(id).await?.is_none() {
+        if Call::JOB_STATE.of(None, self.queue.job_state(id)).await?.is_none()
+            && Call::FIND.of(None, self.store.get(id)).await?.is_none()
+        {
             return Ok(None);
         }
-        let before = self.store.retract(id).await?;
-        self.queue.retract(id, before == Retraction::WasLive).await?;
+        let before = Call::REPLACE.of(None, self.store.retract(id)).await?;
+        Call::RETRACT_JOB.of(None, self.queue.retract(id, before == Retraction::WasLive)).await?;
+        spans::within(spans::inside("wait for replicas"), self.until_passed(id, retract_timeout)).await
+    }
+
+    /// Waits until every replica that may answer has applied a retraction.
+    async fn until_passed(&self, id: DatumId, retract_timeout: Duration) -> Result<Option<Retracted>, StatusError> {
         // Every change up to the tombstone is at this position or before it.
         let position = self.store.position().await?;
         let deadline = Instant::now() + retract_timeout;
@@ -206,13 +214,17 @@ impl Registry {
     /// # Errors
     /// When the queue is out of reach.
     pub async fn ledger(&self) -> Result<Ledger, QueueError> {
-        let mut ledger = self.queue.ledger().await?;
+        Ok(self.as_shown(self.queue.ledger().await?))
+    }
+
+    /// The queue's ledger as this replica's answers show it.
+    pub(crate) fn as_shown(&self, mut ledger: Ledger) -> Ledger {
         let not_indexed = ledger.learned.saturating_sub(self.index.snapshot().learned);
         let unreadable = self.store.unreadable().min(not_indexed);
         ledger.learned -= not_indexed;
         ledger.processing += not_indexed - unreadable;
         ledger.dead += unreadable;
-        Ok(ledger)
+        ledger
     }
 
     /// Brings the ledger in line with the store where that holds what the queue never saw, such as the original
@@ -270,7 +282,7 @@ impl Registry {
                 match &error {
                     StatusError::Queue(_) => metrics::QUEUE_ERRORS.inc(),
                     StatusError::Store(_) => metrics::STORE_ERRORS.inc(),
-                }
+                };
                 tracing::debug!(%error, "the ledger cannot be reconciled at present");
             }
             tokio::select! {

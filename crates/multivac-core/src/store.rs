@@ -28,7 +28,7 @@ pub struct StoredDatum {
     pub received_at: Timestamp,
     /// When it was processed.
     pub processed_at: Timestamp,
-    /// The W3C `traceparent` of the request that fed it.
+    /// The trace that it belongs to, as its [job](crate::queue::Job::trace) carried it.
     pub trace: Option<String>,
 }
 
@@ -106,6 +106,15 @@ pub struct StoreCounts {
     pub learned: u64,
     /// Tombstones.
     pub retracted: u64,
+}
+
+/// The room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// What is left, in bytes.
+    pub free_bytes: u64,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
 }
 
 /// Why a call of the store failed.
@@ -214,6 +223,11 @@ pub trait Store: Send + Sync + 'static {
     /// follower brings them.
     fn unreadable(&self) -> u64 {
         0
+    }
+
+    /// The disk that the store lies on; `None` where it does not tell.
+    async fn disk(&self) -> Result<Option<Disk>, StoreError> {
+        Ok(None)
     }
 
     /// Whether replicas in other processes may follow this store, and retract from it.

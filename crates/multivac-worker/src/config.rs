@@ -8,6 +8,9 @@ use multivac_core::runtime::hosts::AllowedHosts;
 
 use crate::cli::Command;
 
+/// Open files beside the connection of each consumer loop to Redis: more of those, connections to MongoDB, to probes.
+const OTHER_FILES: u64 = 128;
+
 /// MultiVAC's worker: learns what multivac-api accepted. Any number of workers share the work.
 ///
 /// Without a command it works until SIGTERM or SIGINT stops it; a second one ends it at once, with status 130. An empty variable
@@ -54,6 +57,11 @@ impl Config {
     #[must_use]
     pub fn concurrency(&self) -> usize {
         self.concurrency.map_or_else(|| available_parallelism().map_or(1, |cores| cores.get().min(256)), usize::from)
+    }
+
+    /// How many files it has open at once, at least.
+    pub(crate) fn open_files(&self) -> u64 {
+        OTHER_FILES + self.concurrency() as u64
     }
 }
 

@@ -17,20 +17,20 @@ use actix_web::dev::Server;
 use futures_util::FutureExt;
 use multivac_core::adapters::{BackendError, Backends, Prepared};
 use multivac_core::consumer::Consumer;
+use multivac_core::observe::metrics::{self, Part};
 use multivac_core::observe::{self, LogFormat};
 use multivac_core::process::process;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::files::{self, TooFewFiles};
 use multivac_core::runtime::shutdown;
 use multivac_core::runtime::supervise::{Supervisor, TaskEnded};
+use multivac_core::watch::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use config::Config;
 
-/// Open files beside the connection of each consumer loop to Redis: more of those, connections to MongoDB, to probes.
-const OTHER_FILES: u64 = 128;
 /// How long the consumer may take to finish or release what it has: less than the 30 seconds after which orchestrators
 /// kill. Its calls end before that, but there may be many, each to a server that does not reply.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -75,11 +75,13 @@ pub enum WorkerError {
 /// When it cannot start, or cannot go on: see [`WorkerError`].
 pub async fn run(config: Config) -> Result<(), WorkerError> {
     let format = LogFormat::or_default(config.log.log_format);
-    let _telemetry = observe::start("multivac-worker", format).map_err(WorkerError::Telemetry)?;
+    let _telemetry =
+        observe::start("multivac-worker", format, config.log.gcp_project.as_deref()).map_err(WorkerError::Telemetry)?;
     let stop = shutdown::on_signal().map_err(WorkerError::Signals)?;
     let urls = config.backends.server_urls()?.ok_or(WorkerError::NoServers)?;
-    files::require(OTHER_FILES + config.concurrency() as u64)?;
+    files::require(config.open_files())?;
     let backends = Backends::servers(urls, &config.backends, config.backends.queue_settings()).await?;
+    metrics::show(Part::Consumer);
     let (listen, allowed) = (&config.health_listen, config.allowed_hosts.as_ref());
     let ops = ops::serve(listen, allowed, &backends, stop.clone())
         .map_err(|source| WorkerError::Listen { address: config.health_listen.clone(), source })?;
@@ -140,6 +142,8 @@ async fn learn(
     consuming: &mut Option<JoinHandle<()>>,
 ) -> WorkerError {
     let stop = supervisor.stop();
+    // Before anything else: a server that is not there yet is to be seen.
+    supervisor.spawn("the watch of the backends", watch(backends.clone(), None, stop.clone()));
     let prepared = tokio::select! {
         prepared = backends.prepare(stop) => prepared,
         ended = supervisor.failed() => return ended.into(),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::http::header::HOST;
-use actix_web::{App, HttpResponse, HttpServer, guard, web};
+use actix_web::http::header::{ACCEPT, HOST};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, guard, web};
 use multivac_core::adapters::{Backends, Warnings};
 use multivac_core::observe::metrics;
 use multivac_core::queue::Queue;
@@ -35,6 +35,15 @@ struct State {
     store: Arc<dyn Store>,
     warnings: Warnings,
     stop: CancellationToken,
+}
+
+impl State {
+    /// What /readyz says, by what the watch of the backends found last, since a scrape asks no server.
+    fn is_ready(&self) -> bool {
+        let reaches = |backend| metrics::REACHABLE.of(backend).get() == Some(1.0);
+        let works = !self.stop.is_cancelled() && self.warnings.get().is_some() && metrics::STORE_WAITING.get() == 0;
+        works && reaches("queue") && reaches("store")
+    }
 }
 
 /// Listens, and serves when awaited.
@@ -94,7 +103,7 @@ async fn readyz(state: web::Data<State>) -> HttpResponse {
         if !store {
             metrics::STORE_ERRORS.inc();
             missing.push("the store is out of reach");
-        } else if metrics::STORE_WAITING.get() > 0.0 {
+        } else if metrics::STORE_WAITING.get() > 0 {
             missing.push("the store cannot take data that wait for it; the log says why");
         }
     }
@@ -113,7 +122,9 @@ async fn replies<T, E: Display>(of: &'static str, call: impl Future<Output = Res
     false
 }
 
-async fn metrics(state: web::Data<State>) -> HttpResponse {
-    state.warnings.measure();
-    HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(metrics::render())
+async fn metrics(request: HttpRequest, state: web::Data<State>) -> HttpResponse {
+    metrics::READY.set(i64::from(state.is_ready()));
+    let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let (content_type, text) = metrics::render(accept);
+    HttpResponse::Ok().content_type(content_type).body(text)
 }

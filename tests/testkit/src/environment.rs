@@ -13,6 +13,15 @@ pub fn variable(name: &str) -> Option<String> {
     value
 }
 
+/// As [`variable`], for what not every machine of ours can have: without it the test is skipped in CI as well.
+pub fn optional(name: &str) -> Option<String> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty());
+    if value.is_none() {
+        print_past_the_harness(&format!("SKIPPED: {name} is not set"));
+    }
+    value
+}
+
 /// As [`variable`], for the path of a server's program.
 pub fn program(name: &str) -> Option<PathBuf> {
     variable(name).map(PathBuf::from)

@@ -8,13 +8,14 @@
 //! - [`proxy`]: a network that fails; [`clock`], [`disk`]: clocks that are set, disks that fill up
 //! - [`system`], [`load`], [`report`], [`faults`], [`take_over`]: the full system as processes, clients that put it under load and
 //!   check what it holds in the end, faults by a plan, and how soon the jobs of a killed worker are done by others
-//! - [`hang`]: servers that hang
+//! - [`hang`]: servers that hang; [`doctor`]: what `doctor` says of them
 //! - [`proxy`]: a network that fails
 //! - [`system`], [`load`], [`take_over`]: the full system as processes, clients that put it under load and check what it
 //!   holds in the end, and how soon the jobs of a killed worker are done by others
 //! - [`http`]: HTTP/1.1 by hand; [`text`]: sentences and questions by a seed; [`sample`]: jobs and data
 //! - [`settings`]: what holds for every setting of a program
 //! - [`snapshot`]: files that are compared with what is so, or written again
+//! - [`traces`]: receivers of spans, ours and the OpenTelemetry Collector, and what a datum's trace must be
 //! - [`wait`]: waiting until something is so
 //!
 //! Integration tests and benches use it. Unit tests must not pass its types that hold core's to code under test: to them
@@ -25,11 +26,13 @@ pub mod backends;
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod doctor;
 pub mod environment;
 pub mod faults;
 pub mod hang;
 pub mod http;
 pub mod load;
+pub mod metrics;
 pub mod mongo;
 pub mod nginx;
 pub mod port;
@@ -44,6 +47,7 @@ pub mod system;
 pub mod take_over;
 pub mod text;
 pub mod tls;
+pub mod traces;
 pub mod wait;
 
 use std::time::Duration;

@@ -55,6 +55,8 @@ pub struct Plan {
     pub small_disks: bool,
     /// MongoDB refuses documents whose text begins with [`POISON`].
     pub poison: bool,
+    /// Variables of our programs: `NAME=value`.
+    pub environment: Vec<String>,
 }
 
 impl Plan {
@@ -72,7 +74,14 @@ impl Plan {
             clocks: false,
             small_disks: false,
             poison: false,
+            environment: Vec::new(),
         }
+    }
+
+    /// What a command line begins with, for the variables.
+    fn env(&self) -> Vec<OsString> {
+        let env = ["/usr/bin/env".to_owned()].into_iter().chain(self.environment.iter().cloned());
+        if self.environment.is_empty() { Vec::new() } else { env.map(Into::into).collect() }
     }
 }
 
@@ -135,6 +144,7 @@ pub struct System {
     /// Whether MongoDB refuses texts that begin with [`POISON`].
     pub(crate) poison: bool,
     has_clocks: bool,
+    env: Vec<OsString>,
     clocks: Vec<(Target, Clock)>,
     redis_disk: Option<SmallDisk>,
     index_disk: Option<SmallDisk>,
@@ -181,7 +191,7 @@ impl System {
         let (mut apis, mut bases) = (Vec::new(), Vec::new());
         for i in 0..plan.apis {
             let address = format!("127.0.0.1:{}", free_port());
-            let mut line: Vec<OsString> = Vec::new();
+            let mut line = plan.env();
             let mut program = api_beside(plan.worker_program);
             if plan.clocks {
                 program = under_a_clock(&mut clocks, Target::Api(i), &program);
@@ -214,6 +224,7 @@ impl System {
             worker_line,
             poison: plan.poison,
             has_clocks: plan.clocks,
+            env: plan.env(),
             clocks,
             redis_disk,
             index_disk,
@@ -236,7 +247,13 @@ impl System {
         if self.has_clocks {
             line[0] = under_a_clock(&mut self.clocks, Target::Worker(i), Path::new(&line[0])).into();
         }
+        line.splice(0..0, self.env.iter().cloned());
         self.workers.push(Service::start(&format!("worker {i}"), line, log));
+    }
+
+    /// The namespace in Redis, and the database in MongoDB.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Which node of Redis or MongoDB a target is at present; 0 for others.

@@ -27,7 +27,7 @@ const INCOMPLETE: &str = "199 multivac \"the index is not filled yet\"";
 pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let started = Instant::now();
     let fence = state.registry.follower.fence();
-    let entry = fence.enter().ok_or_else(Problem::fenced)?;
+    let entry = fence.enter().ok_or_else(fenced)?;
     let is_complete = state.registry.follower.progress().borrow().caught_up;
     let question = question_in(request.query_string())?;
     let answer = loop {
@@ -42,14 +42,14 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
         // Others have their turn in between, and a replica that may not answer any more gives up.
         tokio::task::yield_now().await;
         if !fence.still_holds(entry) {
-            return Err(Problem::fenced());
+            return Err(fenced());
         }
     };
     let status = match answer.status {
         Status::Answered => "answered",
         Status::InsufficientData => "insufficient_data",
     };
-    metrics::ANSWERS.with_label_values(&[status]).inc();
+    metrics::ANSWERS.of(status).inc();
     metrics::ANSWER_SECONDS.observe(started.elapsed().as_secs_f64());
     // A later datum may change the answer, and a retraction must, so every copy is revalidated.
     let wanted = preferred(&request, &[mime::TEXT_PLAIN, mime::APPLICATION_JSON]);
@@ -63,7 +63,12 @@ pub(super) async fn ask(request: HttpRequest, state: web::Data<State>) -> Result
         reply.headers_mut().insert(WARNING, HeaderValue::from_static(INCOMPLETE));
     }
     // A 304 is an answer as well.
-    if fence.still_holds(entry) { Ok(reply) } else { Err(Problem::fenced()) }
+    if fence.still_holds(entry) { Ok(reply) } else { Err(fenced()) }
+}
+
+fn fenced() -> Problem {
+    metrics::ANSWERS.of("fenced").inc();
+    Problem::fenced()
 }
 
 /// The answer to any question.

@@ -3,7 +3,6 @@
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptRequest, Receipt};
-use multivac_core::observe::metrics;
 use multivac_core::queue::{Durability, IdempotencyKey, ReachedDurability};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -16,7 +15,6 @@ use crate::openapi::{Described, reference, string, text_content, text_header};
 use crate::problem::Problem;
 use crate::replies::Accepted;
 use crate::state::State;
-use crate::trace::traceparent;
 
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY_LENGTH: usize = 255;
@@ -31,8 +29,7 @@ pub(super) async fn feed(
 ) -> Result<HttpResponse, Problem> {
     let key = idempotency_key(&request)?.map(|key| key.of_line(None));
     let datum = body::datum(&request, payload, state.max_datum_size).await?;
-    let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key, trace: traceparent() }).await?;
-    metrics::ACCEPTED.inc();
+    let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key }).await?;
     let location = format!("/multivac/data/{id}");
     let mut reply = HttpResponse::Ok().insert_header((LOCATION, location)).json(Accepted::new(id));
     set_durability(reply.headers_mut(), durability);

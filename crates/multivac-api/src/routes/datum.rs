@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use multivac_core::datum::DatumId;
+use multivac_core::observe::metrics;
 use multivac_core::status::Retracted;
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -28,6 +29,15 @@ pub(super) async fn retract(id: web::Path<String>, state: web::Data<State>) -> R
     let id = parse_id(&id)?;
     let retracted = state.registry.retract(id, RETRACT_TIMEOUT).await;
     let may_be = |error| Problem::from(error).and("the datum may be retracted all the same: send this again");
+    let outcome = match &retracted {
+        Ok(Some(Retracted::Everywhere)) => Some("everywhere"),
+        Ok(Some(Retracted::PendingOn(_))) => Some("pending"),
+        Ok(None) => None,
+        Err(_) => Some("failed"),
+    };
+    if let Some(outcome) = outcome {
+        metrics::RETRACTIONS.of(outcome).inc();
+    }
     match retracted.map_err(may_be)?.ok_or_else(never_accepted)? {
         Retracted::Everywhere => Ok(HttpResponse::NoContent().finish()),
         Retracted::PendingOn(replicas) => Ok(HttpResponse::Accepted().json(RetractedInPart::new(id, replicas))),

@@ -14,6 +14,7 @@ mod zzz;
 
 use actix_web::http::ConnectionType;
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Resource, Responder, ResponseError, guard, web};
+use multivac_core::observe::metrics as metrics_of;
 use utoipa::openapi::HttpMethod;
 
 use crate::openapi::{Described, DescribedPath};
@@ -41,6 +42,20 @@ fn table() -> [Route; 12] {
         Route::new("/metrics").get(metrics::metrics, metrics::describe),
         Route::new("/openapi.json").get(openapi::openapi, openapi::describe),
     ]
+}
+
+/// Has the metrics of all routes begin at 0, with the statuses that objectives are about.
+pub(crate) fn expect_requests() {
+    for route in table() {
+        for (method, _) in &route.methods {
+            let (method, statuses): (_, &[&str]) = match method {
+                HttpMethod::Delete => ("DELETE", &["202", "204", "503"]),
+                HttpMethod::Post => ("POST", &["200", "503"]),
+                _ => ("GET", &["200", "503"]),
+            };
+            statuses.iter().for_each(|status| metrics_of::expect_requests(route.path, method, status));
+        }
+    }
 }
 
 /// Serves the table.

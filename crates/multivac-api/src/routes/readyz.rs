@@ -17,17 +17,32 @@ const FENCED: &str =
 /// retracted, nor while it stops. Otherwise a queue or a store that is out of reach is reported and does not make it unready:
 /// every other replica would miss it too, and feeding gets its 503 and `Retry-After` from the route itself.
 pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
+    let Judgement { mut unready, mut missing } = judge(&state);
+    if state.warnings.get().is_some() && probe(state.registry.queue.ledger()).await.is_none() {
+        missing.insert(0, "the queue is out of reach");
+    }
+    let damage = state.damage.summary();
+    missing.extend(damage.as_deref());
+    let ready = unready.is_empty();
+    unready.extend(missing);
+    let warnings = state.warnings.get().unwrap_or_default();
+    let reply = Readiness { ready, missing: unready, warnings: &warnings };
+    if ready { HttpResponse::Ok().json(reply) } else { HttpResponse::ServiceUnavailable().json(reply) }
+}
+
+/// What is known without asking anybody: why the replica is not ready, and what else it lacks.
+pub(super) struct Judgement {
+    pub(super) unready: Vec<&'static str>,
+    missing: Vec<&'static str>,
+}
+
+pub(super) fn judge(state: &State) -> Judgement {
     let (mut unready, mut missing) = (Vec::new(), Vec::new());
     if state.stop.is_cancelled() {
         unready.push("stopping");
     }
-    match state.warnings.get() {
-        None => unready.push("the queue or the store is not there yet"),
-        Some(_) => {
-            if probe(state.registry.queue.ledger()).await.is_none() {
-                missing.push("the queue is out of reach");
-            }
-        }
+    if state.warnings.get().is_none() {
+        unready.push("the queue or the store is not there yet");
     }
     if state.registry.follower.fence().is_fenced() {
         unready.push(FENCED);
@@ -40,13 +55,7 @@ pub(super) async fn readyz(state: web::Data<State>) -> HttpResponse {
     } else if !progress.following {
         missing.push("the store is out of reach; answers rest on what was learned before");
     }
-    let damage = state.damage.summary();
-    missing.extend(damage.as_deref());
-    let ready = unready.is_empty();
-    unready.extend(missing);
-    let warnings = state.warnings.get().unwrap_or_default();
-    let reply = Readiness { ready, missing: unready, warnings: &warnings };
-    if ready { HttpResponse::Ok().json(reply) } else { HttpResponse::ServiceUnavailable().json(reply) }
+    Judgement { unready, missing }
 }
 
 pub(super) fn describe() -> Described {

@@ -284,7 +284,7 @@ async fn an_index_without_room_keeps_answering_and_fills_up_later() {
     // It goes on trying, and logs that once.
     let tries = || async {
         let metrics = client.get(format!("{}/metrics", program.base)).send().await.unwrap().text().await.unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("multivac_index_follow_errors "));
+        let line = metrics.lines().find_map(|line| line.strip_prefix("multivac_index_follow_errors_total "));
         line.unwrap().parse::<f64>().unwrap()
     };
     while tries().await < 3.0 {

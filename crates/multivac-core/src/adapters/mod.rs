@@ -1,6 +1,7 @@
 //! Settings to (queue, store): Redis and MongoDB, or embedded; never half of each.
 
 pub mod embedded;
+pub mod findings;
 pub mod mongo;
 pub mod redis;
 
@@ -12,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::observe::metrics;
+use crate::observe::{metrics, spans};
 use crate::process::passages;
 use crate::queue::{QueueAdmin, QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ServerUrls};
@@ -56,17 +57,13 @@ impl Warnings {
         self.0.load_full()
     }
 
-    /// Sets the metric that counts them; called before metrics are shown.
-    pub fn measure(&self) {
-        metrics::QUEUE_WARNINGS.set(self.get().map_or(0, |warnings| warnings.len()) as f64);
-    }
-
     /// Keeps what a check found, and logs what is new.
     fn set(&self, warnings: Vec<String>) {
         let before = self.get().unwrap_or_default();
         for warning in warnings.iter().filter(|warning| !before.contains(warning)) {
             warn!("{warning}");
         }
+        metrics::QUEUE_WARNINGS.set(warnings.len() as f64);
         self.0.store(Some(Arc::new(warnings)));
     }
 }
@@ -100,13 +97,8 @@ impl Backends {
     /// # Errors
     /// When a URL cannot be read.
     pub async fn servers(urls: ServerUrls, args: &BackendArgs, settings: QueueSettings) -> Result<Self, BackendError> {
-        let redis = RedisSettings {
-            urls: urls.redis,
-            ca: urls.redis_ca,
-            namespace: args.namespace.clone(),
-            partitions: args.partitions,
-        };
-        let queue = RedisQueue::new(redis, settings)?;
+        spans::name_servers(&args.namespace);
+        let queue = RedisQueue::new(RedisSettings::new(&urls, args), settings)?;
         let store = MongoStore::new(&urls.mongo, passages).await?;
         let (queue, store) = (Arc::new(queue), Arc::new(store));
         let (broken, damage) = (CancellationToken::new(), Damage::default());

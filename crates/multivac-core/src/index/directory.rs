@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tracing::{info, warn};
@@ -48,18 +48,25 @@ impl IndexDirectory {
 
     /// Removes the directories beside this one that processes of the same user have left behind.
     pub(super) fn remove_left_over(&self) {
-        let Some(place) = self.path().parent() else { return };
-        for entry in fs::read_dir(place).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if entry.file_name().to_string_lossy().starts_with(PREFIX) && self.is_left_over(&path).unwrap_or(false) {
-                match fs::remove_dir_all(&path) {
-                    Ok(()) => info!(path = %path.display(), "removed an index that a killed process had left behind"),
-                    Err(error) => {
-                        warn!(path = %path.display(), %error, "an index that a killed process has left cannot be removed")
-                    }
+        for path in self.left_over() {
+            match fs::remove_dir_all(&path) {
+                Ok(()) => info!(path = %path.display(), "removed an index that a killed process had left behind"),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "an index that a killed process has left cannot be removed")
                 }
             }
         }
+    }
+
+    /// Which those are.
+    pub(super) fn left_over(&self) -> Vec<PathBuf> {
+        let entries = self.path().parent().and_then(|place| fs::read_dir(place).ok());
+        let named = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+        named.map(|entry| entry.path()).filter(|path| self.is_left_over(path).unwrap_or(false)).collect()
     }
 
     /// Whether that is a directory (not a link to one) of the same user, with the mark, and locked by nobody. Once it is

@@ -9,25 +9,24 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::announcer::Announcer;
 use super::fence::Fence;
+use super::puller::{PULL_BATCH, Puller, PullerPanicked};
 use super::removals::Removals;
 use super::{Index, IndexError, Lost};
-use crate::datum::DatumId;
+use crate::datum::{DatumId, Timestamp};
+use crate::observe::spans::Answerable;
+use crate::observe::{metrics, trace};
 use crate::runtime::retry::Retry;
-use crate::store::{Change, ChangeBatch, Changes, Position, Store, StoreError};
-
-/// Changes taken from the store in one step.
-const PULL_BATCH: usize = 5_000;
+use crate::store::{Change, ChangeBatch, Position, Store, StoreError};
 
 /// Changes applied in one commit at most; while loading, at least. The fewer commits the better while nobody waits.
 const COMMIT_BATCH: usize = 4 * PULL_BATCH;
@@ -35,9 +34,6 @@ const COMMIT_BATCH: usize = 4 * PULL_BATCH;
 /// The same in bytes of text, about: what waits in memory, and what a tombstone may have to wait for. (Some 1 to 2 s of one
 /// core, measured 2026-11-27.)
 const COMMIT_BYTES: usize = 16 << 20;
-
-/// Batches of changes that wait for the index, so that the store is read while the index commits.
-const WAITING_BATCHES: usize = 8;
 
 /// Under a steady feed, the time from one commit to the next: a commit has its price however little it holds, and questions
 /// pay it. The index gets an eighth of the time at most, within these bounds. The first datum after a pause does not wait.
@@ -69,6 +65,8 @@ pub struct Follower {
     removals: Mutex<Removals>,
     progress: watch::Sender<Progress>,
     interruptions: AtomicU64,
+    /// When the index had caught up for the first time.
+    caught_up_at: OnceLock<Timestamp>,
 }
 
 /// Why following was interrupted.
@@ -80,8 +78,8 @@ enum Interrupted {
     Index(#[from] IndexError),
     #[error("files of the index were removed")]
     IndexLost,
-    #[error("the task that reads the store's changes panicked")]
-    PullerPanicked,
+    #[error(transparent)]
+    Puller(#[from] PullerPanicked),
     #[error("stopped")]
     Stopped,
 }
@@ -98,7 +96,8 @@ impl Follower {
     pub fn new(store: Arc<dyn Store>, index: Arc<Index>, replica: String) -> Arc<Self> {
         let fence = Arc::new(Fence::new(store.is_shared()));
         let (removals, progress, interruptions) = (Mutex::default(), watch::Sender::default(), AtomicU64::new(0));
-        Arc::new(Self { store, index, replica, fence, removals, progress, interruptions })
+        let caught_up_at = OnceLock::new();
+        Arc::new(Self { store, index, replica, fence, removals, progress, interruptions, caught_up_at })
     }
 
     /// Whether this replica may answer.
@@ -196,6 +195,7 @@ impl Follower {
     /// Counts an interruption, and logs the first of several in a row.
     fn note(&self, interrupted: Interrupted, position: &mut Option<Position>, retry: &mut Retry) {
         self.interruptions.fetch_add(1, Ordering::Relaxed);
+        metrics::FOLLOW_ERRORS.inc();
         if let Interrupted::Store(StoreError::PositionLost) = interrupted {
             warn!("the store has forgotten the changes since the index's position; loading all again");
             *position = None;
@@ -206,7 +206,7 @@ impl Follower {
             Interrupted::Index(error) if first => {
                 error!(%error, "the index cannot be written (is the disk of its directory full?); answers rest on what was learned before");
             }
-            Interrupted::PullerPanicked => {
+            Interrupted::Puller(PullerPanicked) => {
                 error!("the task that reads the store's changes panicked; it is started again");
             }
             Interrupted::Store(error) if first => {
@@ -232,6 +232,9 @@ impl Follower {
         loop {
             let collected = session.collect(stop).await?;
             let came_to = session.apply(collected, position).await?;
+            if came_to.caught_up {
+                self.caught_up_at.get_or_init(Timestamp::now);
+            }
             self.progress.send_modify(|progress| {
                 progress.position = came_to.position;
                 progress.caught_up |= came_to.caught_up;
@@ -294,6 +297,7 @@ impl Follower {
             self.index.finish()?;
             self.begin_at(position);
         }
+        metrics::INDEX_LOAD_SECONDS.set(started.elapsed().as_secs_f64());
         info!(data = live.len(), duration_ms = started.elapsed().as_millis() as u64, "loaded the store into the index");
         Ok(position)
     }
@@ -302,6 +306,19 @@ impl Follower {
     fn begin_at(&self, position: Position) {
         self.removals().begin_at(position);
         self.fence.pass(position, true);
+    }
+
+    /// The data among changes that were accepted after the index had caught up and are not in it yet: when, and in which trace if
+    /// that is sampled. Loading old data says nothing about how long new ones take.
+    fn fresh(&self, changes: &[Change]) -> Vec<(Timestamp, Option<String>)> {
+        let Some(&since) = self.caught_up_at.get() else { return Vec::new() };
+        let puts = changes.iter().filter_map(|change| match change {
+            Change::Put(datum) => Some(datum),
+            Change::Removed(_) => None,
+        });
+        puts.filter(|datum| datum.received_at >= since && !self.index.contains(datum.id))
+            .map(|datum| (datum.received_at, trace::sampled_id(datum.trace.as_deref())))
+            .collect()
     }
 
     async fn remove_all_but(&self, live: &HashSet<DatumId>) -> Result<(), IndexError> {
@@ -387,7 +404,14 @@ impl<'a> Session<'a> {
         let removed: Vec<DatumId> = collected.removed().collect();
         if !collected.changes.is_empty() {
             let began = Instant::now();
+            let fresh = self.follower.fresh(&collected.changes);
+            let answerable = Answerable::among(&collected.changes);
             self.follower.apply(collected.changes).await?;
+            answerable.end(&self.follower.replica);
+            let now = Timestamp::now();
+            for (received_at, trace_id) in fresh {
+                metrics::ANSWERABLE_SECONDS.observe_of(now.since(received_at).as_secs_f64(), trace_id);
+            }
             self.commit_due = began + (8 * began.elapsed()).clamp(SHORTEST_COMMIT_INTERVAL, LONGEST_COMMIT_INTERVAL);
         }
         *position = (*position).max(collected.position);
@@ -429,45 +453,6 @@ fn text_bytes(change: &Change) -> usize {
     match change {
         Change::Put(datum) => datum.text.len(),
         Change::Removed(_) => 0,
-    }
-}
-
-/// A task that takes changes from the store while the index commits those before.
-struct Puller {
-    batches: mpsc::Receiver<Result<ChangeBatch, StoreError>>,
-    task: JoinHandle<()>,
-}
-
-impl Puller {
-    fn start(mut changes: Box<dyn Changes>) -> Self {
-        let (sender, batches) = mpsc::channel(WAITING_BATCHES);
-        let task = tokio::spawn(async move {
-            loop {
-                let batch = changes.next(PULL_BATCH).await;
-                let failed = batch.is_err();
-                if sender.send(batch).await.is_err() || failed {
-                    break;
-                }
-            }
-        });
-        Self { batches, task }
-    }
-
-    /// The next batch. The task ends by itself only after an error, which ends the session; so where there is no next
-    /// batch it has panicked.
-    async fn next(&mut self) -> Result<Result<ChangeBatch, StoreError>, Interrupted> {
-        self.batches.recv().await.ok_or(Interrupted::PullerPanicked)
-    }
-
-    /// The next batch, if it is there already.
-    fn ready(&mut self) -> Option<Result<ChangeBatch, StoreError>> {
-        self.batches.try_recv().ok()
-    }
-}
-
-impl Drop for Puller {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::adapters::embedded::Embedded;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::process::process;
 use crate::queue::{Job, QueueSettings};
-use crate::store::{Put, Retraction, Scan, StoreCounts, StoreEntry, StoredDatum};
+use crate::store::{Changes, Put, Retraction, Scan, StoreCounts, StoreEntry, StoredDatum};
 
 /// The embedded store as if other processes used it, whose changes panic when they are read for the first time.
 struct PanicsOnce {

@@ -15,11 +15,15 @@ mod files;
 pub mod follow;
 mod outline;
 mod owners;
+mod puller;
 mod removals;
 mod schema;
 mod terms;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -30,7 +34,8 @@ use tantivy::schema::{Field, IndexRecordOption, OwnedValue};
 use tantivy::{IndexWriter, Searcher, TantivyDocument, Term};
 
 use crate::datum::DatumId;
-use crate::store::{Change, StoredDatum};
+use crate::runtime::files::disk_of;
+use crate::store::{Change, Disk, StoredDatum};
 use files::Files;
 pub use outline::{Outline, Part, Word};
 use owners::PlannedChanges;
@@ -42,10 +47,18 @@ pub use terms::{term, words};
 #[error("the index failed: {0}")]
 pub struct IndexError(#[from] tantivy::TantivyError);
 
-impl From<std::io::Error> for IndexError {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for IndexError {
+    fn from(error: io::Error) -> Self {
         Self(error.into())
     }
+}
+
+/// The indexes that killed processes of this user have left behind. The next one that is made removes them.
+///
+/// # Errors
+/// No index can be made there.
+pub fn left_over() -> io::Result<Vec<PathBuf>> {
+    Ok(directory::IndexDirectory::create()?.left_over())
 }
 
 /// How often it is checked whether the index's files are still there.
@@ -142,6 +155,15 @@ impl Index {
             snapshot: ArcSwap::from_pointee(snapshot),
             visible: RwLock::default(),
         })
+    }
+
+    /// How many bytes its files take, and the disk that they lie on, as far as the system tells. Blocks.
+    #[must_use]
+    pub fn room(&self) -> (Option<u64>, Option<Disk>) {
+        let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).directory.path().to_owned();
+        let entries = fs::read_dir(&path).ok();
+        let size = entries.map(|all| all.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum());
+        (size, disk_of(&path).ok())
     }
 
     /// Makes changes visible, all at once. Applying a change again changes nothing. Blocks.

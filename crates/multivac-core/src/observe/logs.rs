@@ -27,13 +27,16 @@ impl LogFormat {
 /// The name of threads whose panics may quote the text that was fed. Of their panics the log holds the place alone.
 pub const QUIET_THREAD: &str = "multivac-process";
 
+/// The message of a panic's line.
+pub(super) const PANICKED: &str = "panicked";
+
 /// Writes panics to the log, as events like any other.
 pub(super) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let place = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
-        tracing::error!(place, thread = thread.name(), error = message, "panicked");
+        tracing::error!(place, thread = thread.name(), error = message, "{PANICKED}");
     }));
 }
 
@@ -42,8 +45,12 @@ pub(super) fn filter() -> Result<EnvFilter, tracing_subscriber::filter::ParseErr
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     // These log each of their own steps at info.
     let quiet = ["tantivy=warn", "actix_server=warn", "actix_web=warn"];
-    match std::env::var_os("RUST_LOG").filter(|rules| !rules.is_empty()) {
-        Some(_) => Ok(filter),
-        None => quiet.iter().try_fold(filter, |filter, rule| rule.parse().map(|rule| filter.add_directive(rule))),
+    // Of spans that cannot be sent, `sending` says what there is to say.
+    const QUIET_EXPORTER: &str = "opentelemetry-otlp=off";
+    let add = |filter: EnvFilter, rule: &str| rule.parse().map(|rule| filter.add_directive(rule));
+    match std::env::var("RUST_LOG").ok().filter(|rules| !rules.is_empty()) {
+        Some(rules) if rules.contains("opentelemetry") => Ok(filter),
+        Some(_) => add(filter, QUIET_EXPORTER),
+        None => quiet.into_iter().chain([QUIET_EXPORTER]).try_fold(filter, add),
     }
 }

@@ -1,118 +1,184 @@
-//! Traces for an OpenTelemetry collector, and the W3C trace context that travels with a job through the queue.
+//! One trace from the caller to the answer: W3C trace contexts (<https://www.w3.org/TR/trace-context/>) by OpenTelemetry's own
+//! propagator, and the tracer that spans are made with.
+//!
+//! The current trace is OpenTelemetry's own context, so whatever logs on behalf of a request or a batch finds its ids in
+//! [`Context::current`]. They are there whether spans are sent anywhere or not. Where they are not, a caller's context is
+//! passed on as it came, which is what a process without an SDK is to do, and a request without one gets ids of its own.
 
-use std::fmt;
-use std::str::FromStr;
+use std::cell::Cell;
+use std::sync::OnceLock;
 
-use opentelemetry_sdk::trace::SdkTracerProvider;
-use uuid::Uuid;
+use opentelemetry::Context;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::trace::{
+    SpanBuilder, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracer};
 
-/// Sends spans where OpenTelemetry's standard variables say; `None` without `OTEL_EXPORTER_OTLP_ENDPOINT`.
-pub(super) fn exporter(
-    service: &'static str,
-) -> Result<Option<SdkTracerProvider>, Box<dyn std::error::Error + Send + Sync>> {
-    let set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
-    if !set("OTEL_EXPORTER_OTLP_ENDPOINT") {
-        return Ok(None);
-    }
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().build()?;
-    let resource = opentelemetry_sdk::Resource::builder();
-    let resource = if set("OTEL_SERVICE_NAME") { resource } else { resource.with_service_name(service) };
-    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build();
-    Ok(Some(provider))
+/// The longest `tracestate` that travels with a job. The standard asks for as much, and a datum should not carry more.
+const MAX_TRACESTATE_BYTES: usize = 512;
+
+/// There once spans are sent somewhere.
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// Has spans made and sent from now on. Once a process.
+pub(super) fn install(tracer: SdkTracer) {
+    // Whoever starts telemetry twice is told so by the log's start.
+    let _ = TRACER.set(tracer);
 }
 
-/// A W3C trace context (<https://www.w3.org/TR/trace-context/>): which trace a request or a job belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceContext {
-    trace_id: u128,
-    span_id: u64,
-    sampled: bool,
+/// Whether spans are sent anywhere.
+pub(super) fn is_exported() -> bool {
+    TRACER.get().is_some()
 }
 
-impl TraceContext {
-    /// A trace of its own.
-    #[must_use]
-    pub fn generate() -> Self {
-        let random = Uuid::new_v4().as_u128();
-        // The lower half of a version 4 UUID has two fixed bits; 62 random ones serve for a span.
-        let span_id = (Uuid::new_v4().as_u128() as u64).max(1);
-        Self { trace_id: random, span_id, sampled: true }
-    }
-
-    /// The same trace with a span of its own.
-    #[must_use]
-    pub fn child(self) -> Self {
-        Self { span_id: Self::generate().span_id, ..self }
-    }
-
-    /// The trace's id: 32 hexadecimal digits.
-    #[must_use]
-    pub fn trace_id(&self) -> String {
-        format!("{:032x}", self.trace_id)
-    }
+thread_local! {
+    /// The id of the trace that is about to begin, where that is given.
+    static GIVEN: Cell<Option<TraceId>> = const { Cell::new(None) };
 }
 
-/// As a `traceparent` header.
-impl fmt::Display for TraceContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+/// Random ids, but for a trace whose id is given.
+#[derive(Debug, Default)]
+pub(super) struct Ids(RandomIdGenerator);
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> TraceId {
+        GIVEN.take().unwrap_or_else(|| self.0.new_trace_id())
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        self.0.new_span_id()
     }
 }
 
-/// The text is no `traceparent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a traceparent")]
-pub struct NotATraceparent;
+/// Begins a span under that of `parent`, or a trace where that has none, and returns the context in which it is current.
+/// `trace_id` is the id of a trace that begins; a random one where it is left out.
+pub(super) fn start(span: SpanBuilder, parent: &Context, trace_id: Option<TraceId>) -> Context {
+    GIVEN.set(trace_id);
+    let context = match TRACER.get() {
+        Some(tracer) => parent.with_span(tracer.build_with_context(span, parent)),
+        None if parent.span().span_context().is_valid() => parent.clone(),
+        None => unrecorded(),
+    };
+    GIVEN.set(None);
+    context
+}
 
-impl FromStr for TraceContext {
-    type Err = NotATraceparent;
+/// The context of a trace of its own of which nothing is recorded: it has ids, for the log.
+pub(super) fn unrecorded() -> Context {
+    let ids = Ids::default();
+    let (trace_id, span_id) = (ids.new_trace_id(), ids.new_span_id());
+    let span = SpanContext::new(trace_id, span_id, TraceFlags::default(), false, TraceState::NONE);
+    Context::new().with_remote_span_context(span)
+}
 
-    fn from_str(text: &str) -> Result<Self, NotATraceparent> {
-        let mut parts = text.trim().split('-');
-        let mut next = |digits: usize| {
-            let part = parts.next().filter(|part| part.len() == digits).ok_or(NotATraceparent)?;
-            let lower = part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-            if lower { Ok(part) } else { Err(NotATraceparent) }
-        };
-        let (version, trace, span, flags) = (next(2)?, next(32)?, next(16)?, next(2)?);
-        if version == "ff" || (version == "00" && parts.next().is_some()) {
-            return Err(NotATraceparent);
+/// The trace id in a job's or a datum's field, if that trace is sampled and sent somewhere.
+pub(crate) fn sampled_id(field: Option<&str>) -> Option<String> {
+    sampled(field).map(|span| span.trace_id().to_string())
+}
+
+/// What a caller sent as `traceparent` and `tracestate`; `None` where that is no trace context.
+#[must_use]
+pub fn remote(traceparent: &str, tracestate: &str) -> Option<SpanContext> {
+    if !has_shape(traceparent.as_bytes()) {
+        return None;
+    }
+    let context = TraceContextPropagator::new().extract_with_context(
+        &Context::new(),
+        &Carrier { traceparent: traceparent.into(), tracestate: tracestate.into() },
+    );
+    let span = context.span().span_context().clone();
+    span.is_valid().then_some(span)
+}
+
+/// Whether each part is where the standard has it. The propagator alone takes parts of other lengths, and signs.
+fn has_shape(text: &[u8]) -> bool {
+    let hex = |range: std::ops::Range<usize>| {
+        text.get(range).is_some_and(|part| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)))
+    };
+    let dash = |at: usize| text.get(at) == Some(&b'-');
+    // Later versions may have more parts.
+    let ends = text.len() == 55 || (dash(55) && !text.starts_with(b"00"));
+    hex(0..2) && dash(2) && hex(3..35) && dash(35) && hex(36..52) && dash(52) && hex(53..55) && ends
+}
+
+/// The trace id that a request id stands for: the edge gives its own where the caller sent no trace.
+#[must_use]
+pub fn id_of_request(request_id: &str) -> Option<TraceId> {
+    let is_hex = request_id.len() == 32 && request_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let id = is_hex.then(|| TraceId::from_hex(request_id).ok()).flatten();
+    id.filter(|id| *id != TraceId::INVALID)
+}
+
+/// The current trace's id: 32 hexadecimal digits; `None` outside a request or a batch.
+#[must_use]
+pub fn current_id() -> Option<String> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let span = span.span_context();
+        span.is_valid().then(|| span.trace_id().to_string())
+    })
+}
+
+/// The context as a job and a stored datum carry it: the `traceparent`, and after a space the `tracestate` of a sampled trace that
+/// has one.
+pub(crate) fn to_field(context: &Context) -> Option<String> {
+    let mut carrier = Carrier::default();
+    TraceContextPropagator::new().inject_context(context, &mut carrier);
+    let Carrier { mut traceparent, tracestate } = carrier;
+    if is_sampled(&traceparent) && !tracestate.is_empty() && tracestate.len() <= MAX_TRACESTATE_BYTES {
+        traceparent.push(' ');
+        traceparent.push_str(&tracestate);
+    }
+    (!traceparent.is_empty()).then_some(traceparent)
+}
+
+/// The context in such a field if spans are to be made of it: they are sent somewhere, and the trace is sampled. For all others
+/// it costs a look at one byte.
+#[must_use]
+pub fn sampled(field: Option<&str>) -> Option<SpanContext> {
+    let field = field.filter(|field| is_sampled(field) && is_exported())?;
+    let (traceparent, tracestate) = field.split_once(' ').unwrap_or((field, ""));
+    remote(traceparent, tracestate)
+}
+
+/// Whether the last digit of the flags is odd.
+fn is_sampled(traceparent: &str) -> bool {
+    matches!(traceparent.as_bytes().get(54), Some(b'1' | b'3' | b'5' | b'7' | b'9' | b'b' | b'd' | b'f'))
+}
+
+/// The two headers.
+#[derive(Default)]
+struct Carrier {
+    traceparent: String,
+    tracestate: String,
+}
+
+impl Extractor for Carrier {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            "traceparent" => Some(&self.traceparent),
+            "tracestate" => Some(&self.tracestate).filter(|state| !state.is_empty()).map(String::as_str),
+            _ => None,
         }
-        let trace_id = u128::from_str_radix(trace, 16).map_err(|_| NotATraceparent)?;
-        let span_id = u64::from_str_radix(span, 16).map_err(|_| NotATraceparent)?;
-        let flags = u8::from_str_radix(flags, 16).map_err(|_| NotATraceparent)?;
-        if trace_id == 0 || span_id == 0 {
-            return Err(NotATraceparent);
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent", "tracestate"]
+    }
+}
+
+impl Injector for Carrier {
+    fn set(&mut self, key: &str, value: String) {
+        match key {
+            "traceparent" => self.traceparent = value,
+            "tracestate" => self.tracestate = value,
+            _ => {}
         }
-        Ok(Self { trace_id, span_id, sampled: flags & 1 == 1 })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_traceparent_reads_back() {
-        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let context: TraceContext = text.parse().expect("the standard's own example");
-        assert_eq!(context.to_string(), text);
-        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        let made = TraceContext::generate();
-        assert_eq!(made.to_string().parse(), Ok(made));
-    }
-
-    #[test]
-    fn what_the_standard_forbids_is_refused() {
-        for text in [
-            "",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-        ] {
-            assert_eq!(text.parse::<TraceContext>(), Err(NotATraceparent), "{text}");
-        }
-    }
-}
+#[path = "trace_tests.rs"]
+mod tests;

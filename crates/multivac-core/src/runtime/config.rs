@@ -234,11 +234,16 @@ fn secret(
 }
 
 /// How a program speaks.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub struct LogArgs {
     /// How log lines are written. Left out: text on a terminal, else json. RUST_LOG chooses what is logged.
     #[arg(long, global = true, env = "MULTIVAC_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+
+    /// The project of Google Cloud that traces belong to, with --log-format gcp. Left out: what the metadata server says; without
+    /// one the lines have the bare id of their trace.
+    #[arg(long, global = true, env = "MULTIVAC_GCP_PROJECT", value_name = "PROJECT")]
+    pub gcp_project: Option<String>,
 }
 
 #[cfg(test)]

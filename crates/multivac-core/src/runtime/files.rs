@@ -1,4 +1,28 @@
-//! How many files the process may have open: connections count as such.
+//! What the system gives a process: open files, as which connections count, and room on disks.
+
+use std::io;
+use std::path::Path;
+
+use crate::store::Disk;
+
+/// The disk that a path lies on: what is free for us, and its size.
+///
+/// # Errors
+/// Where the system does not say.
+#[cfg(target_os = "linux")]
+pub fn disk_of(path: &Path) -> io::Result<Disk> {
+    let of = rustix::fs::statvfs(path)?;
+    Ok(Disk { free_bytes: of.f_bavail * of.f_frsize, size_bytes: of.f_blocks * of.f_frsize })
+}
+
+/// As above.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn disk_of(_: &Path) -> io::Result<Disk> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// The system allows too few open files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

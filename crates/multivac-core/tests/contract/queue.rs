@@ -136,7 +136,7 @@ async fn a_call_whose_reply_is_lost_is_repeated() {
         assert!(matches!(lost, Err(QueueError::OutcomeUnknown { .. })), "{lost:?}");
         let acceptor = Acceptor::new(queue.clone(), &Supervisor::new(CancellationToken::new()));
         let datum = Datum::accepted_before("lost on the way again");
-        acceptor.accept(AcceptRequest { datum, key: None, trace: None }).await.unwrap();
+        acceptor.accept(AcceptRequest { datum, key: None }).await.unwrap();
         assert_eq!(ledger(&queue).await, Ledger { accepted: 3, queued: 3, ..Ledger::default() });
     })
     .await;

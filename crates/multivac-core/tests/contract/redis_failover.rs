@@ -285,7 +285,7 @@ async fn a_datum_whose_outcome_is_unknown_is_named_where_its_id_is_known() {
     let proxy = HoldingProxy::start(&server, "held on the way", 0).await;
     let queue = Redis(redis_settings(vec![proxy.url.clone()], 1)).queue(long_lease()).await;
     let acceptor = Acceptor::new(queue.clone(), &Supervisor::new(CancellationToken::new()));
-    let request = |text, key| AcceptRequest { datum: Datum::accepted_before(text), key, trace: None };
+    let request = |text, key| AcceptRequest { datum: Datum::accepted_before(text), key };
     acceptor.accept(request("before", None)).await.unwrap();
     // In one request of Redis's, as in bulk.
     let held = vec![request("held on the way", None), request("the same", Some(IdempotencyKey::anyones([3; 16])))];
@@ -311,7 +311,7 @@ async fn a_full_queue_does_not_hide_that_the_call_before_may_still_find_room() {
     let redis = Redis(redis_settings(vec![format!("redis://{}", proxy.address)], 1));
     let queue = redis.queue(QueueSettings { max_queued: 1, ..long_lease() }).await;
     let acceptor = Acceptor::new(queue.clone(), &Supervisor::new(CancellationToken::new()));
-    let request = |text| AcceptRequest { datum: Datum::accepted_before(text), key: None, trace: None };
+    let request = |text| AcceptRequest { datum: Datum::accepted_before(text), key: None };
     acceptor.accept(request("fills it")).await.unwrap();
     let broken_off = acceptor.accept(request("no room")).await.unwrap_err();
     assert!(matches!(broken_off, AcceptError::OutcomeUnknown { .. }), "{broken_off}");

@@ -4,14 +4,17 @@
 mod commands;
 mod configuration;
 mod crash;
+mod doctor;
 mod drain;
 mod faults;
 mod hang;
 mod hosts;
 mod limits;
 mod memory;
+mod metrics;
 mod operations;
 mod rolling;
 mod start;
 mod test_worker;
+mod trace;
 mod unprocessable;

@@ -11,7 +11,6 @@ mod opening;
 use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, AcceptRequest};
 use multivac_core::datum::DatumId;
-use multivac_core::observe::metrics;
 use multivac_core::queue::ReachedDurability;
 use utoipa::openapi::Required;
 use utoipa::openapi::request_body::RequestBodyBuilder;
@@ -24,7 +23,6 @@ use crate::pace::Paced;
 use crate::problem::Problem;
 use crate::replies::{BulkAccepted, BulkProblem, RejectedLine};
 use crate::state::State;
-use crate::trace::traceparent;
 use lines::{Line, Lines};
 use opening::Opening;
 
@@ -54,7 +52,6 @@ pub(super) async fn feed(
     let mut bulk = Bulk {
         state: &state,
         key,
-        trace: traceparent(),
         opening: Some(Opening::default()),
         batch: Vec::new(),
         bytes: 0,
@@ -98,7 +95,6 @@ pub(super) async fn feed(
 struct Bulk<'a> {
     state: &'a State,
     key: Option<ClientKey>,
-    trace: Option<String>,
     /// Until the first good line has come.
     opening: Option<Opening>,
     batch: Vec<(u64, AcceptRequest)>,
@@ -136,7 +132,7 @@ impl Bulk<'_> {
                 // The request's key and the line's number: sending the same lines again gives the same ids.
                 let key = self.key.as_ref().map(|key| key.of_line(Some(line.number)));
                 self.bytes += datum.as_str().len();
-                self.batch.push((line.number, AcceptRequest { datum, key, trace: self.trace.clone() }));
+                self.batch.push((line.number, AcceptRequest { datum, key }));
                 if self.batch.len() >= MAX_BATCH_LINES || self.bytes >= MAX_BATCH_BYTES {
                     self.flush().await;
                 }
@@ -159,7 +155,6 @@ impl Bulk<'_> {
         self.bytes = 0;
         let (numbers, requests): (Vec<u64>, Vec<AcceptRequest>) = std::mem::take(&mut self.batch).into_iter().unzip();
         let results = self.state.acceptor.accept_many(requests).await;
-        let before = self.ids.len();
         for (number, result) in numbers.into_iter().zip(results) {
             match result {
                 Ok(receipt) => {
@@ -174,7 +169,6 @@ impl Bulk<'_> {
                 }
             }
         }
-        metrics::ACCEPTED.inc_by((self.ids.len() - before) as u64);
     }
 
     /// Ends the opening, since nothing is known against the body.

@@ -156,19 +156,22 @@ pub(super) fn open_database(path: &Path) -> Result<Connection, OpenError> {
     }
     let failed = |error| open_error(path, error);
     let connection = connect(path).map_err(failed)?;
-    let application_id: i32 =
-        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
-    if application_id != APPLICATION_ID {
-        return Err(OpenError::Damaged { path: path.into(), detail: "its header lacks MultiVAC's mark".into() });
-    }
-    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-    let found = found as usize;
-    if found > MIGRATIONS.len() {
-        return Err(OpenError::Newer { path: path.into(), found, known: MIGRATIONS.len() });
-    }
+    let (found, _) = version(&connection, path).map_err(failed)??;
     use_write_ahead_log(&connection).map_err(failed)?;
     migrate(&connection, found).map_err(failed)?;
     Ok(connection)
+}
+
+/// The version of an open file, and the newest one that is known here.
+pub(super) fn version(connection: &Connection, path: &Path) -> rusqlite::Result<Result<(usize, usize), OpenError>> {
+    let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application_id != APPLICATION_ID {
+        let detail = "its header lacks MultiVAC's mark".into();
+        return Ok(Err(OpenError::Damaged { path: path.into(), detail }));
+    }
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let (found, known) = (found as usize, MIGRATIONS.len());
+    Ok(if found > known { Err(OpenError::Newer { path: path.into(), found, known }) } else { Ok((found, known)) })
 }
 
 /// Creates a new database under another name and renames it when it is complete. So an empty or incomplete file under

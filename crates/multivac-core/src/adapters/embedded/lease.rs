@@ -16,6 +16,7 @@ use super::ledger::LedgerChange;
 use super::rows::{delete_attempt, delete_dead, delete_job, is_retracted, job_state, mark_retracted, read_job};
 use super::writer::{WriteContext, WriterHandle};
 use crate::datum::DatumId;
+use crate::observe::metrics;
 use crate::queue::{Failure, Job, JobState, Lease, LeaseToken, Outcome, QueueSettings, batch_limit};
 
 /// Voids the leases of the process that had the file before: their jobs may be leased at once, and their attempts stay
@@ -42,16 +43,16 @@ pub(super) fn lease(
     let due = read_batch(
         connection
             .prepare_cached(
-                "SELECT job.id, received_at, trace, text, job.seq, attempts, due_ms < 0 FROM attempt JOIN job USING (id)
+                "SELECT job.id, received_at, trace, text, job.seq, attempts, due_ms < 0, token IS NOT NULL FROM attempt JOIN job USING (id)
                  WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2",
             )?
             .query(params![now_ms, to_column(max)])?,
         &mut size_bytes,
-        |row| Ok((try_read_job(row)?, row.get::<_, u32>(5)?, row.get::<_, bool>(6)?)),
-        |(job, _, _)| text_bytes(job),
+        |row| Ok((try_read_job(row)?, row.get::<_, u32>(5)?, row.get::<_, bool>(6)?, row.get::<_, bool>(7)?)),
+        |(job, ..)| text_bytes(job),
     )?;
     let (mut tried, mut released, mut max) = (Vec::with_capacity(due.len()), 0, max);
-    for (job, used, was_released) in due {
+    for (job, used, was_released, ran_out) in due {
         let job = match job {
             Ok(job) => job,
             Err(job) => {
@@ -63,6 +64,7 @@ pub(super) fn lease(
         if tried.len() < max.min(batch_limit) {
             max = max.min(batch_limit);
             released += i64::from(was_released);
+            metrics::LEASES_EXPIRED.inc_by(u64::from(ran_out));
             tried.push((job, used >= max_attempts));
         }
     }

@@ -40,6 +40,7 @@ mod damage;
 mod database;
 mod dead_letters;
 mod error;
+mod examine;
 mod file;
 mod for_owner;
 mod lease;
@@ -60,6 +61,7 @@ use crate::store::Store;
 
 pub use damage::Damage;
 use database::Database;
+pub use examine::examine;
 pub use file::OpenError;
 use queue::EmbeddedQueue;
 use store::EmbeddedStore;
@@ -83,7 +85,7 @@ impl Embedded {
         let (broken, damage) = (database.writer.broken().clone(), database.damage.clone());
         let database = Arc::new(database);
         let queue = Arc::new(EmbeddedQueue::new(Arc::clone(&database), settings));
-        let store = Arc::new(EmbeddedStore::new(database));
+        let store = Arc::new(EmbeddedStore::new(database, path.clone()));
         Ok(Self { path, queue, store, broken, damage })
     }
 

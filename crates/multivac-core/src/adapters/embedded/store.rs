@@ -5,6 +5,7 @@
 //! is ever lost.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,10 @@ use super::database::Database;
 use super::error::DatabaseError;
 use super::writer::{WriteContext, WriterHandle};
 use crate::datum::{DatumId, Timestamp};
+use crate::runtime::files::disk_of;
 use crate::store::{
-    Change, ChangeBatch, Changes, Position, Put, REPLICA_SILENT, Retraction, Scan, Store, StoreCounts, StoreEntry,
-    StoreError, StoredDatum,
+    Change, ChangeBatch, Changes, Disk, Position, Put, REPLICA_SILENT, Retraction, Scan, Store, StoreCounts,
+    StoreEntry, StoreError, StoredDatum,
 };
 
 /// How long a follower waits for a change before it returns an empty batch.
@@ -33,13 +35,15 @@ const SCAN_ROWS: usize = 500;
 
 pub(super) struct EmbeddedStore {
     database: Arc<Database>,
+    path: PathBuf,
     /// In memory: a replica of this store is a part of this process.
     replicas: Mutex<HashMap<String, (Position, Instant)>>,
 }
 
 impl EmbeddedStore {
-    pub(super) fn new(database: Arc<Database>) -> Self {
-        Self { database, replicas: Mutex::default() }
+    /// The store in a file.
+    pub(super) fn new(database: Arc<Database>, path: PathBuf) -> Self {
+        Self { database, path, replicas: Mutex::default() }
     }
 
     fn writer(&self) -> &WriterHandle {
@@ -115,6 +119,11 @@ impl Store for EmbeddedStore {
     /// One process holds the file.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    async fn disk(&self) -> Result<Option<Disk>, StoreError> {
+        let path = self.path.clone();
+        Ok(tokio::task::spawn_blocking(move || disk_of(&path).ok()).await.unwrap_or(None))
     }
 
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {

@@ -27,6 +27,9 @@
 mod calls;
 mod changes;
 mod documents;
+mod examine;
+mod member;
+mod rights;
 mod sightings;
 mod store;
 mod url;
@@ -40,6 +43,7 @@ use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreferenc
 use crate::store::StoreError;
 use url::does_not_resolve;
 
+pub use examine::examine;
 pub use store::MongoStore;
 
 /// The database, if the URL names none. As the original application had it.

@@ -21,7 +21,9 @@ use super::{
     NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, store_error,
 };
 use crate::datum::DatumId;
-use crate::store::{Changes, Position, Put, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum};
+use crate::store::{
+    Changes, Disk, Position, Put, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum,
+};
 
 /// The collection of replicas.
 const REPLICAS: &str = "replicas";
@@ -365,6 +367,14 @@ impl Store for MongoStore {
             Ok(StoreCounts { learned: count(documents::live()).await?, retracted })
         };
         self.calls.read(limit, count).await?.map_err(store_error)
+    }
+
+    async fn disk(&self) -> Result<Option<Disk>, StoreError> {
+        let stats = self.run_command(doc! { "dbStats": 1 }).await?;
+        let number = |name| stats.get(name).and_then(|value| value.as_f64().or(value.as_i64().map(|n| n as f64)));
+        Ok(number("fsTotalSize")
+            .zip(number("fsUsedSize"))
+            .map(|(size, used)| Disk { free_bytes: (size - used).max(0.0) as u64, size_bytes: size as u64 }))
     }
 
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {

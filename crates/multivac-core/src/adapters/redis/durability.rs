@@ -10,7 +10,7 @@ use super::clock::{Late, TRIES, always_late};
 use super::connection::{Connection, Pool, is_script_missing};
 use super::replies::{AcceptReply, Replicas, RollbackReply};
 use super::scripts::{AcceptCall, Scripts, millis};
-use crate::queue::{Acceptance, Durability, QueueError};
+use crate::queue::{Acceptance, Durability, QueueError, ServerMemory};
 
 /// How long Redis may take to write a job to its disk, and to send it to a replica that does the same. With `appendfsync
 /// everysec` it writes once a second.
@@ -277,6 +277,23 @@ pub(super) async fn warnings(pool: &Pool) -> Vec<String> {
     warnings
 }
 
+/// The memory of Redis; of a Cluster, that of the node with the least room.
+pub(super) async fn memory(pool: &Pool) -> Result<Option<ServerMemory>, QueueError> {
+    let ask =
+        async |connection: &mut Connection| redis::cmd("INFO").arg("memory").query_async::<Value>(connection).await;
+    let info = pool.call("say how much memory it uses", Duration::ZERO, ask).await?;
+    Ok(strings(&info).iter().filter_map(|text| memory_in(text)).min_by_key(room))
+}
+
+fn memory_in(info: &str) -> Option<ServerMemory> {
+    let number = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.parse().ok());
+    Some(ServerMemory { used_bytes: number("used_memory")?, max_bytes: number("maxmemory").filter(|max| *max > 0) })
+}
+
+fn room(memory: &ServerMemory) -> u64 {
+    memory.max_bytes.map_or(u64::MAX, |max| max.saturating_sub(memory.used_bytes))
+}
+
 /// The values of a setting, one from each node; `None` where Redis does not show it, as to a user without that right.
 async fn setting(pool: &Pool, name: &str) -> Option<Vec<String>> {
     let ask = async |connection: &mut Connection| {
@@ -290,7 +307,7 @@ async fn setting(pool: &Pool, name: &str) -> Option<Vec<String>> {
 
 /// Every string in a reply, in its order. A Cluster wraps the replies of its nodes in maps or arrays, depending on the
 /// command and the protocol's version.
-fn strings(reply: &Value) -> Vec<String> {
+pub(super) fn strings(reply: &Value) -> Vec<String> {
     match reply {
         Value::Array(values) | Value::Set(values) => values.iter().flat_map(strings).collect(),
         Value::Map(pairs) => pairs.iter().flat_map(|(name, value)| [strings(name), strings(value)].concat()).collect(),
@@ -300,7 +317,7 @@ fn strings(reply: &Value) -> Vec<String> {
     }
 }
 
-fn is_at_least(version: &str, least: (u32, u32)) -> bool {
+pub(super) fn is_at_least(version: &str, least: (u32, u32)) -> bool {
     let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= least
 }
@@ -313,6 +330,14 @@ mod tests {
     fn versions_before_6_2_are_too_old() {
         assert!(["6.2.0", "7.0.15", "10.1"].into_iter().all(|version| is_at_least(version, (6, 2))));
         assert!(!["6.0.16", "5.0.7", ""].into_iter().any(|version| is_at_least(version, (6, 2))));
+    }
+
+    #[test]
+    fn memory_is_read_and_no_limit_is_none() {
+        let info = "# Memory\r\nused_memory:1048576\r\nused_memory_human:1.00M\r\nmaxmemory:4194304\r\n";
+        assert_eq!(memory_in(info), Some(ServerMemory { used_bytes: 1 << 20, max_bytes: Some(4 << 20) }));
+        assert_eq!(memory_in("used_memory:7\r\nmaxmemory:0"), Some(ServerMemory { used_bytes: 7, max_bytes: None }));
+        assert_eq!(memory_in("a node's address"), None);
     }
 
     #[test]

@@ -31,14 +31,19 @@ mod clock;
 mod connection;
 mod durability;
 mod entry;
+mod examine;
 mod keys;
 mod partitions;
 mod queue;
 mod replies;
+mod rights;
 mod scripts;
 
 use secrecy::SecretString;
 
+use crate::runtime::config::{BackendArgs, ServerUrls};
+
+pub use examine::examine;
 pub use queue::RedisQueue;
 
 /// Where Redis is, and which of its keys are ours.
@@ -52,4 +57,13 @@ pub struct RedisSettings {
     pub namespace: String,
     /// How many partitions the jobs are spread over; the same in every process.
     pub partitions: u16,
+}
+
+impl RedisSettings {
+    /// Those that both programs have.
+    #[must_use]
+    pub fn new(urls: &ServerUrls, args: &BackendArgs) -> Self {
+        let (urls, ca) = (urls.redis.clone(), urls.redis_ca.clone());
+        Self { urls, ca, namespace: args.namespace.clone(), partitions: args.partitions }
+    }
 }

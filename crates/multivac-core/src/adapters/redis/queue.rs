@@ -20,7 +20,7 @@ use crate::datum::DatumId;
 use crate::observe::metrics;
 use crate::queue::{
     Acceptance, DeadLetter, Durability, Failure, JobState, LEASE_MAX_BYTES, Lease, Ledger, Outcome, Partition, Queue,
-    QueueAdmin, QueueError, QueueSettings, Submission,
+    QueueAdmin, QueueError, QueueSettings, ServerMemory, Submission,
 };
 
 /// How long a waiting consumer sleeps at most before it looks for leases that ran out, for which there is no wakeup.
@@ -32,7 +32,7 @@ const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Jobs in Redis streams; see the [module](super) for how it keeps the port's promises.
 pub struct RedisQueue {
     settings: QueueSettings,
-    partitions: Partitions,
+    pub(super) partitions: Partitions,
     scripts: Scripts,
 }
 
@@ -50,7 +50,7 @@ impl RedisQueue {
         Ok(Self { settings: queue, partitions, scripts })
     }
 
-    fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Pool {
         self.scripts.pool()
     }
 
@@ -104,6 +104,7 @@ impl RedisQueue {
                 Err(error) => return Err(error),
             };
             remaining = reply.remaining;
+            metrics::LEASES_EXPIRED.inc_by(reply.ran_out);
             for (delivery, mut fields) in reply.entries {
                 let Some((job, attempts)) = read_job(delivery.entry, &mut fields) else { continue };
                 bytes += job.datum.as_str().len();
@@ -308,6 +309,10 @@ impl QueueAdmin for RedisQueue {
             self.scripts.remove_idle_consumers(keys, CONSUMER_MAX_IDLE).await?;
         }
         Ok(durability::warnings(self.pool()).await)
+    }
+
+    async fn server_memory(&self) -> Result<Option<ServerMemory>, QueueError> {
+        durability::memory(self.pool()).await
     }
 
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {

@@ -106,16 +106,18 @@ pub(super) struct LeaseReply {
     pub(super) remaining: usize,
     /// The entries, each as delivered to us.
     pub(super) entries: Vec<(Delivery, Fields)>,
+    /// How many of them had a lease that ran out.
+    pub(super) ran_out: u64,
 }
 
 impl LeaseReply {
     pub(super) fn parse(
-        (more_waiting, remaining, entries): (bool, usize, Vec<(String, u32, Fields)>),
+        (more_waiting, remaining, entries, ran_out): (bool, usize, Vec<(String, u32, Fields)>, u64),
     ) -> Result<Self, QueueError> {
         let delivered =
             |(entry, number, fields): (String, _, _)| Ok((Delivery { entry: entry.parse()?, number }, fields));
         let entries = entries.into_iter().map(delivered).collect::<Result<_, QueueError>>()?;
-        Ok(Self { more_waiting, remaining, entries })
+        Ok(Self { more_waiting, remaining, entries, ran_out })
     }
 }
 

@@ -3,11 +3,11 @@
 --
 -- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, how many jobs its batch holds
 -- already; then the batch limits: how many jobs may come together with one that has one attempt left, with two, and so on.
--- Returns whether more jobs may be waiting (1 or 0), how many more may join the batch, and of each job leased: its entry,
--- which delivery of it this is, its fields.
+-- Returns whether more jobs may be waiting (1 or 0), how many more may join the batch, of each job leased: its entry,
+-- which delivery of it this is, its fields; and how many of them had a lease that ran out.
 local group, consumer, max, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local lease, max_attempts, in_batch = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local leases, bytes = {}, 0
+local leases, bytes, ran_out = {}, 0, 0
 
 -- A job that ends its worker every time takes the rest of its batch with it, so the batch shrinks as its attempts do, and
 -- it dies alone.
@@ -49,6 +49,8 @@ for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-
     local attempts_left = max_attempts - (tonumber(fields[ATTEMPTS]) or 0) - deliveries
     local batch_limit = batch_limits[attempts_left] or math.huge
     if in_batch + #leases < batch_limit then
+      -- A failed attempt that waits for its next has passed to this one (fail.lua), and its lease did not run out.
+      if pending[2] ~= 'nobody' then ran_out = ran_out + 1 end
       redis.call('XCLAIM', stream, group, consumer, 0, entry)
       add_lease(entry, deliveries + 1, fields)
       max = math.min(max, batch_limit - in_batch)
@@ -87,4 +89,4 @@ end
 more = more or passed > 0
 if #leases > 0 then note_clock() end
 if more then wake() end
-return { more and 1 or 0, max - #leases, leases }
+return { more and 1 or 0, max - #leases, leases, ran_out }

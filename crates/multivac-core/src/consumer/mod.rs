@@ -12,13 +12,16 @@
 //! The loops are tasks of the runtime that runs them, which both programs give one thread: they mostly wait for servers.
 //! Processing takes processor time and has threads of its own, one for each batch under way.
 
+mod room;
+
 use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use opentelemetry::Context;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -26,17 +29,17 @@ use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::QUIET_THREAD;
-use crate::observe::metrics;
+use crate::observe::metrics::{self, Held};
+use crate::observe::spans::{self, Call, Processing};
+use crate::observe::trace;
 use crate::queue::{Failure, Job, LEASE_MAX_BYTES, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
 use crate::runtime::supervise::{TaskEnded, panic_message};
 use crate::store::{Put, Store, StoreEntry, StoredDatum};
+use room::{keep_room_for, kib, parts};
 
 /// Jobs leased at once, at most.
 const BATCH_SIZE: usize = 1_000;
-
-/// The text that is processed and stored at once, of those jobs, in bytes: a part. One datum may be larger.
-const PART_BYTES: usize = 2 << 20;
 
 /// How long one call waits for jobs; stopping may take as long.
 const LEASE_WAIT: Duration = Duration::from_secs(1);
@@ -101,6 +104,7 @@ impl Consumer {
     pub async fn run(self, stop: CancellationToken) -> Result<(), TaskEnded> {
         let stop = stop.child_token();
         let mut loops = JoinSet::new();
+        let _counted = Held::new(&metrics::LOOPS, self.concurrency.max(1));
         let room = Arc::new(Semaphore::new(kib(self.max_bytes_under_way.max(LEASE_MAX_BYTES)) as usize));
         for _ in 0..self.concurrency.max(1) {
             loops.spawn(self.clone().run_loop(Arc::clone(&room), stop.clone()));
@@ -137,7 +141,10 @@ impl Consumer {
                     // Jobs that come again may come in small batches.
                     let is_backlog = leases.len() == BATCH_SIZE || leases.iter().any(|lease| lease.attempt > 1);
                     let next = Instant::now() + BATCH_INTERVAL;
-                    self.learn(leases, &stop).await;
+                    metrics::BATCH_DATA.observe(leases.len() as f64);
+                    let busy = (Held::new(&metrics::LOOPS_BUSY, 1), Held::new(&metrics::LEASES, leases.len()));
+                    spans::within(spans::batch(&leases), self.learn(leases, &stop)).await;
+                    drop(busy);
                     if !is_backlog {
                         tokio::select! {
                             () = sleep_until(next) => {}
@@ -174,7 +181,7 @@ impl Consumer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.queue.extend(leases).await.map_err(count) {
+            if let Err(error) = Call::EXTEND.of(Some(leases.len()), self.queue.extend(leases)).await.map_err(count) {
                 warn!(%error, jobs = leases.len(), "leases could not be extended; others may take the jobs over");
             }
         }
@@ -222,8 +229,10 @@ impl Consumer {
     async fn put(&self, mut leases: Vec<Lease>, mut data: Vec<StoredDatum>, stop: &CancellationToken) {
         let mut tries = StoreTries::new();
         while !data.is_empty() {
-            match self.store.put(&data).await {
+            let began = SystemTime::now();
+            match Call::INSERT.of(Some(data.len()), self.store.put(&data)).await {
                 Ok(puts) => {
+                    spans::stored(&data, &puts, began);
                     let (mut finished, mut waiting) = (Vec::with_capacity(leases.len()), Vec::new());
                     let mut reason = None;
                     for ((lease, datum), put) in leases.into_iter().zip(data).zip(puts) {
@@ -283,7 +292,7 @@ impl Consumer {
     }
 
     async fn release(&self, leases: &[Lease]) {
-        if let Err(error) = self.queue.release(leases).await.map_err(count) {
+        if let Err(error) = Call::RELEASE.of(Some(leases.len()), self.queue.release(leases)).await.map_err(count) {
             warn!(%error, jobs = leases.len(), "leases could not be released; they pass to others when they run out");
         }
     }
@@ -315,7 +324,7 @@ impl Consumer {
     async fn look_up(&self, id: DatumId, stop: &CancellationToken) -> Option<Option<StoreEntry>> {
         let mut tries = StoreTries::new();
         loop {
-            match self.store.get(id).await {
+            match Call::FIND.of(None, self.store.get(id)).await {
                 Ok(entry) => {
                     tries.succeeded();
                     return Some(entry);
@@ -335,7 +344,8 @@ impl Consumer {
             return;
         }
         let mut retry = retry();
-        while let Err(error) = self.queue.complete(finished).await.map_err(count) {
+        let complete = || Call::COMPLETE.of(Some(finished.len()), self.queue.complete(finished));
+        while let Err(error) = complete().await.map_err(count) {
             if retry.failed() {
                 warn!(%error, jobs = finished.len(), "finished jobs cannot be completed; trying again");
             } else {
@@ -343,7 +353,7 @@ impl Consumer {
             }
             // Stopped in between: one more call, since the queue may be back, and else the jobs are processed once more.
             if !retry.wait(stop).await {
-                if let Err(error) = self.queue.complete(finished).await.map_err(count) {
+                if let Err(error) = complete().await.map_err(count) {
                     warn!(%error, jobs = finished.len(), "finished jobs are not completed; they come again");
                     return;
                 }
@@ -351,9 +361,17 @@ impl Consumer {
             }
         }
         let now = Timestamp::now();
-        metrics::LEARNED.inc_by(finished.len() as u64);
-        for (lease, _) in finished {
-            metrics::LEARN_SECONDS.observe(now.since(lease.job.received_at).as_secs_f64());
+        for (lease, outcome) in finished {
+            match outcome {
+                Outcome::Learned => {
+                    metrics::LEARNED.inc();
+                    let seconds = now.since(lease.job.received_at).as_secs_f64();
+                    metrics::LEARN_SECONDS.observe_of(seconds, trace::sampled_id(lease.job.trace.as_deref()));
+                }
+                Outcome::Retracted => {
+                    metrics::LEARNED_RETRACTED.inc();
+                }
+            }
         }
     }
 
@@ -361,7 +379,7 @@ impl Consumer {
         metrics::FAILED.inc();
         error.truncate(error.floor_char_boundary(MAX_ERROR_BYTES));
         let retry_after = retry_delay(lease.attempt).min(self.lease);
-        match self.queue.fail(lease, &error, retry_after).await.map_err(count) {
+        match Call::FAIL.of(None, self.queue.fail(lease, &error, retry_after)).await.map_err(count) {
             Ok(Failure::Retried) => {
                 warn!(datum.id = %lease.job.id, attempt = lease.attempt, reason, "an attempt failed; it is tried again");
             }
@@ -379,12 +397,12 @@ impl Consumer {
 /// Tries of a call of the store, which is repeated until it succeeds. While it has failed, readiness says so.
 struct StoreTries {
     retry: Retry,
-    waiting: bool,
+    waiting: Option<Held<'static>>,
 }
 
 impl StoreTries {
     fn new() -> Self {
-        Self { retry: retry(), waiting: false }
+        Self { retry: retry(), waiting: None }
     }
 
     fn failed(&mut self, error: &dyn Display, jobs: usize) {
@@ -409,46 +427,8 @@ impl StoreTries {
     }
 
     fn set_waiting(&mut self, waiting: bool) {
-        match (std::mem::replace(&mut self.waiting, waiting), waiting) {
-            (false, true) => metrics::STORE_WAITING.inc(),
-            (true, false) => metrics::STORE_WAITING.dec(),
-            _ => {}
-        }
+        self.waiting = waiting.then(|| self.waiting.take().unwrap_or_else(|| Held::new(&metrics::STORE_WAITING, 1)));
     }
-}
-
-impl Drop for StoreTries {
-    fn drop(&mut self) {
-        self.set_waiting(false);
-    }
-}
-
-/// A size as the bound on text under way counts it.
-fn kib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
-}
-
-fn text_bytes(lease: &Lease) -> usize {
-    lease.job.datum.as_str().len()
-}
-
-/// Returns the room that these jobs leave.
-fn keep_room_for(held: &mut OwnedSemaphorePermit, leases: &[Lease]) {
-    let needed = kib(leases.iter().map(text_bytes).sum()) as usize;
-    drop(held.split(held.num_permits().saturating_sub(needed)));
-}
-
-/// Jobs a part at a time, by [`PART_BYTES`].
-fn parts(leases: &[Lease]) -> impl Iterator<Item = &[Lease]> {
-    let mut bytes = leases.first().map_or(0, text_bytes);
-    leases.chunk_by(move |_, next| {
-        bytes += text_bytes(next);
-        let fits = bytes <= PART_BYTES;
-        if !fits {
-            bytes = text_bytes(next);
-        }
-        fits
-    })
 }
 
 /// Processes the jobs from the given one on, and sends each result as soon as it is there. The thread ends when nobody
@@ -461,7 +441,9 @@ fn process_on_a_thread(
     from: usize,
 ) -> io::Result<mpsc::UnboundedReceiver<Result<StoredDatum, AttemptFailure>>> {
     let (results, arriving) = mpsc::unbounded_channel();
+    let batch = Context::current();
     std::thread::Builder::new().name(QUIET_THREAD.to_owned()).spawn(move || {
+        let _in_batch = batch.attach();
         for job in &jobs[from..] {
             if results.send(process_one(process, job)).is_err() {
                 break;
@@ -473,10 +455,13 @@ fn process_on_a_thread(
 
 /// A panic fails the datum's attempt, and does not end the worker.
 fn process_one(process: Process, job: &Job) -> Result<StoredDatum, AttemptFailure> {
-    catch_unwind(AssertUnwindSafe(|| process(job, Timestamp::now()))).map_err(|panic| {
+    let span = Processing::begin(job);
+    let result = catch_unwind(AssertUnwindSafe(|| process(job, Timestamp::now()))).map_err(|panic| {
         let message = panic_message(&*panic).unwrap_or("without a message");
         AttemptFailure { reason: "panicked", error: format!("processing panicked: {message}") }
-    })
+    });
+    span.end(result.as_ref().err().map(|failure| failure.reason));
+    result
 }
 
 /// Between 100 and 200 ms after the first attempt, doubled with each: enough for a passing fault, short beside the
@@ -487,5 +472,4 @@ fn retry_delay(attempt: u32) -> Duration {
 }
 
 #[cfg(test)]
-#[path = "consumer_tests.rs"]
 mod tests;

@@ -1,0 +1,90 @@
+//! Whether the user of MongoDB's URL may do all that the store does.
+
+use mongodb::bson::{Bson, Document, doc};
+
+use super::documents::ENTROPY;
+use super::member::Member;
+use crate::adapters::findings::Finding;
+
+const CHECK: &str = "mongodb.rights";
+
+/// What is done with each collection.
+const NEEDED: [(&str, &[&str]); 2] = [
+    (ENTROPY, &["find", "insert", "update", "changeStream", "createIndex"]),
+    ("replicas", &["find", "insert", "update", "createIndex"]),
+];
+
+/// What of it is not allowed.
+pub(super) async fn rights(member: &Member) -> Finding {
+    let name = member.database.name();
+    let advice = format!("give the user the role readWrite on the database {name} (deploy/mongo/init.js shows how)");
+    let status = match member.run(Some("admin"), doc! { "connectionStatus": 1, "showPrivileges": true }).await {
+        Ok(status) => status,
+        Err(failure) => return failure.finding(CHECK, "the user's rights"),
+    };
+    let of = |field| status.get_document("authInfo").and_then(|info| info.get_array(field)).map(Vec::as_slice);
+    if of("authenticatedUsers").unwrap_or_default().is_empty() {
+        // Nobody, who may do everything or nothing.
+        return match member.run(None, doc! { "find": ENTROPY, "limit": 1, "projection": { "_id": 1 } }).await {
+            Err(failure) if failure.is_unauthorized() => {
+                Finding::error(CHECK, "MongoDB asks for a user, and MONGO_URL names none", advice)
+            }
+            _ => Finding::ok(CHECK, "MongoDB asks for no user"),
+        };
+    }
+    let privileges = of("authenticatedUserPrivileges").unwrap_or_default();
+    let privileges: Vec<&Document> = privileges.iter().filter_map(Bson::as_document).collect();
+    let missing = missing(&privileges, name);
+    if missing.is_empty() {
+        return Finding::ok(CHECK, "all that the store needs");
+    }
+    Finding::error(CHECK, format!("these are missing: {}", missing.join(", ")), advice)
+}
+
+fn missing(privileges: &[&Document], database: &str) -> Vec<String> {
+    let needed =
+        NEEDED.iter().flat_map(|(collection, actions)| actions.iter().map(move |action| (*collection, *action)));
+    let is_granted = |(collection, action): &(&str, &str)| {
+        privileges.iter().any(|privilege| covers(privilege, database, collection) && allows(privilege, action))
+    };
+    needed.filter(|right| !is_granted(right)).map(|(collection, action)| format!("{action} on {collection}")).collect()
+}
+
+/// An empty name in a resource stands for any, but of collections only those that are no system's.
+fn covers(privilege: &Document, database: &str, collection: &str) -> bool {
+    let Ok(resource) = privilege.get_document("resource") else { return false };
+    let matches = |field, name: &str| resource.get_str(field).is_ok_and(|given| given.is_empty() || given == name);
+    resource.get_bool("anyResource").unwrap_or(false) || (matches("db", database) && matches("collection", collection))
+}
+
+fn allows(privilege: &Document, action: &str) -> bool {
+    let actions = privilege.get_array("actions").map(Vec::as_slice).unwrap_or_default();
+    actions
+        .iter()
+        .any(|allowed| matches!(allowed.as_str(), Some(allowed) if allowed == action || allowed == "anyAction"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn privilege(resource: Document, actions: &[&str]) -> Document {
+        doc! { "resource": resource, "actions": actions }
+    }
+
+    #[test]
+    fn rights_are_on_a_collection_a_database_or_everything() {
+        let all = ["find", "insert", "update", "changeStream", "createIndex", "dropIndex"];
+        let on = |db: &str, collection: &str| privilege(doc! { "db": db, "collection": collection }, &all);
+        for enough in [on("multivac", ""), on("", ""), privilege(doc! { "anyResource": true }, &["anyAction"])] {
+            assert!(missing(&[&enough], "multivac").is_empty(), "{enough}");
+        }
+        assert_eq!(missing(&[&on("other", "")], "multivac").len(), 9);
+        assert_eq!(missing(&[&on("multivac", "entropy")], "multivac").len(), 4);
+        let reads = privilege(doc! { "db": "multivac", "collection": "" }, &["find", "changeStream"]);
+        assert_eq!(
+            missing(&[&reads, &on("multivac", "replicas")], "multivac"),
+            ["insert on entropy", "update on entropy", "createIndex on entropy"]
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! Watches the queue and the store, so that a scrape of the metrics asks no server, and what cannot be asked is not shown.
+//!
+//! Each call has a time limit, and each server is asked by a loop of its own, so one that hangs holds up neither the figures
+//! of the other nor a scrape. What was read last is forgotten as soon as a call fails.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::adapters::Backends;
+use crate::datum::Timestamp;
+use crate::observe::metrics;
+use crate::queue::{Ledger, Partition, Queue, QueueAdmin, QueueError};
+use crate::status::Registry;
+use crate::store::{Disk, Position, Store, StoreError};
+
+/// How often a server is asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often it is asked what changes slowly: once in so many times.
+const SLOW: u32 = 10;
+
+/// How long a call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Watches until it is stopped. `registry` is that of a replica with an index, whose figures are then kept as well.
+pub async fn watch(backends: Backends, registry: Option<Registry>, stop: CancellationToken) {
+    let queue = watch_queue(Arc::clone(&backends.queue), registry.clone());
+    let store = watch_store(Arc::clone(&backends.store), registry);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = join(queue, store) => {}
+    }
+}
+
+async fn watch_queue(queue: Arc<dyn QueueAdmin>, registry: Option<Registry>) {
+    let mut ticks = ticks();
+    for turn in 0.. {
+        ticks.tick().await;
+        // A replica's ledger is the one that its answers show. In it what is stored and not in its index is still processing.
+        let read = in_time(queue.ledger()).await;
+        set_reachable("queue", read.is_some());
+        show_ledger(read.map(|ledger| match &registry {
+            Some(registry) => registry.as_shown(ledger),
+            None => ledger,
+        }));
+        match (&registry, read) {
+            (Some(registry), Some(ledger)) => {
+                let behind =
+                    ledger.learned.saturating_sub(registry.index.snapshot().learned + registry.store.unreadable());
+                metrics::INDEX_LAG_DATA.set(behind as f64);
+            }
+            // Where requests are accepted, backpressure reads the partitions.
+            (None, Some(_)) => drop(partitions(&*queue).await),
+            (_, None) => {
+                metrics::INDEX_LAG_DATA.forget();
+                show_partitions(None);
+            }
+        }
+        if read.is_none() || turn % SLOW == 0 {
+            let memory = if read.is_some() { in_time(queue.server_memory()).await.flatten() } else { None };
+            metrics::QUEUE_SERVER_MEMORY.set_if_known(memory.map(|memory| memory.used_bytes as f64));
+            let max = memory.and_then(|memory| memory.max_bytes);
+            metrics::QUEUE_SERVER_MEMORY_MAX.set_if_known(max.map(|bytes| bytes as f64));
+        }
+    }
+}
+
+async fn watch_store(store: Arc<dyn Store>, registry: Option<Registry>) {
+    let (mut ticks, mut lag) = (ticks(), Lag::default());
+    for turn in 0.. {
+        ticks.tick().await;
+        // It writes nothing, and yet needs all that a write needs: the primary, that it is not locked, and a majority.
+        let mut reached = store_in_time(store.announce("a probe", None)).await.is_some();
+        if let Some(registry) = &registry {
+            let now = if reached { store_in_time(store.position()).await } else { None };
+            reached = now.is_some();
+            let passed = registry.follower.progress().borrow().position;
+            metrics::INDEX_LAG_SECONDS.set_if_known(lag.seconds(Instant::now(), now, passed));
+        }
+        set_reachable("store", reached);
+        if !reached || turn % SLOW == 0 {
+            let disk = if reached { store_in_time(store.disk()).await.flatten() } else { None };
+            show_disk("store", disk);
+        }
+        if let Some(registry) = &registry
+            && turn % SLOW == 0
+        {
+            let index = Arc::clone(&registry.index);
+            let (size, disk) = tokio::task::spawn_blocking(move || index.room()).await.unwrap_or((None, None));
+            metrics::INDEX_BYTES.set_if_known(size.map(|bytes| bytes as f64));
+            show_disk("index", disk);
+        }
+    }
+}
+
+/// What each partition of a queue holds, shown as well; `None` where the queue does not say it in time.
+pub(crate) async fn partitions(queue: &dyn Queue) -> Option<Vec<Partition>> {
+    let partitions = in_time(queue.partitions()).await;
+    show_partitions(partitions.as_deref());
+    partitions
+}
+
+fn show_partitions(partitions: Option<&[Partition]>) {
+    let sum = |of: fn(&Partition) -> u64| partitions.map(|all| all.iter().map(of).sum::<u64>() as f64);
+    metrics::QUEUE_UNFINISHED.set_if_known(sum(|partition| partition.queued + partition.processing));
+    metrics::QUEUE_BYTES.set_if_known(sum(|partition| partition.size_bytes));
+    let oldest = partitions.map(|all| all.iter().filter_map(|partition| partition.oldest).min());
+    let age = |at| Timestamp::now().since(at).as_secs_f64();
+    metrics::QUEUE_OLDEST_SECONDS.set_if_known(oldest.map(|oldest| oldest.map_or(0.0, age)));
+}
+
+fn show_ledger(ledger: Option<Ledger>) {
+    let show = |state, of: fn(&Ledger) -> u64| {
+        metrics::LEDGER.of(state).set_if_known(ledger.as_ref().map(|ledger| of(ledger) as f64));
+    };
+    show("accepted", |ledger| ledger.accepted);
+    show("queued", |ledger| ledger.queued);
+    show("processing", |ledger| ledger.processing);
+    show("learned", |ledger| ledger.learned);
+    show("retracted", |ledger| ledger.retracted);
+    show("dead", |ledger| ledger.dead);
+}
+
+fn show_disk(of: &str, disk: Option<Disk>) {
+    metrics::DISK_FREE.of(of).set_if_known(disk.map(|disk| disk.free_bytes as f64));
+    metrics::DISK_SIZE.of(of).set_if_known(disk.map(|disk| disk.size_bytes as f64));
+}
+
+fn set_reachable(backend: &str, reached: bool) {
+    metrics::REACHABLE.of(backend).set(f64::from(u8::from(reached)));
+}
+
+fn ticks() -> tokio::time::Interval {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, QueueError>>) -> Option<T> {
+    let error = match timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(reply)) => return Some(reply),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no reply within {CALL_TIMEOUT:?}"),
+    };
+    metrics::QUEUE_ERRORS.inc();
+    debug!(error, "the queue's figures cannot be read");
+    None
+}
+
+async fn store_in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    let error = match timeout(CALL_TIMEOUT, call).await {
+        Ok(Ok(reply)) => return Some(reply),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no reply within {CALL_TIMEOUT:?}"),
+    };
+    metrics::STORE_ERRORS.inc();
+    debug!(error, "the store's figures cannot be read");
+    None
+}
+
+/// Where the store was, and when: what the index has passed of it says how far it is behind.
+#[derive(Default)]
+struct Lag(VecDeque<(Instant, Position)>);
+
+/// More than an hour is an hour: what is kept is bounded.
+const LONGEST_LAG: usize = 3_600;
+
+impl Lag {
+    /// The age of the oldest position that the index has not passed; `None` while that is unknown.
+    fn seconds(&mut self, now: Instant, store_at: Option<Position>, passed: Position) -> Option<f64> {
+        while self.0.front().is_some_and(|(_, position)| *position <= passed) {
+            self.0.pop_front();
+        }
+        let oldest = self.0.front().map(|(at, _)| now.saturating_duration_since(*at).as_secs_f64());
+        if let Some(position) = store_at.filter(|position| *position > passed)
+            && self.0.len() < LONGEST_LAG
+        {
+            self.0.push_back((now, position));
+        }
+        oldest.or(store_at.map(|_| 0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_the_age_of_what_was_not_passed() {
+        let (mut lag, start) = (Lag::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(lag.seconds(at(0), None, Position(0)), None, "nothing is known");
+        assert_eq!(lag.seconds(at(1), Some(Position(5)), Position(5)), Some(0.0));
+        // A store that is a moment ahead is no lag yet.
+        assert_eq!(lag.seconds(at(2), Some(Position(7)), Position(5)), Some(0.0));
+        assert_eq!(lag.seconds(at(3), Some(Position(9)), Position(6)), Some(1.0));
+        assert_eq!(lag.seconds(at(4), Some(Position(9)), Position(8)), Some(1.0));
+        // Out of reach: what is known of before still counts.
+        assert_eq!(lag.seconds(at(9), None, Position(8)), Some(6.0));
+        assert_eq!(lag.seconds(at(10), Some(Position(9)), Position(9)), Some(0.0));
+    }
+}
