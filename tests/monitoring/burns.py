@@ -33,10 +33,10 @@ def going_wrong(name, share):
 
 # The objective; its budget; how long all has to go wrong from minute 60 on, until a page; what the summary says then.
 OBJECTIVES = {
-    "ask": (0.001, 0.5, 4, "2.917% of the questions failed or took over 250 ms; 0.1% may"),
-    "feed": (0.005, 1, 6, "9.917% of the requests that fed data got a 5xx; 0.5% may"),
+    "ask": (0.001, 0.5, 4, "3.333% of the questions failed or took over 250 ms; 0.1% may"),
+    "feed": (0.005, 1, 6, "10% of the requests that fed data got a 5xx; 0.5% may"),
     "answerable": (0.01, 1, 12, "20% of the data took over 30 s from accepted to answerable; 1% may"),
-    "retraction": (0.001, 0.5, 4, "2.917% of the retractions were not everywhere when their reply was sent; 0.1% may"),
+    "retraction": (0.001, 0.5, 4, "3.333% of the retractions were not everywhere when their reply was sent; 0.1% may"),
 }
 
 for name, (budget, all_wrong, minutes, summary) in OBJECTIVES.items():
@@ -57,11 +57,11 @@ for name, (budget, all_wrong, minutes, summary) in OBJECTIVES.items():
         going_wrong(name, share)(it, 10, 300)
         return {60: [], 240: [], 296: [page(alert)], 330: []}
 
-    @case(1300, every=4, apis=1, workers=1, edges=0, name=f"the budget of {name} burns for a day")
-    def day(it, name=name, share=4 * budget, alert=alert):
-        going_wrong(name, share)(it, 10, 1140)
-        # Two hours later the short window of two hours is over, and that of six is not.
-        return {600: [], 1000: [], 1120: [ticket(alert)], 1140: [ticket(alert)]}
+    @case(960, every=4, apis=1, workers=1, edges=0, name=f"the budget of {name} burns for a day")
+    def day(it, name=name, share=5 * budget, alert=alert):
+        going_wrong(name, share)(it, 10)
+        # Three times the budget of a day is used up after three fifths of it: 864 minutes.
+        return {600: [], 840: [], 960: [ticket(alert)]}
 
 
 @case(4000, every=4, near="AskBudgetBurn", apis=1, workers=1, edges=0, name="the budget of ask burns for days")
@@ -117,9 +117,9 @@ def what_the_recorded_figures_say(it):
     going_wrong("feed", 0.01)(it, 60)
     return {
         (59, "multivac:feed:error_ratio_1h"): [0],
-        (110, "multivac:feed:error_ratio_30m"): [0.01],
-        (110, "multivac:feed:burn_rate_30m"): [2],
+        (110, "round(multivac:feed:error_ratio_30m, 0.0001)"): [0.01],
+        (110, "round(multivac:feed:burn_rate_30m, 0.01)"): [2],
         (110, "multivac:feed:events_1h"): [240 * TRAFFIC],
-        # 50 minutes at twice the rate that would use up the budget in 28 days.
-        (110, "multivac:feed:budget_left_28d > bool 0.997 < bool 0.998"): [1],
+        # An hour without errors and, by then, none of the next: the budget is summed by whole hours.
+        (59, "multivac:feed:budget_left_28d"): [],
     }

@@ -77,7 +77,8 @@ def promtool_input(systems, expected, every):
         if isinstance(minute, tuple):
             # What an expression yields then.
             minute, expression = minute
-            samples = [{"labels": f'{re.match("[a-z0-9_:]+", expression)[0]}{{namespace="shop"}}', "value": value} for value in alerts]
+            name = "" if "(" in expression else expression
+            samples = [{"labels": f'{name}{{namespace="shop"}}', "value": value} for value in alerts]
             firing.append({"expr": expression, "eval_time": minutes(minute), "exp_samples": samples})
             continue
         samples = []
