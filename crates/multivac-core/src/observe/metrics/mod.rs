@@ -202,7 +202,7 @@ pub(super) fn version() -> &'static str {
     option_env!("MULTIVAC_BUILD_VERSION").filter(|version| !version.is_empty()).unwrap_or(env!("CARGO_PKG_VERSION"))
 }
 
-fn revision() -> &'static str {
+pub(super) fn revision() -> &'static str {
     option_env!("MULTIVAC_BUILD_REVISION").filter(|revision| !revision.is_empty()).unwrap_or("unknown")
 }
 
