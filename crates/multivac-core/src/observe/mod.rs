@@ -80,6 +80,5 @@ pub fn start(
     if let Some(traces) = &traces {
         trace::install(traces.provider.tracer("multivac"));
     }
-    tracing::info!(version = metrics::version(), revision = metrics::revision(), "starting");
     Ok(Telemetry { traces, limits })
 }

@@ -198,11 +198,12 @@ pub fn expect_requests(route: &'static str, method: &'static str, status: &'stat
 }
 
 /// What the build was given as its version; the package's otherwise.
-pub(super) fn version() -> &'static str {
+#[must_use]
+pub fn version() -> &'static str {
     option_env!("MULTIVAC_BUILD_VERSION").filter(|version| !version.is_empty()).unwrap_or(env!("CARGO_PKG_VERSION"))
 }
 
-pub(super) fn revision() -> &'static str {
+fn revision() -> &'static str {
     option_env!("MULTIVAC_BUILD_REVISION").filter(|revision| !revision.is_empty()).unwrap_or("unknown")
 }
 
