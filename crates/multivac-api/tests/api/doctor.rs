@@ -1,6 +1,7 @@
 //! `multivac-api doctor`, embedded: of a directory that is well it finds nothing, whether the server runs or not, and of each sick
 //! one exactly what it lacks. What it says of servers is tried with the worker's.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -43,6 +44,10 @@ async fn filled(data: &Path) {
     let submissions: Vec<_> =
         (0..200).map(|n| submission(&format!("Star number {n} went out. {}", "x".repeat(500)))).collect();
     backends.queue.accept(&submissions).await.unwrap();
+    drop(backends);
+    // Its writer is a thread, which closes the file in its own time.
+    let lock = data.join("multivac.lock");
+    until("the file to be closed", async || File::open(&lock).is_ok_and(|file| file.try_lock().is_ok())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,8 +118,6 @@ async fn a_disk_without_room_is_named() {
     let Some(disk) = SmallDisk::mount(8) else { return };
     let data = disk.path().join("data");
     filled(&data).await;
-    // Its writer is a thread, which closes the file in its own time.
-    until("the file to be closed", async || !data.join("multivac.db-wal").exists()).await;
     disk.fill();
     examine(&data, &[]).assert_only("error embedded.disk", "0 B of 8");
     let directory = tempfile::tempdir().unwrap();
