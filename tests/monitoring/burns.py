@@ -64,10 +64,11 @@ for name, (budget, all_wrong, minutes, summary) in OBJECTIVES.items():
         return {600: [], 840: [], 960: [ticket(alert)]}
 
 
-@case(4000, every=4, near="AskBudgetBurn", apis=1, workers=1, edges=0, name="the budget of ask burns for days")
+@case(2200, every=4, near="AskBudgetBurn", apis=1, workers=1, edges=0, name="the budget of ask burns for days")
 def days(it):
-    going_wrong("ask", 1.5 * 0.001)(it, 10, 3300)
-    return {1440: [], 2800: [], 3200: [ticket("AskBudgetBurn", "0.1496% of the questions failed or took over 250 ms; 0.1% may")], 3900: []}
+    """Not fast enough for the windows of a day: the budget of three days is used up after 29 hours."""
+    going_wrong("ask", 2.5 * 0.001)(it, 10, 1900)
+    return {1000: [], 1500: [], 1880: [ticket("AskBudgetBurn")], 2190: []}
 
 
 @case(300, near="AskBudgetBurn", every=2, apis=1, workers=1, edges=0)
@@ -77,7 +78,7 @@ def fewer_than_a_hundred_questions_are_no_burn(it):
         it.apis[0].requests(ASK, status, 0)
     it.apis[0].requests(ASK, 503, 0.25)
     # 30 an hour: the first hundred are reached in the fourth, and only in the window of six.
-    return {60: [], 120: [], 180: [], 198: [], 220: [page("AskBudgetBurn", "100% of the questions failed or took over 250 ms; 0.1% may")]}
+    return {60: [], 120: [], 180: [], 198: [], 220: [page("AskBudgetBurn"), ticket("AskBudgetBurn")]}
 
 
 @case(60, workers=1, edges=0, apis=1)
@@ -108,7 +109,7 @@ def the_store_is_away_again_and_again(it):
     """Never long enough to be called unreachable; but no outage that had an alert excuses what is lost."""
     for minute in range(60, 120, 5):
         mongodb_is_away(it, minute, minute + 0.5)
-    burns = [page("AskBudgetBurn"), page("RetractionBudgetBurn")]
+    burns = [page(f"{name}BudgetBurn") for name in ("Ask", "Answerable", "Retraction")]
     return {59: [], 74: burns, 89: burns}
 
 
