@@ -5,7 +5,8 @@
 #
 # What it checks  1. No modules import each other in a loop (check-imports.py).
 #                 2. No file of code has more than 500 lines. Tests, benchmarks and data files are left out.
-#                 3. Words that the project gave up for the field's own are absent from code, scripts and documents.
+#                 3. docs/logging.md has every line that is logged, and no other (check-log-lines.py).
+#                 4. Words that the project gave up for the field's own are absent from code, scripts and documents.
 # What it needs   git, python3.
 # What it returns 0 if all hold; 1 if not, and every place that does not.
 set -uo pipefail
@@ -48,6 +49,8 @@ while IFS= read -r entry; do
         status=1
     fi
 done <<<"$OLD_WORDS"
+
+scripts/check-log-lines.py || status=1
 
 [[ $status != 0 ]] || echo 'check-tree: no loops, no long files, no old words'
 exit $status

@@ -15,7 +15,7 @@ use tracing::debug;
 use crate::adapters::Backends;
 use crate::datum::Timestamp;
 use crate::observe::metrics;
-use crate::queue::{Ledger, Partition, Queue, QueueAdmin, QueueError};
+use crate::queue::{Ledger, Partition, Queue, QueueAdmin, QueueError, ServerMemory};
 use crate::status::Registry;
 use crate::store::{Disk, Position, Store, StoreError};
 
@@ -40,62 +40,67 @@ pub async fn watch(backends: Backends, registry: Option<Registry>, stop: Cancell
 
 async fn watch_queue(queue: Arc<dyn QueueAdmin>, registry: Option<Registry>) {
     let mut ticks = ticks();
-    for turn in 0.. {
+    let (mut memory, mut turn) = (None, 0);
+    loop {
         ticks.tick().await;
-        // A replica's ledger is the one that its answers show. In it what is stored and not in its index is still processing.
-        let read = in_time(queue.ledger()).await;
-        set_reachable("queue", read.is_some());
-        show_ledger(read.map(|ledger| match &registry {
-            Some(registry) => registry.as_shown(ledger),
-            None => ledger,
-        }));
-        match (&registry, read) {
-            (Some(registry), Some(ledger)) => {
-                let behind =
-                    ledger.learned.saturating_sub(registry.index.snapshot().learned + registry.store.unreadable());
-                metrics::INDEX_LAG_DATA.set(behind as f64);
-            }
+        // All that is asked in one turn shares its time limit: a queue that hangs in between is not reached either.
+        let read = in_time(async {
+            let ledger = queue.ledger().await?;
             // Where requests are accepted, backpressure reads the partitions.
-            (None, Some(_)) => drop(partitions(&*queue).await),
-            (_, None) => {
-                metrics::INDEX_LAG_DATA.forget();
-                show_partitions(None);
+            let partitions = if registry.is_none() { Some(queue.partitions().await?) } else { None };
+            if turn % SLOW == 0 {
+                memory = queue.server_memory().await?;
             }
+            Ok((ledger, partitions))
+        })
+        .await;
+        set_reachable("queue", read.is_some());
+        let (ledger, partitions) = read.unzip();
+        // A replica's ledger is the one that its answers show. In it what is stored and not in its index is still processing.
+        show_ledger(ledger.map(|ledger| registry.as_ref().map_or(ledger, |registry| registry.as_shown(ledger))));
+        if let Some(registry) = &registry {
+            let indexed = registry.index.snapshot().learned + registry.store.unreadable();
+            let behind = ledger.map(|ledger: Ledger| ledger.learned.saturating_sub(indexed) as f64);
+            metrics::INDEX_LAG_DATA.set_if_known(behind);
+        } else {
+            show_partitions(partitions.flatten().as_deref());
         }
-        if read.is_none() || turn % SLOW == 0 {
-            let memory = if read.is_some() { in_time(queue.server_memory()).await.flatten() } else { None };
-            metrics::QUEUE_SERVER_MEMORY.set_if_known(memory.map(|memory| memory.used_bytes as f64));
-            let max = memory.and_then(|memory| memory.max_bytes);
-            metrics::QUEUE_SERVER_MEMORY_MAX.set_if_known(max.map(|bytes| bytes as f64));
-        }
+        let memory = memory.filter(|_| ledger.is_some());
+        metrics::QUEUE_SERVER_MEMORY.set_if_known(memory.map(|memory: ServerMemory| memory.used_bytes as f64));
+        let max = memory.and_then(|memory| memory.max_bytes);
+        metrics::QUEUE_SERVER_MEMORY_MAX.set_if_known(max.map(|bytes| bytes as f64));
+        // After an outage everything is asked again.
+        turn = if ledger.is_some() { turn + 1 } else { 0 };
     }
 }
 
 async fn watch_store(store: Arc<dyn Store>, registry: Option<Registry>) {
     let (mut ticks, mut lag) = (ticks(), Lag::default());
-    for turn in 0.. {
+    let (mut disk, mut turn) = (None, 0);
+    loop {
         ticks.tick().await;
-        // It writes nothing, and yet needs all that a write needs: the primary, that it is not locked, and a majority.
-        let mut reached = store_in_time(store.announce("a probe", None)).await.is_some();
+        let read = store_in_time(async {
+            // It writes nothing, and yet needs all that a write needs: the primary, that it is not locked, and a majority.
+            store.announce("a probe", None).await?;
+            if turn % SLOW == 0 {
+                disk = store.disk().await?;
+            }
+            if registry.is_some() { store.position().await.map(Some) } else { Ok(None) }
+        })
+        .await;
+        set_reachable("store", read.is_some());
+        show_disk("store", disk.filter(|_| read.is_some()));
         if let Some(registry) = &registry {
-            let now = if reached { store_in_time(store.position()).await } else { None };
-            reached = now.is_some();
             let passed = registry.follower.progress().borrow().position;
-            metrics::INDEX_LAG_SECONDS.set_if_known(lag.seconds(Instant::now(), now, passed));
+            metrics::INDEX_LAG_SECONDS.set_if_known(lag.seconds(Instant::now(), read.flatten(), passed));
+            if turn % SLOW == 0 {
+                let index = Arc::clone(&registry.index);
+                let (size, disk) = tokio::task::spawn_blocking(move || index.room()).await.unwrap_or((None, None));
+                metrics::INDEX_BYTES.set_if_known(size.map(|bytes| bytes as f64));
+                show_disk("index", disk);
+            }
         }
-        set_reachable("store", reached);
-        if !reached || turn % SLOW == 0 {
-            let disk = if reached { store_in_time(store.disk()).await.flatten() } else { None };
-            show_disk("store", disk);
-        }
-        if let Some(registry) = &registry
-            && turn % SLOW == 0
-        {
-            let index = Arc::clone(&registry.index);
-            let (size, disk) = tokio::task::spawn_blocking(move || index.room()).await.unwrap_or((None, None));
-            metrics::INDEX_BYTES.set_if_known(size.map(|bytes| bytes as f64));
-            show_disk("index", disk);
-        }
+        turn = if read.is_some() { turn + 1 } else { 0 };
     }
 }
 

@@ -49,9 +49,9 @@ pub(crate) fn expect_requests() {
     for route in table() {
         for (method, _) in &route.methods {
             let (method, statuses): (_, &[&str]) = match method {
-                HttpMethod::Delete => ("DELETE", &["202", "204", "503"]),
-                HttpMethod::Post => ("POST", &["200", "503"]),
-                _ => ("GET", &["200", "503"]),
+                HttpMethod::Delete => ("DELETE", &["202", "204", "500", "503"]),
+                HttpMethod::Post => ("POST", &["200", "500", "503"]),
+                _ => ("GET", &["200", "500", "503"]),
             };
             statuses.iter().for_each(|status| metrics_of::expect_requests(route.path, method, status));
         }

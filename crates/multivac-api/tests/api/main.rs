@@ -19,6 +19,7 @@ mod files;
 mod hang;
 mod hostile;
 mod limits;
+mod logs;
 mod media_types;
 mod metrics;
 mod network;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::fence::Fence;
+use crate::observe::metrics;
 use crate::runtime::clock::since_boot;
 use crate::store::{Position, Store};
 
@@ -84,6 +85,7 @@ impl Announcer {
         };
         let error =
             error.map_or_else(|| "no reply in time".to_owned(), |error: crate::store::StoreError| error.to_string());
+        metrics::STORE_ERRORS.inc();
         if std::mem::replace(failing, true) {
             debug!(error, "this replica cannot be announced");
         } else {

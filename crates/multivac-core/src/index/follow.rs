@@ -196,6 +196,9 @@ impl Follower {
     fn note(&self, interrupted: Interrupted, position: &mut Option<Position>, retry: &mut Retry) {
         self.interruptions.fetch_add(1, Ordering::Relaxed);
         metrics::FOLLOW_ERRORS.inc();
+        if matches!(interrupted, Interrupted::Store(_)) {
+            metrics::STORE_ERRORS.inc();
+        }
         if let Interrupted::Store(StoreError::PositionLost) = interrupted {
             warn!("the store has forgotten the changes since the index's position; loading all again");
             *position = None;
@@ -330,10 +333,15 @@ impl Follower {
         if changes.is_empty() {
             return Ok(());
         }
-        let index = Arc::clone(&self.index);
+        let (index, fresh) = (Arc::clone(&self.index), self.fresh(&changes));
         tokio::task::spawn_blocking(move || index.apply(&changes)).await.unwrap_or_else(|panicked| {
             Err(IndexError(tantivy::TantivyError::SystemError(format!("applying changes: {panicked}"))))
-        })
+        })?;
+        let now = Timestamp::now();
+        for (received_at, trace_id) in fresh {
+            metrics::ANSWERABLE_SECONDS.observe_of(now.since(received_at).as_secs_f64(), trace_id);
+        }
+        Ok(())
     }
 }
 
@@ -404,14 +412,9 @@ impl<'a> Session<'a> {
         let removed: Vec<DatumId> = collected.removed().collect();
         if !collected.changes.is_empty() {
             let began = Instant::now();
-            let fresh = self.follower.fresh(&collected.changes);
             let answerable = Answerable::among(&collected.changes);
             self.follower.apply(collected.changes).await?;
             answerable.end(&self.follower.replica);
-            let now = Timestamp::now();
-            for (received_at, trace_id) in fresh {
-                metrics::ANSWERABLE_SECONDS.observe_of(now.since(received_at).as_secs_f64(), trace_id);
-            }
             self.commit_due = began + (8 * began.elapsed()).clamp(SHORTEST_COMMIT_INTERVAL, LONGEST_COMMIT_INTERVAL);
         }
         *position = (*position).max(collected.position);

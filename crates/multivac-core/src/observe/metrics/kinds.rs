@@ -163,7 +163,7 @@ impl EncodeMetric for Histogram {
     }
 }
 
-/// The id of the current trace, if that is sampled: an exemplar that leads nowhere is worse than none.
+/// The id of the current trace, if that is sampled: of others nothing is kept anywhere.
 fn current_trace() -> Option<Trace> {
     Context::map_current(|context| {
         let span = context.span();
