@@ -31,21 +31,22 @@ def going_wrong(name, share):
     return change
 
 
-# The objective; its budget; how long all has to go wrong from minute 60 on, until a page; what the summary says then.
+# The objective; its budget; what goes wrong from minute 60 on, and for how long, until a page; a minute at which it burns as fast, but
+# not for two minutes yet; what the summary says.
 OBJECTIVES = {
-    "ask": (0.001, 0.5, 4, "3.333% of the questions failed or took over 250 ms; 0.1% may"),
-    "feed": (0.005, 1, 6, "10% of the requests that fed data got a 5xx; 0.5% may"),
-    "answerable": (0.01, 1, 12, "20% of the data took over 30 s from accepted to answerable; 1% may"),
-    "retraction": (0.001, 0.5, 4, "3.333% of the retractions were not everywhere when their reply was sent; 0.1% may"),
+    "ask": (0.001, 0.5, 4, 62.5, "3.333% of the questions failed or took over 250 ms; 0.1% may"),
+    "feed": (0.005, 1, 6, 65.5, "10% of the requests that fed data got a 5xx; 0.5% may"),
+    "answerable": (0.01, 1, 12, 70, "20% of the data took over 30 s from accepted to answerable; 1% may"),
+    "retraction": (0.001, 0.5, 4, 62.5, "3.333% of the retractions were not everywhere when their reply was sent; 0.1% may"),
 }
 
-for name, (budget, all_wrong, minutes, summary) in OBJECTIVES.items():
+for name, (budget, all_wrong, minutes, soon, summary) in OBJECTIVES.items():
     alert = f"{name.capitalize()}BudgetBurn"
 
     @case(90, near=alert, name=f"the budget of {name} burns fast")
-    def fast(it, name=name, share=all_wrong, minutes=minutes, alert=alert, summary=summary):
+    def fast(it, name=name, share=all_wrong, minutes=minutes, soon=soon, alert=alert, summary=summary):
         going_wrong(name, share)(it, 60, 60 + minutes)
-        return {59: [], 61.5: [], 60 + minutes: [page(alert, summary)], 66 + minutes: [], 89: []}
+        return {59: [], soon: [], 60 + minutes: [page(alert, summary)], 66 + minutes: [], 89: []}
 
     @case(430, near=alert, every=2, apis=1, workers=1, edges=0, name=f"the budget of {name} burns nearly as fast as a page says")
     def nearly(it, name=name, share=5.5 * budget):
