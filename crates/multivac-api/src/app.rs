@@ -147,7 +147,7 @@ impl Application {
         let data = self.data_dir.as_ref().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone()));
         if format != LogFormat::Text && !io::stdout().is_terminal() {
             let data = data.map_or_else(|| "Redis and MongoDB".to_owned(), |dir| dir.display().to_string());
-            info!(%address, data, "listening");
+            info!(%address, data, version = metrics::version(), "listening");
             return;
         }
         let data = data.map_or_else(

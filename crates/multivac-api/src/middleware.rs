@@ -36,6 +36,8 @@ pub(crate) async fn observe(
         Err(error) => (error.as_response_error().status_code(), None),
     };
     trace.end(route.as_deref(), status);
+    // What is counted and logged of it belongs to its trace.
+    let in_trace = trace.context().attach();
     // All unknown paths count as one: a scan of paths would fill the metrics.
     let route = route.unwrap_or_else(|| "none".to_owned());
     let known = ["GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"].into_iter().find(|known| *known == method);
@@ -43,7 +45,6 @@ pub(crate) async fn observe(
     let (known, code) = (known.unwrap_or("other"), status.as_str().to_owned());
     metrics::REQUEST_SECONDS.observe(route.clone(), known, code, elapsed.as_secs_f64());
     // Not a line for each at a higher level: the edge has one, and what failed is logged where it failed.
-    let in_trace = trace.context().attach();
     debug!(route, method, path, status = status.as_u16(), duration_us = elapsed.as_micros() as u64, "request");
     drop(in_trace);
     response

@@ -154,7 +154,7 @@ async fn learn(
         Err(error) => return error.into(),
     }
     supervisor.spawn("the check of the backends' set-up", backends.keep_checked(stop.clone()));
-    info!(concurrency = consumer.concurrency, "learning");
+    info!(concurrency = consumer.concurrency, version = metrics::version(), "learning");
     let (reporting, stopped) = (supervisor.clone(), stop.clone());
     *consuming = Some(supervisor.spawn("the consumer", async move {
         if let Err(ended) = consumer.run(stopped).await {

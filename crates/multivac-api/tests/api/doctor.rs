@@ -13,6 +13,7 @@ use multivac_testkit::disk::SmallDisk;
 use multivac_testkit::doctor::{self, Diagnosis};
 use multivac_testkit::port::free_port;
 use multivac_testkit::sample::submission;
+use multivac_testkit::wait::until;
 use multivac_testkit::{backends::SharedServers, snapshot};
 use reqwest::Client;
 
@@ -112,6 +113,8 @@ async fn a_disk_without_room_is_named() {
     let Some(disk) = SmallDisk::mount(8) else { return };
     let data = disk.path().join("data");
     filled(&data).await;
+    // Its writer is a thread, which closes the file in its own time.
+    until("the file to be closed", async || !data.join("multivac.db-wal").exists()).await;
     disk.fill();
     examine(&data, &[]).assert_only("error embedded.disk", "0 B of 8");
     let directory = tempfile::tempdir().unwrap();

@@ -33,7 +33,9 @@ async fn a_request_that_lacks_the_queue_is_logged_under_its_trace_and_counted_on
     for _ in 0..REQUESTS {
         let reply = client.get(format!("{}/multivac/stats", program.base)).send().await.unwrap();
         assert_eq!(reply.status(), 503);
-        problem = reply.json().await.unwrap();
+        // Of the first, since lines that repeat are bounded.
+        let reply = reply.json().await.unwrap();
+        problem = if problem.is_null() { reply } else { problem };
     }
     let counted = counter(&metrics().await, "multivac_queue_errors_total") - before;
     // Each request, and what the process asks by itself once a second: the ledger, and the partitions.

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use multivac_testkit::port::free_port;
+use multivac_testkit::process::Process;
 use reqwest::{Client, StatusCode};
 use serde_json::{Map, Value};
 
@@ -14,9 +16,13 @@ const MARK: &str = "Zanzibar-mark-7141";
 async fn session(format: &str, metadata_server: &str) -> Vec<Map<String, Value>> {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();
-    let mut command = program(&["--listen", "127.0.0.1:0", "--data-dir", data, "--log-format", format]);
+    // Not on a port of the system's choice: where it listens is a line of the log in these formats.
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = program(&["--listen", &address, "--data-dir", data, "--log-format", format]);
     command.env("RUST_LOG", "multivac_core=trace,multivac_api=trace").env("GCE_METADATA_HOST", metadata_server);
-    let program = Program::spawn(&mut command);
+    let process = Process::start(&mut command);
+    process.wait_for_log("loaded the store");
+    let program = Program { base: format!("http://{address}"), process };
     let client = Client::new();
     program.until(&client, "/readyz", |ready| ready["ready"] == true).await;
     let url = |path: &str| format!("{}{path}", program.base);

@@ -38,7 +38,8 @@ async fn until(client: &Client, program: &Program, holds: impl Fn(&Scrape) -> bo
 async fn all_are_there_and_on_the_page_before_anything_has_happened() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();
-    let program = Program::spawn(&mut program(&["--listen", "127.0.0.1:0", "--data-dir", data]));
+    let program =
+        Program::spawn(&mut program(&["--listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "text"]));
     let client = Client::new();
     // What is read once a second needs its first second.
     let first = until(&client, &program, |scrape| {
@@ -74,7 +75,8 @@ async fn all_are_there_and_on_the_page_before_anything_has_happened() {
 async fn data_are_counted_by_what_became_of_them() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();
-    let program = Program::spawn(&mut program(&["--listen", "127.0.0.1:0", "--data-dir", data]));
+    let program =
+        Program::spawn(&mut program(&["--listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "text"]));
     let client = Client::new();
     program.until(&client, "/readyz", |ready| ready["ready"] == true).await;
     let feed = async |text: &str, key: &str| {
@@ -114,7 +116,7 @@ async fn data_are_counted_by_what_became_of_them() {
 #[tokio::test]
 async fn without_its_servers_a_scrape_says_so_at_once_and_shows_nothing_that_it_does_not_know() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = program(&["--listen", "127.0.0.1:0"]);
+    let mut command = program(&["--listen", "127.0.0.1:0", "--log-format", "text"]);
     command
         .env("REDIS_URL", format!("redis://{nobody}"))
         .env("MONGO_URL", format!("mongodb://{nobody}/?serverSelectionTimeoutMS=300"));

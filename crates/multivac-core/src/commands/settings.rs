@@ -135,7 +135,7 @@ async fn collector() -> Finding {
     let named = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or(set("OTEL_EXPORTER_OTLP_ENDPOINT"));
     let Some(endpoint) = named else { return Finding::ok(check, "none is set, so traces are not sent") };
     let advice = "start the collector, or mend OTEL_EXPORTER_OTLP_ENDPOINT; requests do not wait for it";
-    let url: Option<http::Uri> = endpoint.parse().ok();
+    let url = endpoint.parse::<http::Uri>().ok().filter(|url| url.scheme().is_some());
     let default_port = if endpoint.starts_with("https:") { 443 } else { 80 };
     // Without what may be a password in it.
     let server = url.as_ref().and_then(|url| Some((url.host()?, url.port_u16().unwrap_or(default_port))));

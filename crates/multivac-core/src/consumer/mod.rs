@@ -28,7 +28,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
-use crate::observe::QUIET_THREAD;
 use crate::observe::metrics::{self, Held};
 use crate::observe::spans::{self, Call, Processing};
 use crate::observe::trace;
@@ -442,7 +441,7 @@ fn process_on_a_thread(
 ) -> io::Result<mpsc::UnboundedReceiver<Result<StoredDatum, AttemptFailure>>> {
     let (results, arriving) = mpsc::unbounded_channel();
     let batch = Context::current();
-    std::thread::Builder::new().name(QUIET_THREAD.to_owned()).spawn(move || {
+    std::thread::Builder::new().name("multivac-process".to_owned()).spawn(move || {
         let _in_batch = batch.attach();
         for job in &jobs[from..] {
             if results.send(process_one(process, job)).is_err() {

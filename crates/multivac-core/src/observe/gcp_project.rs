@@ -11,8 +11,27 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// Where it is, unless `GCE_METADATA_HOST` names another place, as Google's own libraries have it.
 const HOST: &str = "metadata.google.internal";
 
-/// What the metadata server says; `None` where there is none.
-pub(super) fn ask() -> Option<String> {
+/// Reads a project's id.
+///
+/// # Errors
+/// What was expected.
+pub(crate) fn parse(text: &str) -> Result<String, String> {
+    let is_id = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.');
+    if (1..=63).contains(&text.len()) && text.chars().all(is_id) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the id of a project of Google Cloud, such as my-project-1".to_owned())
+    }
+}
+
+/// What `GOOGLE_CLOUD_PROJECT` names, as Google's own libraries have it, or what the metadata server says; `None` where there is
+/// neither.
+pub(super) fn find() -> Option<String> {
+    let named = std::env::var("GOOGLE_CLOUD_PROJECT").ok().and_then(|project| parse(&project).ok());
+    named.or_else(ask)
+}
+
+fn ask() -> Option<String> {
     let host = std::env::var("GCE_METADATA_HOST").ok().filter(|host| !host.is_empty());
     let host = host.unwrap_or_else(|| HOST.to_owned());
     let (sender, reply) = mpsc::channel();
@@ -43,9 +62,7 @@ fn project_in(reply: &str) -> Option<String> {
     let mut lines = head.lines();
     let is_ok = lines.next()?.split(' ').nth(1) == Some("200");
     let is_google = lines.any(|line| line.eq_ignore_ascii_case("metadata-flavor: google"));
-    let project = body.trim();
-    let is_id = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | ':' | '.');
-    (is_ok && is_google && (1..=63).contains(&project.len()) && project.chars().all(is_id)).then(|| project.to_owned())
+    if is_ok && is_google { parse(body.trim()).ok() } else { None }
 }
 
 #[cfg(test)]

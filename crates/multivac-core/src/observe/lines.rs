@@ -4,6 +4,7 @@
 //! Every line of a request or a batch has the ids of its trace and span, out of OpenTelemetry's current context.
 
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use opentelemetry::Context;
 use opentelemetry::trace::{SpanContext, TraceContextExt};
@@ -21,8 +22,11 @@ use crate::datum::Timestamp;
 /// How lines are written, and how many.
 pub(super) struct Lines {
     form: Form,
-    limits: Limits,
+    limits: Arc<Limits>,
 }
+
+/// The message of a line that stands for others.
+pub(super) const LEFT_OUT: &str = "a line was left out, since there were too many like it";
 
 /// A form of lines.
 pub(super) enum Form {
@@ -43,8 +47,8 @@ pub(super) struct Gcp {
 }
 
 impl Lines {
-    pub(super) fn new(form: Form) -> Self {
-        Self { form, limits: Limits::default() }
+    pub(super) fn new(form: Form, limits: Arc<Limits>) -> Self {
+        Self { form, limits }
     }
 }
 
@@ -54,9 +58,9 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Pass { ended, suppressed } = self.limits.pass(event.metadata());
+        let Pass { ended, suppressed } = self.limits.pass(event.metadata(), place_of_panic(event));
         for (line, count) in ended {
-            self.write_count(&mut writer, line, count)?;
+            self.write_count(&mut writer, &line, count)?;
         }
         match suppressed {
             None => Ok(()),
@@ -71,17 +75,16 @@ where
 
 impl Lines {
     /// Tells of lines that were left out and that no later one of their kind tells of.
-    fn write_count(&self, writer: &mut Writer<'_>, line: &'static str, suppressed: u64) -> fmt::Result {
-        const MESSAGE: &str = "a line was left out, since there were too many like it";
+    fn write_count(&self, writer: &mut Writer<'_>, line: &str, suppressed: u64) -> fmt::Result {
         let now = Timestamp::now().to_string();
         let line = match self.form {
-            Form::Text => return writeln!(writer, "{now}  INFO {MESSAGE} line={line:?} suppressed={suppressed}"),
+            Form::Text => return writeln!(writer, "{now}  INFO {LEFT_OUT} line={line:?} suppressed={suppressed}"),
             Form::Json => json!({
-                "timestamp": now, "level": "INFO", "message": MESSAGE, "line": line, "suppressed": suppressed,
+                "timestamp": now, "level": "INFO", "message": LEFT_OUT, "line": line, "suppressed": suppressed,
                 "target": module_path!(),
             }),
             Form::Gcp(_) => json!({
-                "time": now, "severity": "INFO", "message": MESSAGE, "line": line, "suppressed": suppressed,
+                "time": now, "severity": "INFO", "message": LEFT_OUT, "line": line, "suppressed": suppressed,
                 "target": module_path!(),
             }),
         };
@@ -144,6 +147,9 @@ impl Gcp {
         line.insert("time".into(), Timestamp::now().to_string().into());
         let (file, number) = (metadata.file().unwrap_or_default(), metadata.line().unwrap_or_default());
         let function = metadata.module_path().unwrap_or_default();
+        // A panic's line is logged by the hook, and came from elsewhere.
+        let place = place_of_panic(event);
+        let (file, number) = place.as_deref().and_then(file_and_line).unwrap_or((file, number));
         let source = json!({ "file": file, "line": number.to_string(), "function": function });
         line.insert("logging.googleapis.com/sourceLocation".into(), source);
         let (program, version) = (self.service.trim_start_matches("multivac-"), super::metrics::version());
@@ -181,6 +187,23 @@ impl Gcp {
     }
 }
 
+/// Where a panic was, if the event is one.
+fn place_of_panic(event: &Event<'_>) -> Option<String> {
+    if *event.metadata().level() != Level::ERROR || event.metadata().target() != super::logs::TARGET {
+        return None;
+    }
+    let mut fields = Fields(Map::new());
+    event.record(&mut fields);
+    fields.0.get("place").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// `src/a.rs:1:2` taken apart.
+fn file_and_line(place: &str) -> Option<(&str, u32)> {
+    let (place, _column) = place.rsplit_once(':')?;
+    let (file, line) = place.rsplit_once(':')?;
+    Some((file, line.parse().ok()?))
+}
+
 /// A request's line as Cloud Logging shows requests.
 fn http_request(line: &Map<String, Value>) -> Option<Value> {
     let (method, path) = (line.get("method")?.as_str()?, line.get("path")?.as_str()?);
@@ -194,7 +217,10 @@ fn fields(event: &Event<'_>, suppressed: u64) -> Map<String, Value> {
     let mut fields = Fields(Map::new());
     event.record(&mut fields);
     let Fields(mut line) = fields;
-    line.insert("target".into(), event.metadata().target().into());
+    // An event of a library that logs by other means has these among its fields.
+    let target = line.remove("log.target").unwrap_or_else(|| event.metadata().target().into());
+    line.retain(|name, _| !name.starts_with("log."));
+    line.insert("target".into(), target);
     if suppressed > 0 {
         line.insert("suppressed".into(), suppressed.into());
     }

@@ -22,10 +22,14 @@ impl Write for Written {
 
 /// The lines that `log` makes, in a form.
 fn lines(form: Form, log: impl FnOnce()) -> Vec<String> {
+    limited_lines(form, &Arc::default(), log)
+}
+
+fn limited_lines(form: Form, limits: &Arc<Limits>, log: impl FnOnce()) -> Vec<String> {
     let written = Written::default();
     let writer = written.clone();
     let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
-    let subscriber = tracing_subscriber::registry().with(layer.event_format(Lines::new(form)));
+    let subscriber = tracing_subscriber::registry().with(layer.event_format(Lines::new(form, Arc::clone(limits))));
     tracing::subscriber::with_default(subscriber, log);
     let text = String::from_utf8(written.0.lock().expect("no test panics here").clone()).expect("lines are text");
     text.lines().map(str::to_owned).collect()
@@ -110,8 +114,31 @@ fn whatever_is_logged_is_one_line() {
 }
 
 #[test]
-fn a_line_says_how_many_like_it_were_left_out() {
-    let lines = lines(Form::Json, || (0..10_000).for_each(|n| tracing::warn!(n, "again and again")));
-    assert_eq!(lines.len(), 20);
-    assert!(!lines.iter().any(|line| json(line).contains_key("suppressed")));
+fn of_ten_thousand_lines_some_are_written_and_the_others_are_counted() {
+    let limits = Arc::<Limits>::default();
+    let log = || (0..10_000).for_each(|n| tracing::warn!(n, "again and again"));
+    let written = limited_lines(Form::Json, &limits, log).len() as u64;
+    assert_eq!(written, 20);
+    let left_out = limits.drain();
+    assert_eq!((left_out.len(), left_out[0].1), (1, 10_000 - written));
+    assert!(left_out[0].0.contains("lines_tests.rs:"), "{left_out:?}");
+}
+
+#[test]
+fn a_panic_is_reported_where_it_was_and_says_nothing_of_what_was_fed() {
+    let log = || {
+        std::panic::set_hook(Box::new(super::super::logs::log_panic));
+        let panicking = std::thread::Builder::new().spawn(|| panic!("the text that was fed"));
+        // The subscriber of this test is this thread's.
+        let _ = panicking.map(std::thread::JoinHandle::join);
+        let _ = std::panic::catch_unwind(|| panic!("the text that was fed"));
+        let _ = std::panic::take_hook();
+    };
+    let lines = lines(gcp(None), log);
+    let line = json(&lines[0]);
+    assert!(!lines[0].contains("was fed"), "{lines:?}");
+    let source = &line["logging.googleapis.com/sourceLocation"];
+    assert!(source["file"].as_str().is_some_and(|file| file.ends_with("lines_tests.rs")), "{source}");
+    assert_eq!(line["context"]["reportLocation"]["filePath"], source["file"]);
+    assert_eq!(line["message"], PANICKED);
 }

@@ -24,20 +24,21 @@ impl LogFormat {
     }
 }
 
-/// The name of threads whose panics may quote the text that was fed. Of their panics the log holds the place alone.
-pub const QUIET_THREAD: &str = "multivac-process";
+/// Where panics are logged.
+pub(super) const TARGET: &str = module_path!();
 
 /// The message of a panic's line.
 pub(super) const PANICKED: &str = "panicked";
 
-/// Writes panics to the log, as events like any other.
+/// Writes panics to the log, as events like any other: their place alone, since a message may quote what was fed or asked.
 pub(super) fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let place = panic.location().map(ToString::to_string);
-        let message = panic.payload_as_str().filter(|_| thread.name() != Some(QUIET_THREAD));
-        tracing::error!(place, thread = thread.name(), error = message, "{PANICKED}");
-    }));
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+pub(super) fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(place, thread = thread.name(), "{PANICKED}");
 }
 
 /// Which lines are written: what `RUST_LOG` says, else `info` and above.

@@ -240,9 +240,10 @@ pub struct LogArgs {
     #[arg(long, global = true, env = "MULTIVAC_LOG_FORMAT", value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
-    /// The project of Google Cloud that traces belong to, with --log-format gcp. Left out: what the metadata server says; without
-    /// one the lines have the bare id of their trace.
-    #[arg(long, global = true, env = "MULTIVAC_GCP_PROJECT", value_name = "PROJECT")]
+    /// The project of Google Cloud that traces belong to, with --log-format gcp. Left out: GOOGLE_CLOUD_PROJECT, or what the
+    /// metadata server says; without one the lines have the bare id of their trace.
+    #[arg(long, global = true, env = "MULTIVAC_GCP_PROJECT", value_name = "PROJECT",
+          value_parser = crate::observe::gcp_project::parse)]
     pub gcp_project: Option<String>,
 }
 

@@ -159,7 +159,7 @@ impl Reader {
         if entry.is_none() && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 collection = ENTROPY,
-                document.id = ?document.get("_id").ok().flatten(),
+                document.id = document.get_object_id("_id").ok().map(|id| id.to_hex()),
                 "a document is not a datum and is skipped; further ones are skipped without a warning"
             );
         }

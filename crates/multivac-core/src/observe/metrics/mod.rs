@@ -198,7 +198,8 @@ pub fn expect_requests(route: &'static str, method: &'static str, status: &'stat
 }
 
 /// What the build was given as its version; the package's otherwise.
-pub(super) fn version() -> &'static str {
+#[must_use]
+pub fn version() -> &'static str {
     option_env!("MULTIVAC_BUILD_VERSION").filter(|version| !version.is_empty()).unwrap_or(env!("CARGO_PKG_VERSION"))
 }
 
