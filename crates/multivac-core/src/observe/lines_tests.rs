@@ -125,20 +125,11 @@ fn of_ten_thousand_lines_some_are_written_and_the_others_are_counted() {
 }
 
 #[test]
-fn a_panic_is_reported_where_it_was_and_says_nothing_of_what_was_fed() {
-    let log = || {
-        std::panic::set_hook(Box::new(super::super::logs::log_panic));
-        let panicking = std::thread::Builder::new().spawn(|| panic!("the text that was fed"));
-        // The subscriber of this test is this thread's.
-        let _ = panicking.map(std::thread::JoinHandle::join);
-        let _ = std::panic::catch_unwind(|| panic!("the text that was fed"));
-        let _ = std::panic::take_hook();
-    };
-    let lines = lines(gcp(None), log);
-    let line = json(&lines[0]);
-    assert!(!lines[0].contains("was fed"), "{lines:?}");
+fn a_panic_is_reported_where_it_was() {
+    let log = || super::super::logs::log_panic(Some("src/a.rs:7:3".to_owned()), Some("a thread"));
+    let line = json(&lines(gcp(None), log)[0]);
     let source = &line["logging.googleapis.com/sourceLocation"];
-    assert!(source["file"].as_str().is_some_and(|file| file.ends_with("lines_tests.rs")), "{source}");
-    assert_eq!(line["context"]["reportLocation"]["filePath"], source["file"]);
-    assert_eq!(line["message"], PANICKED);
+    assert_eq!((&source["file"], &source["line"]), (&"src/a.rs".into(), &"7".into()));
+    assert_eq!(line["context"]["reportLocation"]["filePath"], "src/a.rs");
+    assert_eq!((&line["message"], &line["thread"]), (&PANICKED.into(), &"a thread".into()));
 }

@@ -32,13 +32,14 @@ pub(super) const PANICKED: &str = "panicked";
 
 /// Writes panics to the log, as events like any other: their place alone, since a message may quote what was fed or asked.
 pub(super) fn log_panics() {
-    std::panic::set_hook(Box::new(log_panic));
+    std::panic::set_hook(Box::new(|panic| {
+        log_panic(panic.location().map(ToString::to_string), std::thread::current().name());
+    }));
 }
 
-pub(super) fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let thread = std::thread::current();
-    let place = panic.location().map(ToString::to_string);
-    tracing::error!(place, thread = thread.name(), "{PANICKED}");
+/// Takes no message, so that none can get into the log.
+pub(super) fn log_panic(place: Option<String>, thread: Option<&str>) {
+    tracing::error!(place, thread, "{PANICKED}");
 }
 
 /// Which lines are written: what `RUST_LOG` says, else `info` and above.
