@@ -2,7 +2,8 @@
 # Kills one part of the running system after the other, and sees that the right alert arrives at a webhook, and only it:
 #
 #     scripts/alerts.sh              the rules as they are; two hours
-#     scripts/alerts.sh --quick      their times divided by 30 (tests/alerts/faster.py says how); six minutes, for CI
+#     scripts/alerts.sh --quick      their times divided by 30 (tests/alerts/faster.py says how); seven minutes
+#     scripts/alerts.sh --faster N   their times divided by N; check.sh tries some of the faults so
 #     scripts/alerts.sh [--quick] --only PATTERN   the faults alone whose names match it
 #     scripts/alerts.sh [--quick] --panels         no faults; the queries of the dashboards alone
 #

@@ -83,8 +83,14 @@ power() { scripts/test-backends.sh scripts/power-cut.py --cuts 2 --seed 12 2>&1 
 browser() { scripts/browser.sh 2>&1 | tee -a "$log"; }
 setup() { tests/setup/setup_rules.py 2>&1 | tee -a "$log"; }
 monitoring() { scripts/monitoring-check.sh 2>&1 | tee -a "$log"; }
-# By a clock that runs faster; scripts/alerts.sh by itself takes the rules as they are.
-alerts() { { deploy/monitoring/grafana/dashboards.py --check && scripts/alerts.sh --quick; } 2>&1 | tee -a "$log"; }
+# The faults that matter most, by a clock that runs 20 times as fast; scripts/alerts.sh by itself tries all of them, with the rules
+# as they are.
+alerts() {
+    {
+        deploy/monitoring/grafana/dashboards.py --check && scripts/alerts.sh --faster 20 --panels &&
+            scripts/alerts.sh --faster 20 --only 'Redis killed|MongoDB stopped|one worker of two killed|poison|ledger'
+    } 2>&1 | tee -a "$log"
+}
 gcp() { scripts/gcp.sh 2>&1 | tee -a "$log"; }
 compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
