@@ -3,9 +3,10 @@
 Every duration is divided by the same factor: ranges, offsets, `for`, intervals, and the figures that a queue's age or an index's lag
 is compared with. So windows and what happens in them keep their proportions. What is not divided is what the programs themselves
 take: their time-outs (some seconds), the lease (which a setting shortens), the days of a certificate, and the buckets of histograms.
-Three differences remain, all so that nothing fires that would not fire at the full time: a range is never shorter than five
+Four differences remain, all so that nothing fires that would not fire at the full time: a range is never shorter than five
 scrapes; a reply counts as slow from 2.5 s on rather than from 250 ms, since the machine of a short run has no rest between the
-faults; and the edge is given ten seconds to see a replica that is ready again, since it looks every two.
+faults; and the edge is given ten seconds to see a replica that is ready again, since it looks every two; and disks are left
+alone, since others write to this machine's.
 """
 
 import re
@@ -42,5 +43,6 @@ def faster(text, factor, scrape):
         rf"^(\s*(?:- )?(?:{keys}):\s*[\"']?)({DURATION})", lambda found: found[1] + shorter(found[2]), text, flags=re.MULTILINE
     )
     text = re.sub(r"(alert: EdgeNoReplica\n(?:.*\n)*?\s+for: )\S+", r"\g<1>10s", text)
+    text = re.sub(r"(alert: DiskFilling\n(?:.*\n)*?\s+for: )\S+", r"\g<1>1d", text)
     text = re.sub(WAITING, lambda found: f"{found[1]}{int(found[2]) / factor:g}", text)
     return re.sub(r"(le=\\?[\"'])0\.25(\\?[\"'])", r"\g<1>2.5\2", text)
