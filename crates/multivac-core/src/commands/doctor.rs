@@ -1,7 +1,7 @@
 //! `doctor`: looks at everything that the programs depend on, and says what to do about what is not well.
 //!
 //! The servers are asked by their adapters (`examine.rs` in each), the settings here (`settings.rs`), all at once. Each has its
-//! time, so that whatever hangs is told, with all else, within [`OVERALL`].
+//! time, so that whatever hangs is told, with all else, within `OVERALL`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
