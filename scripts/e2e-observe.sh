@@ -37,6 +37,15 @@ rule 'a log format that is none is refused' refuses MULTIVAC_EDGE_LOG_FORMAT=gpc
 rule 'a port of the metrics that is none is refused' refuses MULTIVAC_EDGE_METRICS_LISTEN=localhost 'a port, an address and a port, or off, not localhost'
 refuses_project() { MULTIVAC_GCP_PROJECT='a/b' refuses MULTIVAC_EDGE_LOG_FORMAT=gcp "is a project's id"; }
 rule 'a project that is none is refused' refuses_project
+refuses_lines() {
+    local setting
+    for setting in MULTIVAC_EDGE_METRICS_LISTEN=9113 MULTIVAC_EDGE_RATE=5 MULTIVAC_EDGE_API=127.0.0.1:9 MULTIVAC_GCP_PROJECT=my-project-1; do
+        status="$setting and another line"
+        refuses "$setting"$'\n''x"' 'has a line break in it' || return 1
+        refuses "${setting/=/=$'x\n'}" 'has a line break in it' || return 1
+    done
+}
+rule 'a setting of several lines is refused, whichever of them is right' refuses_lines
 
 # --- metrics ----------------------------------------------------------------------------------------------------
 

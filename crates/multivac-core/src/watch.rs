@@ -4,10 +4,12 @@
 //! of the other nor a scrape. What was read last is forgotten as soon as a call fails.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -44,7 +46,7 @@ async fn watch_queue(queue: Arc<dyn QueueAdmin>, registry: Option<Registry>) {
     loop {
         ticks.tick().await;
         // All that is asked in one turn shares its time limit: a queue that hangs in between is not reached either.
-        let read = in_time(async {
+        let read = of_queue(async {
             let ledger = queue.ledger().await?;
             // Where requests are accepted, backpressure reads the partitions.
             let partitions = if registry.is_none() { Some(queue.partitions().await?) } else { None };
@@ -79,7 +81,7 @@ async fn watch_store(store: Arc<dyn Store>, registry: Option<Registry>) {
     let (mut disk, mut turn) = (None, 0);
     loop {
         ticks.tick().await;
-        let read = store_in_time(async {
+        let read = of_store(async {
             // It writes nothing, and yet needs all that a write needs: the primary, that it is not locked, and a majority.
             store.announce("a probe", None).await?;
             if turn % SLOW == 0 {
@@ -106,7 +108,7 @@ async fn watch_store(store: Arc<dyn Store>, registry: Option<Registry>) {
 
 /// What each partition of a queue holds, shown as well; `None` where the queue does not say it in time.
 pub(crate) async fn partitions(queue: &dyn Queue) -> Option<Vec<Partition>> {
-    let partitions = in_time(queue.partitions()).await;
+    let partitions = of_queue(queue.partitions()).await;
     show_partitions(partitions.as_deref());
     partitions
 }
@@ -147,26 +149,28 @@ fn ticks() -> tokio::time::Interval {
     ticks
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, QueueError>>) -> Option<T> {
+/// The reply to a call, if there is one in time. Nobody else sees it fail, so it is counted here.
+async fn in_time<T, E: Display>(
+    backend: &'static str,
+    errors: &Counter,
+    call: impl Future<Output = Result<T, E>>,
+) -> Option<T> {
     let error = match timeout(CALL_TIMEOUT, call).await {
         Ok(Ok(reply)) => return Some(reply),
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no reply within {CALL_TIMEOUT:?}"),
     };
-    metrics::QUEUE_ERRORS.inc();
-    debug!(error, "the queue's figures cannot be read");
+    errors.inc();
+    debug!(of = backend, error, "the figures of a backend cannot be read");
     None
 }
 
-async fn store_in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-    let error = match timeout(CALL_TIMEOUT, call).await {
-        Ok(Ok(reply)) => return Some(reply),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no reply within {CALL_TIMEOUT:?}"),
-    };
-    metrics::STORE_ERRORS.inc();
-    debug!(error, "the store's figures cannot be read");
-    None
+fn of_queue<T>(call: impl Future<Output = Result<T, QueueError>>) -> impl Future<Output = Option<T>> {
+    in_time("the queue", &metrics::QUEUE_ERRORS, call)
+}
+
+fn of_store<T>(call: impl Future<Output = Result<T, StoreError>>) -> impl Future<Output = Option<T>> {
+    in_time("the store", &metrics::STORE_ERRORS, call)
 }
 
 /// Where the store was, and when: what the index has passed of it says how far it is behind.

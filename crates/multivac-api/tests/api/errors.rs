@@ -1,12 +1,11 @@
 //! A failed call is one line in the log, under the trace that the client is told, and one count.
 
-use std::net::TcpListener;
 use std::time::Instant;
 
 use reqwest::Client;
 use serde_json::Value;
 
-use crate::program::{Program, program};
+use crate::program::Program;
 
 /// Enough to tell one count for each from two, whatever else is counted meanwhile.
 const REQUESTS: u64 = 40;
@@ -19,12 +18,7 @@ fn counter(metrics: &str, name: &str) -> u64 {
 
 #[tokio::test]
 async fn a_request_that_lacks_the_queue_is_logged_under_its_trace_and_counted_once() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = program(&["--listen", "127.0.0.1:0", "--log-format", "text"]);
-    command
-        .env("REDIS_URL", format!("redis://{nobody}"))
-        .env("MONGO_URL", format!("mongodb://{nobody}/?serverSelectionTimeoutMS=300"));
-    let program = Program::spawn(&mut command);
+    let program = Program::without_servers();
     let client = Client::new();
     let metrics = async || client.get(format!("{}/metrics", program.base)).send().await.unwrap().text().await.unwrap();
     let before = counter(&metrics().await, "multivac_queue_errors_total");

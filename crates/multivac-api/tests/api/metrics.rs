@@ -1,7 +1,5 @@
 //! `GET /metrics`: what docs/metrics.md says, all of it from the first scrape, in both formats.
 
-use std::net::TcpListener;
-
 use multivac_testkit::metrics::{Scrape, differences};
 use multivac_testkit::wait::until_ok;
 use reqwest::{Client, StatusCode};
@@ -115,12 +113,7 @@ async fn data_are_counted_by_what_became_of_them() {
 
 #[tokio::test]
 async fn without_its_servers_a_scrape_says_so_at_once_and_shows_nothing_that_it_does_not_know() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = program(&["--listen", "127.0.0.1:0", "--log-format", "text"]);
-    command
-        .env("REDIS_URL", format!("redis://{nobody}"))
-        .env("MONGO_URL", format!("mongodb://{nobody}/?serverSelectionTimeoutMS=300"));
-    let program = Program::spawn(&mut command);
+    let program = Program::without_servers();
     let client = Client::builder().timeout(std::time::Duration::from_secs(1)).build().unwrap();
     let down = until(&client, &program, |scrape| {
         scrape.get("multivac_reachable{backend=\"store\"}") == Some(0.0)

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use multivac_testkit::TEST_TIMEOUT;
+use multivac_testkit::port::free_port;
 use multivac_testkit::process::{Exit, Process, isolated_command};
 use reqwest::Client;
 use serde_json::Value;
@@ -42,6 +43,16 @@ impl Program {
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut process = Process::start(command);
         Self { base: base_of(&mut process), process }
+    }
+
+    /// The same, with Redis and MongoDB where nobody listens.
+    pub(crate) fn without_servers() -> Self {
+        let nobody = format!("127.0.0.1:{}", free_port());
+        let mut command = program(&["--listen", "127.0.0.1:0", "--log-format", "text"]);
+        command
+            .env("REDIS_URL", format!("redis://{nobody}"))
+            .env("MONGO_URL", format!("mongodb://{nobody}/?serverSelectionTimeoutMS=300"));
+        Self::spawn(&mut command)
     }
 
     /// What it has logged so far.
