@@ -26,22 +26,31 @@ const isOutdated = (admin) => {
   throw new Error("the administrator's password is none that is known: MongoDB's data are older than the Secret");
 };
 
+// On Kubernetes the members start one after the other, and a name is in DNS some seconds after its pod is ready.
+const patiently = (action) => {
+  for (const end = Date.now() + 15 * 60 * 1000; ; ) {
+    try {
+      return action();
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      print(`waiting: ${error.message}`);
+      sleep(2000);
+    }
+  }
+};
+
 // Each is asked, and must answer, before a set is made: the first may have lost its disk while the others still have the data.
-const found = members.map((host) => ({ host, hello: direct(host).hello() }));
+const found = members.map((host) => patiently(() => ({ host, hello: direct(host).hello() })));
 if (!found.some(({ hello }) => hello.setName)) {
   const first = direct(members[0]);
   isOutdated(first);
-  first.runCommand({ replSetInitiate: { _id: "rs0", members: members.map((host, _id) => ({ _id, host })) } });
+  patiently(() => first.runCommand({ replSetInitiate: { _id: "rs0", members: members.map((host, _id) => ({ _id, host })) } }));
 }
 
 // Elections take some seconds.
 let primary;
 for (let second = 0; !primary && second < 60; second++) {
-  for (const host of members) {
-    const hello = direct(host).hello();
-    if (hello.isWritablePrimary) primary = host;
-    if (primary) break;
-  }
+  primary = members.find((host) => patiently(() => direct(host).hello().isWritablePrimary));
   if (!primary) sleep(1000);
 }
 if (!primary) throw new Error(`no member of ${members} has become the primary within a minute`);
