@@ -14,18 +14,22 @@ set -eu
 
 REDISCLI_AUTH=$(cat /run/secrets/redis/admin_password)
 export REDISCLI_AUTH
-cli() { timeout 5 redis-cli --user admin --no-auth-warning "$@" 2>/dev/null; }
+cli() { timeout 5 redis-cli --user admin --no-auth-warning "$@" 2>/dev/null | tr -d '\r'; }
 
+# Not the cluster's state: before anybody has slots, and while some have no node, it is bad although all know each other.
 knows_all() {
-    cli cluster info | tr -d '\r' | grep -qx 'cluster_state:ok' &&
-        cli cluster nodes | awk -v all="$(echo "$MULTIVAC_REDIS_NODES" | wc -w)" '
-            $3 !~ /fail|handshake|noaddr/ && ($3 ~ /myself/ || $8 == "connected") { known++ } END { exit known < all }'
+    cli cluster nodes | awk -v all="$(echo "$MULTIVAC_REDIS_NODES" | wc -w)" '
+        $3 !~ /fail|handshake|noaddr/ && ($3 ~ /myself/ || $8 == "connected") { known++ } END { exit known < all }'
 }
 
+# Only to whom has our password and says that this is its name: what DNS said a moment ago may be the address of another's Redis by now,
+# and two clusters that meet become one.
 introduce() {
     for name in $MULTIVAC_REDIS_NODES; do
         address=$(getent hosts "$name" | awk '{ print $1; exit }')
-        [ -z "$address" ] || cli cluster meet "$address" 6379 >/dev/null || true
+        [ -n "$address" ] || continue
+        [ "$(cli -h "$address" config get cluster-announce-hostname | sed -n 2p)" = "$name" ] || continue
+        cli cluster meet "$address" 6379 >/dev/null || true
     done
 }
 
