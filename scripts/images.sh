@@ -6,8 +6,8 @@
 #
 #     --platform LIST   such as linux/amd64,linux/arm64, where the builder can; else the builder's own. More than one needs a REGISTRY
 #     --to DIRECTORY    where the files below go; else target/release-VERSION
-#     --key FILE        signs with this key of cosign (`cosign generate-key-pair`; COSIGN_PASSWORD in the environment), without a
-#                       transparency log: what is verified is the key alone
+#     --key FILE        signs with this key of cosign (`cosign generate-key-pair`; COSIGN_PASSWORD in the environment), or with one in a
+#                       cloud's key management (gcpkms://…), without a transparency log: what is verified is the key alone
 #     --unsigned        publishes without signatures
 #
 # What it does    Builds by deploy/docker/Dockerfile, writes into DIRECTORY what each image is made of (multivac-api.linux-amd64.cdx.json:
@@ -58,7 +58,7 @@ if [[ -n $registry ]]; then
     ! lacks helm || missing+=("helm, for the chart")
     if [[ -z $unsigned ]]; then
         ! lacks cosign || missing+=("cosign, for the signatures (or --unsigned)")
-        [[ -z $key || -r $key ]] || missing+=("the key $key, which cannot be read")
+        [[ -z $key || $key == *://* || -r $key ]] || missing+=("the key $key, which cannot be read")
         [[ -n $key || -n ${SIGSTORE_ID_TOKEN:-} || -n ${ACTIONS_ID_TOKEN_REQUEST_URL:-} ]] ||
             missing+=("something to sign with: --key FILE, or the identity of a CI job (or --unsigned)")
     fi
@@ -135,14 +135,8 @@ fi
 pushed=$(helm push ${http:+--plain-http} "$chart" "oci://$registry/charts" 2>&1) || { printf '%s\n' "$pushed" >&2; exit 1; }
 chart_digest=$(sed -n 's/^Digest: *//p' <<<"$pushed")
 
-cat >"$to/digests.yaml" <<DIGESTS
-# The images of MultiVAC $version, for its chart: helm upgrade … -f digests.yaml
-# The chart itself: oci://$registry/charts/multivac $chart_version, $chart_digest
-images:
-  registry: "$registry"
-  api: { repository: multivac-api, tag: "$version", digest: "$(digest multivac-api)" }
-  worker: { repository: multivac-worker, tag: "$version", digest: "$(digest multivac-worker)" }
-DIGESTS
+scripts/release-documents.py digests "$version" "$registry" "$chart_version" "$chart_digest" \
+    "$(digest multivac-api)" "$(digest multivac-worker)" >"$to/digests.yaml"
 
 # --- signatures ----------------------------------------------------------------------------------------------------
 
@@ -150,9 +144,11 @@ if [[ -z $unsigned ]]; then
     with=(--yes)
     [[ -z $http ]] || with+=(--allow-http-registry)
     if [[ -n $key ]]; then
-        # No services at all: neither a log nor a clock of others.
-        printf '{"mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json", "rekorTlogConfig": {}, "tsaConfig": {}}' >"$to/signing-config.json"
-        with+=(--key "$key" --signing-config "$to/signing-config.json")
+        # No services at all, neither a log nor a clock of others; else cosign looks for those of sigstore.dev.
+        sigstore='{"mediaType": "application/vnd.dev.sigstore.'
+        printf '%s' "${sigstore}signingconfig.v0.2+json\", \"rekorTlogConfig\": {}, \"tsaConfig\": {}}" >"$to/signing-config.json"
+        printf '%s' "${sigstore}trustedroot+json;version=0.1\"}" >"$to/trusted-root.json"
+        with+=(--key "$key" --signing-config "$to/signing-config.json" --trusted-root "$to/trusted-root.json")
     fi
     for program in "${PROGRAMS[@]}"; do
         image=$registry/$program@$(digest "$program")
@@ -163,6 +159,6 @@ if [[ -z $unsigned ]]; then
     cosign sign "${with[@]}" "$registry/charts/multivac@$chart_digest"
     cosign attest "${with[@]}" --type slsaprovenance1 --predicate "$to/chart.provenance.json" "$registry/charts/multivac@$chart_digest"
 fi
-rm -f "$to"/*.built.json "$to/signing-config.json"
+rm -f "$to"/*.built.json "$to/signing-config.json" "$to/trusted-root.json"
 say "published${unsigned:+, unsigned}: $to/digests.yaml"
 cat "$to/digests.yaml"

@@ -3,6 +3,7 @@
 
     docker export CONTAINER | scripts/release-documents.py sbom NAME VERSION PLATFORM CRATES
     scripts/release-documents.py provenance NAME VERSION PLATFORMS
+    scripts/release-documents.py digests VERSION REGISTRY CHART_VERSION CHART_DIGEST API_DIGEST WORKER_DIGEST
 
 `sbom`          CycloneDX 1.6: the crates that cargo compiled into the binary (CRATES: what `cargo tree` printed in the very build,
                 so that features and target are those of the build, which `cargo metadata` and cargo-cyclonedx overestimate), with
@@ -10,6 +11,7 @@
                 our binaries and, where the image has no list of packages, each shared library with its checksum.
 `provenance`    the predicate of SLSA 1: the commit, the parameters and who built it, as CI's variables tell. It says of a build
                 by hand that it is one, and of files that are not committed that they were used.
+`digests`       values for the chart, which name both images by their digests.
 
 What it needs   python3 (3.9 or newer); for `provenance` git.
 What it returns the document on standard output.
@@ -178,17 +180,38 @@ def provenance(arguments):
     }
 
 
+def digests(arguments):
+    for digest in (arguments.chart_digest, arguments.api, arguments.worker):
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            sys.exit(f"release-documents: {digest!r} is no digest")
+    return f"""\
+# The images of MultiVAC {arguments.version}, for its chart: helm upgrade … -f digests.yaml
+# The chart itself is oci://{arguments.registry}/charts/multivac {arguments.chart_version}, {arguments.chart_digest}
+images:
+  registry: "{arguments.registry}"
+  api: {{ repository: multivac-api, tag: "{arguments.version}", digest: "{arguments.api}" }}
+  worker: {{ repository: multivac-worker, tag: "{arguments.version}", digest: "{arguments.worker}" }}
+"""
+
+
+COMMANDS = {
+    sbom: ["name", "version", "platform", "crates"],
+    provenance: ["name", "version", "platforms"],
+    digests: ["version", "registry", "chart_version", "chart_digest", "api", "worker"],
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for command, names in [(sbom, ["name", "version", "platform", "crates"]), (provenance, ["name", "version", "platforms"])]:
+    for command, names in COMMANDS.items():
         below = commands.add_parser(command.__name__)
         below.set_defaults(command=command)
         for name in names:
             below.add_argument(name)
     arguments = parser.parse_args()
-    json.dump(arguments.command(arguments), sys.stdout, indent=1)
-    print()
+    document = arguments.command(arguments)
+    sys.stdout.write(document if isinstance(document, str) else json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
