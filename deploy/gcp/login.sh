@@ -26,5 +26,5 @@ timeout 60 cat >"$CLOUDSDK_CONFIG/token"
 timeout 60 gcloud iam workload-identity-pools create-cred-config "$1" --service-account="$2" \
     --credential-source-file="$CLOUDSDK_CONFIG/token" --output-file="$CLOUDSDK_CONFIG/login.json"
 timeout 120 gcloud auth login --cred-file="$CLOUDSDK_CONFIG/login.json"
-timeout 120 gcloud container clusters get-credentials "$cluster" --region="$region" --project="$project"
+timeout 120 gcloud container clusters get-credentials "$cluster" --region="$region" --project="$project" --dns-endpoint
 timeout 60 kubectl config get-contexts --output=name "$3"

@@ -22,6 +22,7 @@ import world  # noqa: E402, F401 (it leads to those that follow)
 import cloud as clouds  # noqa: E402
 import render  # noqa: E402
 from cloud import PROJECT  # noqa: E402
+from cluster_rules import Cluster, ClusterCommands, ClusterFailures  # noqa: E402, F401
 from failures import Failures, Missing, Real, StandIn  # noqa: E402, F401
 from world import DOCS, GCP, HOOK, HOST, KEY, MONITORING, TIMEOUT, Case, bare, config_of, policy_file, read  # noqa: E402
 
