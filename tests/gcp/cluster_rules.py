@@ -257,7 +257,7 @@ class ClusterCommands(Case):
         wrong = f"gcloud container clusters create-auto x --region={REGION} --private"
         # Its own parser, which says what it has against a command without running it.
         file = self.site.directory / "commands.json"
-        file.write_text(json.dumps([*sorted(commands), wrong]))
+        file.write_text(json.dumps([{"command_string": command} for command in [*sorted(commands), wrong]]))
         environment = os.environ | {"CLOUDSDK_CONFIG": str(self.site.directory / "cloudsdk"), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"}
         words = [REAL_GCLOUD, "meta", "lint-gcloud-commands", f"--commands-file={file}"]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
