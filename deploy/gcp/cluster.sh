@@ -10,7 +10,7 @@
 #
 # What it makes   A network of its own with one subnet and a NAT: nodes have no public address, and reach out for images alone.
 #                 A regional address for the edge. A service account for nodes, which may log, measure and pull images, nothing else.
-#                 A registry for images and chart in Artifact Registry, whose tags cannot be moved. The cluster: Autopilot, private nodes,
+#                 A registry for images and chart in Artifact Registry. The cluster: Autopilot, private nodes,
 #                 release channel `regular`, control plane by its DNS name alone (who may speak to it is IAM's matter). Autopilot has
 #                 Dataplane V2, which enforces NetworkPolicies, and Workload Identity always. A bucket for backups: uniform
 #                 access, never public, versioned, old versions gone after 30 days; only the backups' ServiceAccount may write there,

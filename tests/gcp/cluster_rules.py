@@ -131,7 +131,7 @@ class Cluster(Case):
         state = self.cloud.state()
         self.cloud.objects[f"storage buckets {BUCKET}"].update(public_access_prevention="inherited", versioning_enabled=False, lifecycle_config=None)
         self.cloud.objects["container clusters multivac"]["controlPlaneEndpointsConfig"]["ipEndpointsConfig"]["enabled"] = True
-        self.cloud.objects["artifacts repositories multivac"]["dockerConfig"] = {}
+        self.cloud.objects["compute networks subnets multivac"]["privateIpGoogleAccess"] = False
         self.counts(self.site.run("--dry-run"), updated=3, unchanged=10)
         self.assertEqual([], self.cloud.writes())
         self.counts(self.site.run(), updated=3, unchanged=10)
@@ -248,9 +248,8 @@ class ClusterCommands(Case):
         self.site.run("--values", str(self.site.directory / "gke.yaml"))
         self.cloud.objects[f"storage buckets {BUCKET}"] = {"name": BUCKET}
         self.cloud.objects["container clusters multivac"].update(releaseChannel={}, controlPlaneEndpointsConfig={"dnsEndpointConfig": {}, "ipEndpointsConfig": {}})
-        self.cloud.objects["artifacts repositories multivac"].pop("dockerConfig")
         self.cloud.objects["compute networks subnets multivac"].pop("privateIpGoogleAccess")
-        self.counts(self.site.run(), updated=4, unchanged=9)
+        self.counts(self.site.run(), updated=3, unchanged=10)
         commands = {" ".join(["gcloud", *words]) for words, _ in self.site.gcloud.lines if "--display-name" not in " ".join(words)}
         commands.add(f"gcloud container clusters get-credentials multivac --region={REGION} --project={PROJECT} --dns-endpoint")
         self.assertGreater(len(commands), 30)

@@ -38,8 +38,7 @@ COMMANDS = {
     "iam service-accounts describe": (1, [], []),
     "iam service-accounts create": (1, ["--display-name"], []),
     "artifacts repositories describe": (1, ["--location"], ["--location"]),
-    "artifacts repositories create": (1, ["--location", "--repository-format", "--immutable-tags"], ["--location", "--repository-format"]),
-    "artifacts repositories update": (1, ["--location", "--immutable-tags"], ["--location"]),
+    "artifacts repositories create": (1, ["--location", "--repository-format"], ["--location", "--repository-format"]),
     "artifacts repositories get-iam-policy": (1, ["--location"], ["--location"]),
     "artifacts repositories add-iam-policy-binding": (1, ["--location", *POLICY], ["--location", *POLICY]),
     "storage buckets describe": (1, [], []),
@@ -169,10 +168,7 @@ class Landscape:
         self.make("iam service-accounts", f"{name}@{PROJECT}.iam.gserviceaccount.com", {})
 
     def create_artifacts_repositories(self, name, flags):
-        self.make("artifacts repositories", name, {"format": flags["--repository-format"], "dockerConfig": {"immutableTags": "--immutable-tags" in flags}})
-
-    def update_artifacts_repositories(self, name, _):
-        self.need("artifacts repositories", name)["dockerConfig"] = {"immutableTags": True}
+        self.make("artifacts repositories", name, {"format": flags["--repository-format"]})
 
     def create_storage_buckets(self, name, flags):
         self.make("storage buckets", name, {"location": flags.get("--location")})
