@@ -117,6 +117,13 @@ class Cluster(Case):
         [member] = one["members"]
         self.assertTrue(member.endswith(f"/workloadIdentityPools/{PROJECT}.svc.id.goog/subject/ns/prod/sa/b"), member)
 
+    def test_a_role_of_somebody_else_or_on_a_condition_is_not_taken_for_ours(self):
+        role = "roles/container.defaultNodeServiceAccount"
+        theirs = [{"role": role, "members": ["user:ops@example.org"]}, {"role": role, "members": [f"serviceAccount:{NODES}"], "condition": {"title": "x"}}]
+        self.cloud.policies[f"projects {PROJECT}"] = {"bindings": list(theirs)}
+        self.counts(self.site.run(), created=13)
+        self.assertEqual([*theirs, {"role": role, "members": [f"serviceAccount:{NODES}"]}], self.cloud.policies[f"projects {PROJECT}"]["bindings"])
+
     def test_the_values_have_the_address_and_the_bucket(self):
         values = self.site.directory / "gke.yaml"
         self.assertIn(f"-f {values}", self.site.run("--values", str(values)))
