@@ -2,7 +2,7 @@
 # All of CI, in order: format, layout and wording of the code, clippy with warnings as errors, licences and advisories of the
 # dependencies, all tests against a real Redis and a real MongoDB, the rules of the edge with a real nginx, a few power cuts, the
 # rules of web pages and the console with a real Chromium, those of setup.py, the rules of Prometheus with promtool, dashboards and
-# alerts with a real Prometheus while one part after the other is killed, those of deploy/gcp, a short fuzz run over HTTP,
+# alerts with a real Prometheus while one part after the other is killed, those of deploy/gcp, of releases and CI's files, a short fuzz run over HTTP,
 # documentation with warnings as errors.
 #
 #     scripts/check.sh             a few minutes once the dependencies are built
@@ -92,6 +92,7 @@ alerts() {
     } 2>&1 | tee -a "$log"
 }
 gcp() { scripts/gcp.sh 2>&1 | tee -a "$log"; }
+release() { scripts/release-check.sh 2>&1 | tee -a "$log"; }
 compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
 step format cargo fmt --all --check
@@ -106,6 +107,7 @@ step setup setup
 step monitoring monitoring
 step alerts alerts
 step gcp gcp
+step release release
 [[ ${1:-} != --images ]] || step compose compose
 step fuzz scripts/fuzz-http.sh 20
 step docs env RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
@@ -119,6 +121,6 @@ fi
 # One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for each script that counts rules:
 # `e2e: 84 rules hold, 0 broken`.
 awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }
-     /^(e2e|power-cut|browser|setup|monitoring|alerts|gcp|compose-test): [0-9]/ { passed += $2; failures += $5 }
+     /^(e2e|power-cut|browser|setup|monitoring|alerts|gcp|release|compose-test): [0-9]/ { passed += $2; failures += $5 }
      END { printf "%d passed, %d failed\n", passed, failures }' "$log"
 [[ ${#failed[@]} == 0 ]]
