@@ -23,6 +23,16 @@ PER_CONNECTION = 20
 HOST = "localhost"
 
 
+def basic(user):
+    return "Basic " + base64.b64encode(user.encode()).decode()
+
+
+def user_of(secrets):
+    """NAME:PASSWORD, as setup.py left it."""
+    said = (pathlib.Path(secrets) / "curlrc").read_text(encoding="utf-8")
+    return re.search(r'^\s*user\s*=\s*"?([^"\n]+)', said, re.MULTILINE)[1]
+
+
 class Credentials:
     """The user, and the certificates that are believed, as setup.py left them; read again when they change."""
 
@@ -34,10 +44,7 @@ class Credentials:
         certificate = (self.secrets / "edge/tls.crt").read_text(encoding="utf-8")
         if certificate not in self.certificates:
             self.certificates.append(certificate)
-        if user is None:
-            said = (self.secrets / "curlrc").read_text(encoding="utf-8")
-            user = re.search(r'^\s*user\s*=\s*"?([^"\n]+)', said, re.MULTILINE)[1]
-        self.header = "Basic " + base64.b64encode(user.encode()).decode()
+        self.header = basic(user or user_of(self.secrets))
         context = ssl.create_default_context()
         for each in self.certificates:
             context.load_verify_locations(cadata=each)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "scripts/kubernetes"))
 import verify  # noqa: E402
 from cluster import Cluster, Failure, run  # noqa: E402
 
-from load import Client, Credentials  # noqa: E402
+from load import Client, Credentials, user_of  # noqa: E402
 
 VALUES = ROOT / "tests/kubernetes/values.yaml"
 KINDS = "deployments,statefulsets"
@@ -30,7 +30,9 @@ class Place(Cluster):
             self.sets += ["--set", f"images.registry={options.registry}"]
         os.makedirs(self.directory, exist_ok=True)
         self.environment = {**os.environ, "MULTIVAC_SECRETS": f"{self.directory}/secrets", "MULTIVAC_ENV_FILE": f"{self.directory}/env"}
-        self.credentials = None
+        # For each run of setup.py.
+        self.settings = []
+        self.address = self.credentials = None
 
     def script(self, *command, seconds=600):
         """Status and output of one of the project's own scripts."""
@@ -46,7 +48,7 @@ class Place(Cluster):
     def setup(self, *arguments):
         status, said = self.script(
             sys.executable, "scripts/setup.py", "--kubernetes", "--context", self.context, "--namespace", self.namespace,
-            "--mongo-members", str(self.options.members), *arguments, seconds=180,
+            "--mongo-members", str(self.options.members), *self.settings, *arguments, seconds=180,
         )
         if status:
             raise Failure(f"setup.py {' '.join(arguments)}: {said.strip()[-500:]}")
@@ -64,6 +66,9 @@ class Place(Cluster):
             raise Failure("the edge's Service has no address: a cluster is needed that gives LoadBalancer addresses")
         self.address = found.rpartition(":")[0]
         self.credentials = Credentials(f"{self.directory}/secrets")
+
+    def credentials_of_file(self):
+        return user_of(f"{self.directory}/secrets").split(":", 1)
 
     def client(self):
         return Client(self.address, self.credentials)

@@ -32,7 +32,9 @@ import traceback
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import disasters  # noqa: E402, F401  pylint: disable=unused-import
 import proofs  # noqa: E402
+import scaling  # noqa: E402, F401  pylint: disable=unused-import
 from place import Failure, Place  # noqa: E402
 
 
