@@ -213,7 +213,7 @@ class Ci(unittest.TestCase):
         self.assertEqual({"aud": "sigstore"}, publish["id_tokens"]["SIGSTORE_ID_TOKEN"])
         bare = pipeline((ROOT / "Jenkinsfile").read_text())
         self.assertIn("disableConcurrentBuilds()", bare)
-        self.assertIn("input {", bare.partition("stage(\"\")")[2])
+        self.assertRegex(bare, r'input \{[^}]*\}(?s:.*)steps \{ lock\(""\)')
         for name in (".gitlab-ci.yml", "Jenkinsfile", ".github/workflows/ci.yml"):
             self.assertNotRegex((ROOT / name).read_text(), r"(?i)ssh|service.?account.?key|key\.json|kubeconfig-file|set -x")
 
