@@ -4,7 +4,7 @@
 #     scripts/gcp.sh
 #
 # What it does    Compares the rendered files with deploy/monitoring, parses every file with Google's own protobuf classes, and runs
-#                 apply.sh in front of a stand-in of gcloud that keeps state and refuses what the real one refuses. Where the real
+#                 apply.sh and cluster.sh in front of a stand-in of gcloud that keeps state and refuses what the real one refuses. Where the real
 #                 gcloud is installed, it runs too, and sends its requests to the stand-in.
 # What it needs   bash, python3. Google's classes and PyYAML are installed from PyPI into ${XDG_CACHE_HOME:-~/.cache}/multivac.
 #                 Without promtool (Debian: prometheus) the queries are not parsed, which is SKIPPED.

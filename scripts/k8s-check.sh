@@ -5,7 +5,7 @@
 #
 # What it does    Lints and renders the chart in every way that it may be used; has bad values and unknown keys refused; looks at every pod
 #                 (restricted, resources, time-outs, images by digest), at scaling, disruption budgets, secrets and monitoring; compares
-#                 deploy/k8s and the chart's package with the chart. Where MULTIVAC_KUBECONFIG names a file for kubectl, the API server of
+#                 deploy/k8s and the chart's package with the chart. Where MULTIVAC_TEST_KUBECONFIG names a file for kubectl, the API server of
 #                 that cluster gets all of it with `--dry-run=server --validate=strict`, in a namespace of its own that enforces
 #                 `restricted`; a warning is a failure. It needs the resource definitions of KEDA, the Prometheus Operator and Google's
 #                 Managed Prometheus.
@@ -24,8 +24,8 @@ if ! command -v helm >/dev/null; then
     echo 'k8s-check: SKIPPED: helm is not installed (https://helm.sh)'
     exit 0
 fi
-if [[ -z ${MULTIVAC_KUBECONFIG:-} ]]; then
-    echo 'k8s-check: SKIPPED: what an API server says; MULTIVAC_KUBECONFIG names none'
+if [[ -z ${MULTIVAC_TEST_KUBECONFIG:-} ]]; then
+    echo 'k8s-check: SKIPPED: what an API server says; MULTIVAC_TEST_KUBECONFIG names none'
 elif ! command -v kubectl >/dev/null; then
     fail 'kubectl is missing'
 fi

@@ -205,7 +205,7 @@ def rotate(what, cluster):
         then = "give the new certificate to those who trust the old one; the edge uses it within two seconds"
     make_missing()
     if cluster:
-        tell(cluster.apply(kubernetes.REPLACES[what]))
+        tell(cluster.apply())
         then = cluster.then(what)
     say(f"now: {then}")
 
@@ -290,34 +290,37 @@ def main():
     if cluster:
         cluster.check()
     with alone():
+        if options.rotate and not path("edge").is_dir() and not cluster:
+            raise Failure("there is nothing yet: run scripts/setup.py")
         if cluster:
             tidy()
             cluster.take_over()
-        if options.remove_user is not None:
-            tidy()
-            users.finish_entering()
-            users.remove_user(options.remove_user)
-            if cluster:
-                tell(cluster.apply(kubernetes.REPLACES["users"]))
-            return 0
-        if options.rotate and not path("edge").is_dir():
-            raise Failure("there is nothing yet: run scripts/setup.py")
-        made = complete()
+        made = []
+        if options.remove_user is None or cluster:
+            made = complete()
         for thing in made:
             say(f"made {thing}")
-        if options.user:
-            users.add_user(options.user, typed)
+        if cluster and not options.replace:
+            cluster.refuse_differences()
+        if options.remove_user is not None or options.user:
+            if options.user:
+                users.add_user(options.user, typed)
+            else:
+                tidy()
+                users.finish_entering()
+                users.remove_user(options.remove_user)
             if cluster:
-                tell(cluster.apply(kubernetes.REPLACES["users"]))
+                tell(cluster.apply())
             return 0
         if options.rotate:
             rotate(options.rotate, cluster)
         check_all()
         if cluster and not options.rotate:
-            done = cluster.apply({*kubernetes.FILES, "app"} if options.replace else set())
+            done = cluster.apply()
             tell(done)
-            context = options.context or "CONTEXT"
-            say(f"next: scripts/k8s-deploy.sh VERSION --context {context} --namespace {options.namespace}" if done else "changed nothing in the cluster")
+            at = f"{'--context ' + options.context if options.context else '--context CONTEXT'} --namespace {options.namespace}"
+            release = f" --release {options.release}" if options.release != "multivac" else ""
+            say(f"next: scripts/k8s-deploy.sh VERSION {at}{release}" if done else "changed nothing in the cluster")
         for warning in certificate.warnings():
             say(f"WARNING: {warning}")
         if not options.rotate and not cluster:

@@ -31,7 +31,7 @@ WHYS = {
     "denied": r"PERMISSION_DENIED|does not have permission|have permission to access",
     "transient": r"\b(RESOURCE_EXHAUSTED|UNAVAILABLE|ABORTED|DEADLINE_EXCEEDED|INTERNAL)\b|'status': '?(429|5\d\d)|connectivity issues",
     "in use": r"FAILED_PRECONDITION",
-    "not found": r"NOT_FOUND|not found",
+    "not found": r"NOT_FOUND|[Nn]ot found",
 }
 
 

@@ -25,16 +25,23 @@ fail() {
     echo "redis-init: $*" >&2
     exit 1
 }
-# until_each WHAT FIELD VALUE: waits until every node says so.
+# until_each WHAT COMMAND VALUE: waits until every node says so.
 until_each() {
     tries=0
     for name in $MULTIVAC_REDIS_NODES; do
-        while [ "$(field "$name" "$2")" != "$3" ]; do
+        while [ "$($2 "$name")" != "$3" ]; do
             tries=$((tries + 1))
             [ $tries -lt 300 ] || fail "$name: $1: not within ten minutes"
             sleep 2
         done
     done
+}
+assigned() { field "$1" cluster_slots_assigned; }
+state() { field "$1" cluster_state; }
+# How many nodes it is connected with, itself among them; cluster_known_nodes counts those that are lost, too.
+knows() {
+    cli "$1" cluster nodes 2>/dev/null |
+        awk '$3 !~ /fail|handshake|noaddr/ && ($3 ~ /myself/ || $8 == "connected") { known++ } END { print known + 0 }'
 }
 # A line for each node: name, its id, its machine, whether it is a master, how many slots ranges it has, the id of its master.
 survey() {
@@ -45,12 +52,21 @@ survey() {
     done
 }
 
-until_each "it knows all $count nodes" cluster_known_nodes "$count"
+until_each "it knows all $count nodes" knows "$count"
+
+# A node that lost its volume came back as another one, and what it was before is remembered until it is told to be forgotten. If that one
+# has slots still, nobody has taken its place: then its data are gone, and that is for a person to decide.
+lost=$(for name in $MULTIVAC_REDIS_NODES; do cli "$name" cluster nodes; done | awk '$3 ~ /fail|noaddr/ && $3 !~ /\?/ && NF == 8 { print $1 }' | sort -u)
+for id in $lost; do
+    # Everywhere within a minute, or those who remember it tell the others again.
+    for name in $MULTIVAC_REDIS_NODES; do cli "$name" cluster forget "$id" >/dev/null || true; done
+    echo "redis-init: forgot $id, which is no more"
+done
 
 first=${MULTIVAC_REDIS_NODES%% *}
-if [ "$(field "$first" cluster_slots_assigned)" != $SLOTS ]; then
+if [ "$(assigned "$first")" != $SLOTS ]; then
     for name in $MULTIVAC_REDIS_NODES; do
-        [ "$(field "$name" cluster_slots_assigned)" != 0 ] || [ "$(cli "$name" dbsize)" = 0 ] ||
+        [ "$(assigned "$name")" != 0 ] || [ "$(cli "$name" dbsize)" = 0 ] ||
             fail "$name holds data and nobody has slots; it is not for a program to say whose they are"
     done
     # By the names' order, so that every run comes to the same: again and again one on the machine that has fewest.
@@ -73,7 +89,7 @@ if [ "$(field "$first" cluster_slots_assigned)" != $SLOTS ]; then
         echo "redis-init: $name has the slots $from to $to"
     done
 fi
-until_each 'it knows who has every slot' cluster_slots_assigned $SLOTS
+until_each 'it knows who has every slot' assigned $SLOTS
 
 for name in $MULTIVAC_REDIS_NODES; do
     # The master with the fewest replicas, rather on another machine.
@@ -93,5 +109,5 @@ for name in $MULTIVAC_REDIS_NODES; do
     [ "$said" = OK ] || fail "$name cannot become a replica of $master: $said"
     echo "redis-init: $name is a replica of $master"
 done
-until_each 'the cluster serves' cluster_state ok
+until_each 'the cluster serves' state ok
 echo 'redis-init: every slot is served'

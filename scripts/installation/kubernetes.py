@@ -23,14 +23,8 @@ FILES = {
 }
 # Not always there.
 FORMER = {"mongo": {"root_password.old": "mongo/root_password.old"}}
-# What a rotation, and a change of users, replaces.
-REPLACES = {
-    "redis": {"redis", "app"},
-    "mongo": {"mongo", "app"},
-    "keyfile": {"mongo"},
-    "certificate": {"edge-tls"},
-    "users": {"edge-htpasswd"},
-}
+# Whoever applies them, so that others' labels and keys stay as they are, and no copy is kept in an annotation.
+MANAGER = "multivac-setup"
 
 
 class Cluster:
@@ -39,44 +33,58 @@ class Cluster:
     def __init__(self, options):
         self.context, self.namespace = options.context, options.namespace
         # As templates/_helpers.tpl names it.
-        release = options.release
+        release = self.release = options.release
         self.name = release[:40].rstrip("-") if "multivac" in release else release[:31].rstrip("-") + "-multivac"
         self.redis, self.members = options.redis, options.mongo_members
+        # Secrets that something else made.
+        self.foreign = set()
 
-    def kubectl(self, *arguments, given=None):
+    def kubectl(self, *arguments, given=None, seconds=3 * SECONDS):
         command = ["kubectl", f"--request-timeout={SECONDS}s"]
         command += ["--context", self.context] if self.context else []
         try:
-            done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, timeout=3 * SECONDS, check=False)
+            done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired:
-            raise Failure(f"the cluster does not reply within {3 * SECONDS} s (kubectl {arguments[0]})") from None
+            raise Failure(f"the cluster does not reply within {seconds} s (kubectl {arguments[0]})") from None
         if done.returncode:
             # kubectl's own words hold no secret: none is ever on its command line.
             raise Failure(f"kubectl {arguments[0]}: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'failed'}")
         return done.stdout
 
     def check(self):
+        """That there is a cluster to talk to, before anything is made."""
         if not shutil.which("kubectl"):
             raise Failure("kubectl is missing")
         known = self.kubectl("config", "get-contexts", "--output=name").split()
+        if not known:
+            raise Failure("kubectl has no context; see `kubectl config`, or set KUBECONFIG")
         if self.context and self.context not in known:
-            raise Failure(f"there is no context {self.context!r}; there are: {', '.join(known) or 'none'}")
-        if not self.context and not known:
-            raise Failure("kubectl has no context; see `kubectl config`")
+            raise Failure(f"there is no context {self.context!r}; there are: {', '.join(known)}")
+        # One request, where others begin with asking for all that the cluster has, again and again.
+        self.kubectl("get", "--raw", "/version", seconds=SECONDS)
 
     def full(self, secret):
         return f"{self.name}-{secret}"
 
     def present(self):
-        """The Secrets that are there: their keys with their bytes, by their short names."""
-        listed = self.kubectl("get", "secrets", "--namespace", self.namespace, "--output=json")
-        by_name = {item["metadata"]["name"]: item.get("data") or {} for item in json.loads(listed)["items"]}
+        """The Secrets that are there, by their short names: their keys with their bytes."""
         names = [*FILES, "app"]
-        return {name: {key: base64.b64decode(value) for key, value in by_name[self.full(name)].items()} for name in names if self.full(name) in by_name}
+        listed = self.kubectl("get", "--namespace", self.namespace, "--ignore-not-found", "--output=json", "secrets", *map(self.full, names))
+        found = json.loads(listed or '{"items": []}')
+        by_name = {item["metadata"]["name"]: item for item in found.get("items", [found])}
+        there = [name for name in names if self.full(name) in by_name]
+        self.foreign = {name for name in there if MANAGER not in json.dumps(by_name[self.full(name)]["metadata"].get("labels", {}))}
+        return {name: {k: base64.b64decode(v) for k, v in (by_name[self.full(name)].get("data") or {}).items()} for name in there}
 
     def make_namespace(self):
-        if self.kubectl("get", "namespace", self.namespace, "--ignore-not-found", "--output=name"):
-            return
+        try:
+            if self.kubectl("get", "namespace", self.namespace, "--ignore-not-found", "--output=name"):
+                return
+        except Failure as reason:
+            # Who may work in one namespace alone has no right to ask; whether it is there shows in a moment.
+            if "orbidden" in str(reason):
+                return
+            raise
         self.kubectl("create", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace, "labels": LABELS}}))
         say(f"made the namespace {self.namespace}, which takes pods of the standard `restricted` only")
 
@@ -103,9 +111,18 @@ class Cluster:
         members = ",".join(f"{self.name}-mongo-{n}.{self.name}-mongo.{self.namespace}.svc:27017" for n in range(self.members))
         own = f"mongodb://multivac:{read('mongo/app_password').strip()}@{members}/multivac?replicaSet=rs0"
         return {
-            "redis_url": redis.get(self.redis) or read("app/redis_url").strip(),
-            "mongo_url": own if self.members else read("app/mongo_url").strip(),
+            "redis_url": redis.get(self.redis) or self.external("redis_url", "Redis", "redis:6379"),
+            "mongo_url": own if self.members else self.external("mongo_url", "MongoDB", "mongo:27017"),
         }
+
+    def external(self, key, what, ours):
+        """The URL that somebody has put into secrets/app, here or on the machine that the cluster has it from."""
+        url = read(f"app/{key}").strip()
+        if f"@{ours}" in url:
+            url = self.present().get("app", {}).get(key, b"").decode().strip()
+            if not url:
+                raise Failure(f"{path(f'app/{key}')} is docker compose's: put the URL of your {what} there first")
+        return url
 
     def wanted(self):
         if not is_there("kubernetes/redis_admin_password"):
@@ -118,28 +135,40 @@ class Cluster:
             secrets[name] = {key: path(file).read_bytes() for key, file in {**keys, **there}.items()}
         return secrets
 
-    def apply(self, replaced):
-        """Makes what is missing, and replaces `replaced` (short names). Refuses where any other differs."""
-        self.make_namespace()
+    def compare(self):
+        """The keys of the Secrets that are to be another than they are, by short names; all of one that is missing."""
         present, wanted = self.present(), self.wanted()
-        strange = [self.full(name) for name in wanted if name in present and present[name] != wanted[name] and name not in replaced]
-        if strange:
-            reason = f"in the namespace {self.namespace} {', '.join(strange)} hold something else than {path('')}"
+        different = {name: [key for key in keys if present.get(name, {}).get(key) != keys[key]] for name, keys in wanted.items()}
+        if "edge-tls" in self.foreign and different["edge-tls"]:
+            say(f"{self.full('edge-tls')} is not from here (cert-manager's?) and stays as it is")
+            del different["edge-tls"]
+        return {name: keys for name, keys in different.items() if keys}, present, wanted
+
+    def refuse_differences(self):
+        """Before anything is changed: what differs was changed there, or here without --kubernetes, and a person has to say which is right."""
+        different, present, _ = self.compare()
+        told = [f"{self.full(name)} ({', '.join(keys)})" for name, keys in different.items() if name in present]
+        if told:
+            reason = f"in the namespace {self.namespace} {', '.join(told)} differ from {path('')}"
             raise Failure(f"{reason}; nothing was changed. If what is here is right, add --replace; if what is there is, remove it here")
+
+    def apply(self):
+        """Makes what is missing and replaces what differs; returns the words for it."""
+        self.make_namespace()
+        different, present, wanted = self.compare()
         made = []
-        for name, keys in wanted.items():
-            if present.get(name) == keys:
-                continue
+        for name in different:
+            labels = {"name": "multivac", "instance": self.release, "managed-by": MANAGER}
             secret = {
                 "apiVersion": "v1",
                 "kind": "Secret",
-                "metadata": {"name": self.full(name), "labels": {"app.kubernetes.io/name": "multivac", "app.kubernetes.io/instance": self.name}},
+                "metadata": {"name": self.full(name), "labels": {f"app.kubernetes.io/{key}": value for key, value in labels.items()}},
                 "type": "kubernetes.io/tls" if name == "edge-tls" else "Opaque",
-                "data": {key: base64.b64encode(value).decode() for key, value in keys.items()},
+                "data": {key: base64.b64encode(value).decode() for key, value in wanted[name].items()},
             }
-            verb = "replace" if name in present else "create"
-            self.kubectl(verb, "--namespace", self.namespace, "-f", "-", given=json.dumps(secret))
-            made.append(f"{verb}d the Secret {self.full(name)}")
+            how = ["--server-side", f"--field-manager={MANAGER}", "--force-conflicts"]
+            self.kubectl("apply", *how, "--namespace", self.namespace, "-f", "-", given=json.dumps(secret))
+            made.append(f"{'replaced' if name in present else 'made'} the Secret {self.full(name)}")
         return made
 
     def then(self, what):
@@ -147,10 +176,17 @@ class Cluster:
         at = f"{'--context ' + self.context + ' ' if self.context else ''}--namespace {self.namespace}"
         restart = f"kubectl {at} rollout restart"
         name = self.name
+
+        def of(component):
+            return f"app.kubernetes.io/instance={self.release},app.kubernetes.io/component={component}"
+
+        programs = f"{restart} deployment/{name}-api deployment/{name}-worker"
+        # All nodes of a Cluster at once, which find each other again in seconds: one after the other, some would have the old password for minutes.
+        redis = f"kubectl {at} delete pod --selector {of('redis')}" if self.redis == "cluster" else f"{restart} statefulset/{name}-redis"
         return {
-            "redis": f"{restart} statefulset/{name}-redis deployment/{name}-api deployment/{name}-worker",
-            "mongo": f"kubectl {at} delete job --selector app.kubernetes.io/component=mongo-init, then scripts/k8s-deploy.sh again, "
-            f"which changes it in MongoDB, then {restart} deployment/{name}-api deployment/{name}-worker",
-            "keyfile": f"kubectl {at} delete pod --selector app.kubernetes.io/component=mongo (all at once: members with different keys do not talk)",
+            "redis": programs if self.redis == "external" else f"{redis} && {programs}",
+            "mongo": f"kubectl {at} delete job --selector {of('mongo-init')}, then scripts/k8s-deploy.sh with the version that runs, which makes "
+            f"the job again and so changes them in MongoDB, then {programs}",
+            "keyfile": f"kubectl {at} delete pod --selector {of('mongo')} (all at once: members with different keys do not talk)",
             "certificate": "give the new certificate to those who trust the old one; the edges use it within two minutes",
         }[what]

@@ -22,6 +22,7 @@ import world  # noqa: E402, F401 (it leads to those that follow)
 import cloud as clouds  # noqa: E402
 import render  # noqa: E402
 from cloud import PROJECT  # noqa: E402
+from cluster_rules import Cluster, ClusterCommands, ClusterFailures  # noqa: E402, F401
 from failures import Failures, Missing, Real, StandIn  # noqa: E402, F401
 from world import DOCS, GCP, HOOK, HOST, KEY, MONITORING, TIMEOUT, Case, bare, config_of, policy_file, read  # noqa: E402
 
@@ -91,6 +92,17 @@ class Files(Case):
         written = template[template.index("log_format gcp") :].partition("access_log")[0]
         for part in ['"logging.googleapis.com/labels":{"program":"edge"}', '"httpRequest":{', '"status":$log_status', '"cache":"$upstream_cache_status"']:
             self.assertIn(part, written)
+
+    def test_the_log_metric_of_backups_looks_for_what_export_prints(self):
+        source = GCP.parent.parent / "crates/multivac-core/src/commands/backup.rs"
+        if not source.is_file():
+            print("SKIPPED there is no export")
+            return
+        [line] = re.findall(r'eprintln!\("(\{data\} data and .*sha256.*)"\)', source.read_text())
+        for name, value in [("{data}", "12"), ("{tombstones}", "3"), ("{file}", " in /data/x"), ("{sha256}", "0a" * 32)]:
+            line = line.replace(name, value)
+        pattern = re.search(r'=~ "(.*)"$', read(GCP / "log-metrics/multivac_backup_succeeded.json")["filter"])[1]
+        self.assertRegex(line, pattern)
 
     def test_prometheus_parses_every_query(self):
         promtool = os.environ.get("MULTIVAC_TEST_PROMTOOL") or shutil.which("promtool")

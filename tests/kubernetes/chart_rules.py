@@ -3,7 +3,7 @@
 
     tests/kubernetes/chart_rules.py             scripts/k8s-check.sh finds what it needs
 
-What it needs   python3 with PyYAML; helm; promtool (MULTIVAC_TEST_PROMTOOL). MULTIVAC_KUBECONFIG names a file for kubectl: what is rendered
+What it needs   python3 with PyYAML; helm; promtool (MULTIVAC_TEST_PROMTOOL). MULTIVAC_TEST_KUBECONFIG names a file for kubectl: what is rendered
                 is then applied with `--dry-run=server` in a namespace of its own, which is removed.
 What it returns 0 if every rule holds, else 1; a line for each, and the last line counts them.
 """
@@ -29,7 +29,7 @@ from chart import CHART, ROOT, WAYS, containers, helm, objects, of_kind, pods  #
 from refused import REFUSED  # noqa: E402
 
 PROMTOOL = os.environ.get("MULTIVAC_TEST_PROMTOOL", "promtool")
-KUBECONFIG = os.environ.get("MULTIVAC_KUBECONFIG")
+KUBECONFIG = os.environ.get("MULTIVAC_TEST_KUBECONFIG")
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 # What Kubernetes checks, or whose names are the user's.
 OPEN = {("global",), *((part, "affinity") for part in ("edge", "api", "worker", "redis", "mongo", "backup")), ("backup", "volume")}
