@@ -236,6 +236,9 @@ class Ci(unittest.TestCase):
                 with self.subTest(f"{name}: {script}"):
                     self.assertTrue((ROOT / script).is_file(), f"{script} is not there")
                     head = (ROOT / script).read_text()
+                    # A program in Python, of which the script is the name.
+                    for below in re.findall(r'exec python3 "\$\(dirname "\$0"\)/(\S+)"', head):
+                        head += ((ROOT / script).parent / below).read_text()
                     for option in re.findall(r" (--[a-z-]+)", arguments):
                         self.assertIn(option, head)
 
