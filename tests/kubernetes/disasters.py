@@ -81,7 +81,7 @@ class Cut(Proof):
     def run(self):
         cut, mend = os.environ.get("MULTIVAC_NODE_CUT"), os.environ.get("MULTIVAC_NODE_MEND")
         if not cut or not mend:
-            return "MULTIVAC_NODE_CUT and MULTIVAC_NODE_MEND say how a node's network is cut and mended"
+            return "MULTIVAC_NODE_CUT and MULTIVAC_NODE_MEND say how a node's network is taken away and restored"
         nodes = nodes_of(self.place)
         if len(nodes) < 2:
             return "there is one node only"

@@ -36,14 +36,25 @@ class Place(Cluster):
 
     def script(self, *command, seconds=600):
         """Status and output of one of the project's own scripts."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment, cwd=ROOT)
         try:
-            done = subprocess.run(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds, env=self.environment, check=False, cwd=ROOT
-            )
-        except subprocess.TimeoutExpired as late:
-            said = late.stdout or b""
-            return -1, (said if isinstance(said, str) else said.decode()) + f"\nnot within {seconds} s"
-        return done.returncode, done.stdout
+            said, _ = process.communicate(timeout=seconds)
+            return process.returncode, said
+        except subprocess.TimeoutExpired:
+            return -1, self.interrupt(process) + f"\nnot within {seconds} s"
+        finally:
+            if process.poll() is None:
+                self.interrupt(process)
+
+    @staticmethod
+    def interrupt(process):
+        """It may have a helm to end first."""
+        process.terminate()
+        try:
+            return process.communicate(timeout=40)[0]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.communicate()[0]
 
     def setup(self, *arguments):
         status, said = self.script(

@@ -16,7 +16,7 @@ What it does    Makes a namespace (scripts/setup.py), installs (scripts/k8s-depl
 What it needs   python3 (3.9), kubectl, helm, openssl, curl; a cluster of two nodes or more that gives LoadBalancer addresses, which this machine
                 reaches, and enforces network policies. Rights to make namespaces; for drains, to cordon nodes.
                 What only the environment can do is a command in a variable; without it the proof is SKIPPED:
-                MULTIVAC_NODE_CUT, MULTIVAC_NODE_MEND   called with the number at the end of a node's name: cuts its network, mends it
+                MULTIVAC_NODE_CUT, MULTIVAC_NODE_MEND   called with the number at the end of a node's name: takes its network away, restores it
                 MULTIVAC_POD_KILL                       called with a container's id: kill -9 of its processes; without it pods are deleted by force
 What it returns 0 if every rule holds; 1 if one is broken; 2 if it could not begin. The last line is `k8s-test: N rules hold, M broken`.
                 Its namespaces and their volumes are deleted, whatever happens.
