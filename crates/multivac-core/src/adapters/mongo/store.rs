@@ -18,11 +18,13 @@ use super::documents::{ENTROPY, Reader};
 use super::sightings::{Replica, Sightings};
 use super::url::{MongoUrl, does_not_resolve};
 use super::{
-    NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, store_error,
+    NO_REPLICA_SET, backups, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, snapshot,
+    store_error,
 };
-use crate::datum::DatumId;
+use crate::datum::{DatumId, Timestamp};
 use crate::store::{
-    Changes, Disk, Position, Put, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum,
+    BackupKind, Changes, Disk, Position, Put, Retraction, Scan, SnapshotEntries, Store, StoreCounts, StoreEntry,
+    StoreError, StoredDatum, Tombstone,
 };
 
 /// The collection of replicas.
@@ -50,15 +52,15 @@ const ID_BATCH: u32 = 100_000;
 /// Keeps data in MongoDB; see the [module](super).
 pub struct MongoStore {
     url: MongoUrl,
-    calls: Calls,
+    pub(super) calls: Calls,
     /// Not set before DNS knows the name in a `mongodb+srv` URL.
     collections: OnceLock<Collections>,
     sightings: Mutex<Sightings>,
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
-struct Collections {
-    database: Database,
+pub(super) struct Collections {
+    pub(super) database: Database,
     entropy: Collection<RawDocumentBuf>,
     replicas: Collection<Replica>,
 }
@@ -98,11 +100,11 @@ impl MongoStore {
         Ok(self.collections.get_or_init(|| Collections { database, entropy, replicas }))
     }
 
-    fn collections(&self) -> Result<&Collections, StoreError> {
+    pub(super) fn collections(&self) -> Result<&Collections, StoreError> {
         self.collections.get().ok_or_else(does_not_resolve)
     }
 
-    fn entropy(&self) -> Result<Collection<RawDocumentBuf>, StoreError> {
+    pub(super) fn entropy(&self) -> Result<Collection<RawDocumentBuf>, StoreError> {
         Ok(self.collections()?.entropy.clone())
     }
 
@@ -132,7 +134,7 @@ impl MongoStore {
     /// Whether a datum or a tombstone lies under each of these ids, which an insert found taken.
     ///
     /// The failed insert has waited until the majority has what it found, so this read sees it.
-    async fn read_taken(&self, ids: impl Iterator<Item = DatumId>) -> Result<HashMap<DatumId, Put>, StoreError> {
+    pub(super) async fn read_taken(&self, ids: impl Iterator<Item = DatumId>) -> Result<HashMap<DatumId, Put>, StoreError> {
         let keys: Vec<Bson> = ids.map(documents::key).collect();
         if keys.is_empty() {
             return Ok(HashMap::new());
@@ -329,6 +331,22 @@ impl Store for MongoStore {
             ids.remove(&retracted);
         }
         Ok(ids)
+    }
+
+    fn snapshot(&self) -> SnapshotEntries<'_> {
+        snapshot::entries(self)
+    }
+
+    async fn put_tombstones(&self, tombstones: &[Tombstone]) -> Result<Vec<Retraction>, StoreError> {
+        backups::put_tombstones(self, tombstones).await
+    }
+
+    async fn record_backup(&self, kind: BackupKind, completed_at: Timestamp) -> Result<(), StoreError> {
+        backups::record(self, kind, completed_at).await
+    }
+
+    async fn last_backup(&self, kind: BackupKind) -> Result<Option<Timestamp>, StoreError> {
+        backups::last(self, kind).await
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
