@@ -45,7 +45,8 @@ pub struct Drilled {
 /// When anything of that does not come out as it should.
 pub async fn drill(file: &File, directory: &Path, told: Told<'_>) -> Result<Drilled, BackupError> {
     let (_, expected) = check(file, |_| {}).await?;
-    let backends = Backends::embedded(directory, QueueSettings::default()).map_err(crate::adapters::BackendError::from)?;
+    let backends =
+        Backends::embedded(directory, QueueSettings::default()).map_err(crate::adapters::BackendError::from)?;
     restore(&backends, file, told).await?;
     let counts = backends.store.counts().await?;
     if (counts.learned, counts.retracted) != (expected.data, expected.tombstones) {
@@ -74,17 +75,15 @@ fn samples(file: &File) -> Result<Vec<(DatumId, Question)>, BackupError> {
     {
         let StoreEntry::Live(datum) = entry else { continue };
         let all = datum.passages.iter().flat_map(|passage| sentences(passage).into_iter().map(|at| &passage[at]));
-        let of = all.filter(|sentence| sentence.split_whitespace().count() >= 3).find_map(|sentence| sentence.parse().ok());
+        let of =
+            all.filter(|sentence| sentence.split_whitespace().count() >= 3).find_map(|sentence| sentence.parse().ok());
         samples.extend(of.map(|question| (datum.id, question)));
     }
     Ok(samples)
 }
 
 /// Fills an index and asks it. Whether an answer is likely to be right is not the point here, so any may be given.
-async fn ask(
-    backends: &Backends,
-    samples: Vec<(DatumId, Question)>,
-) -> Result<(String, Option<DatumId>), BackupError> {
+async fn ask(backends: &Backends, samples: Vec<(DatumId, Question)>) -> Result<(String, Option<DatumId>), BackupError> {
     let index = Arc::new(Index::new()?);
     let follower = Follower::new(Arc::clone(&backends.store), Arc::clone(&index), "a drill".to_owned());
     let stop = CancellationToken::new();

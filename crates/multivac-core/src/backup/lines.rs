@@ -80,8 +80,15 @@ pub(super) fn read(line: &[u8]) -> Result<Said, &'static str> {
     match line {
         Line { end: Some(trailer), datum: None, tombstone: None, .. } => Ok(Said::End(trailer)),
         Line {
-            datum: Some(datum), tombstone: None, end: None, retracted_at: None, received_at: Some(received_at),
-            processed_at: Some(processed_at), text: Some(text), passages: Some(passages), trace,
+            datum: Some(datum),
+            tombstone: None,
+            end: None,
+            retracted_at: None,
+            received_at: Some(received_at),
+            processed_at: Some(processed_at),
+            text: Some(text),
+            passages: Some(passages),
+            trace,
         } => Ok(Said::Entry(StoreEntry::Live(StoredDatum {
             id: id(&datum)?,
             text: text.into_owned(),
@@ -91,8 +98,15 @@ pub(super) fn read(line: &[u8]) -> Result<Said, &'static str> {
             trace: trace.map(Cow::into_owned),
         }))),
         Line {
-            tombstone: Some(tombstone), datum: None, end: None, received_at, retracted_at: Some(retracted_at),
-            processed_at: None, text: None, passages: None, trace: None,
+            tombstone: Some(tombstone),
+            datum: None,
+            end: None,
+            received_at,
+            retracted_at: Some(retracted_at),
+            processed_at: None,
+            text: None,
+            passages: None,
+            trace: None,
         } => Ok(Said::Entry(StoreEntry::Tombstone {
             id: id(&tombstone)?,
             received_at: time(received_at),

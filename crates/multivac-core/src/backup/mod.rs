@@ -76,7 +76,9 @@ pub enum BackupError {
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// The queue or the store did not reply for long.
-    #[error("{source}; it was tried for {minutes} min. Run the same command again: what is imported stays, and the rest follows")]
+    #[error(
+        "{source}; it was tried for {minutes} min. Run the same command again: what is imported stays, and the rest follows"
+    )]
     Away {
         /// For how long.
         minutes: u64,

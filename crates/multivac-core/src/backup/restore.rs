@@ -189,7 +189,8 @@ impl Restoring<'_> {
             self.taken_back += u64::from(was_live);
             // The ledger and a job or a dead letter of the datum, as when a client takes it back.
             if was_live || self.has_jobs {
-                let retract = async || Ok::<_, BackendError>(self.backends.queue.retract(tombstone.id, was_live).await?);
+                let retract =
+                    async || Ok::<_, BackendError>(self.backends.queue.retract(tombstone.id, was_live).await?);
                 again(retract).await?;
             }
         }

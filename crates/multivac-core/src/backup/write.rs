@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::{BackupError, FORMAT, Header, Told, Trailer, VERSION, lines, place};
-use crate::datum::Timestamp;
+use crate::datum::{DatumId, Timestamp};
 use crate::observe::metrics;
 use crate::store::{SnapshotEntries, StoreEntry};
 
@@ -21,11 +21,9 @@ pub struct Writer<W: Write> {
     out: GzEncoder<W>,
     digest: Sha256,
     trailer: Trailer,
-    last: Option<StoreEntryPlace>,
+    last: Option<(bool, DatumId)>,
     line: Vec<u8>,
 }
-
-type StoreEntryPlace = (bool, crate::datum::DatumId);
 
 impl<W: Write> Writer<W> {
     /// Writes the header.

@@ -9,9 +9,9 @@ use clap::Args;
 use humantime::Duration as Time;
 use tokio::time::{Instant, sleep};
 
+use super::CommandError;
 use super::files::{self, Draft};
 use super::progress::Progress;
-use super::CommandError;
 use crate::adapters::Backends;
 use crate::adapters::embedded::Beside;
 use crate::backup::restore::{check, restore};
@@ -278,8 +278,7 @@ pub async fn drill(source: Source, settings: Settings<'_>) -> Result<(), Command
     let drilled = drill::drill(&file, directory.path(), &|n| progress.tell(n)).await;
     progress.end();
     directory.close()?;
-    let drilled =
-        drilled.map_err(|error| CommandError::BadBackup { path: path.clone(), source: Box::new(error) })?;
+    let drilled = drilled.map_err(|error| CommandError::BadBackup { path: path.clone(), source: Box::new(error) })?;
     eprintln!("{} of {} serves: imported and exported again, it is the same", path.display(), header.exported_at);
     report(&drilled.trailer, None);
     match drilled.evidence {

@@ -7,7 +7,9 @@ use crate::adapters::embedded::Embedded;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::process::process;
 use crate::queue::{Job, QueueSettings};
-use crate::store::{BackupKind, SnapshotEntries, Tombstone, Changes, Put, Retraction, Scan, StoreCounts, StoreEntry, StoredDatum};
+use crate::store::{
+    BackupKind, Changes, Put, Retraction, Scan, SnapshotEntries, StoreCounts, StoreEntry, StoredDatum, Tombstone,
+};
 
 /// The embedded store as if other processes used it, whose changes panic when they are read for the first time.
 struct PanicsOnce {

@@ -101,7 +101,8 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
 
 fn read(path: &Path, sender: &Sender<Result<Vec<StoreEntry>, StoreError>>) -> Result<(), StoreError> {
     let connection = open(path)?;
-    read_all(&connection, |batch| sender.blocking_send(Ok(batch)).is_ok()).map_err(|error| DatabaseError::from(error).into())
+    read_all(&connection, |batch| sender.blocking_send(Ok(batch)).is_ok())
+        .map_err(|error| DatabaseError::from(error).into())
 }
 
 /// Hands over all entries; stops when `take` wants no more.

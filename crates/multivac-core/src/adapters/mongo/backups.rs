@@ -64,11 +64,7 @@ fn document(tombstone: &Tombstone) -> Document {
 }
 
 /// Puts a tombstone in the place of a live datum; whether there was one.
-async fn replace(
-    entropy: &Collection<RawDocumentBuf>,
-    tombstone: &Tombstone,
-    limit: Duration,
-) -> Result<bool, Error> {
+async fn replace(entropy: &Collection<RawDocumentBuf>, tombstone: &Tombstone, limit: Duration) -> Result<bool, Error> {
     let mut filter = documents::not_retracted();
     filter.insert("_id", documents::key(tombstone.id));
     let mut document = document(tombstone);
@@ -87,8 +83,7 @@ pub(super) async fn record(store: &MongoStore, kind: BackupKind, completed_at: T
     let backups = store.collections()?.database.collection::<Document>(BACKUPS);
     let completed_at = DateTime::from_millis(completed_at.as_millis());
     let update = doc! { "$set": { "completed_at": completed_at } };
-    let record =
-        async move { backups.update_one(doc! { "_id": kind.as_str() }, update).upsert(true).await.map(drop) };
+    let record = async move { backups.update_one(doc! { "_id": kind.as_str() }, update).upsert(true).await.map(drop) };
     store.calls.write(store.calls.call, record).await?.map_err(store_error)
 }
 

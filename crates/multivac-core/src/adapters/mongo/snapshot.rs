@@ -90,10 +90,7 @@ async fn next_batch(store: &MongoStore, place: &mut Place) -> Result<Vec<StoreEn
     Ok(batch)
 }
 
-async fn open(
-    store: &MongoStore,
-    place: &Place,
-) -> Result<(ClientSession, SessionCursor<RawDocumentBuf>), StoreError> {
+async fn open(store: &MongoStore, place: &Place) -> Result<(ClientSession, SessionCursor<RawDocumentBuf>), StoreError> {
     let client = store.collections()?.database.client().clone();
     let mut start = client.start_session().snapshot(true);
     if let Some(at) = place.at {

@@ -134,7 +134,10 @@ impl MongoStore {
     /// Whether a datum or a tombstone lies under each of these ids, which an insert found taken.
     ///
     /// The failed insert has waited until the majority has what it found, so this read sees it.
-    pub(super) async fn read_taken(&self, ids: impl Iterator<Item = DatumId>) -> Result<HashMap<DatumId, Put>, StoreError> {
+    pub(super) async fn read_taken(
+        &self,
+        ids: impl Iterator<Item = DatumId>,
+    ) -> Result<HashMap<DatumId, Put>, StoreError> {
         let keys: Vec<Bson> = ids.map(documents::key).collect();
         if keys.is_empty() {
             return Ok(HashMap::new());
