@@ -18,7 +18,7 @@ fn datum(number: u128, text: &str) -> StoreEntry {
         passages: vec![text.to_owned(), String::new(), "\0".to_owned()],
         received_at: Timestamp::from_millis(-1),
         processed_at: Timestamp::from_millis(i64::MAX),
-        trace: (number % 2 == 0).then(|| "a \"trace\"".to_owned()),
+        trace: number.is_multiple_of(2).then(|| "a \"trace\"".to_owned()),
     })
 }
 

@@ -45,8 +45,7 @@ pub struct Drilled {
 /// When anything of that does not come out as it should.
 pub async fn drill(file: &File, directory: &Path, told: Told<'_>) -> Result<Drilled, BackupError> {
     let (_, expected) = check(file, |_| {}).await?;
-    let backends =
-        Backends::embedded(directory, QueueSettings::default()).map_err(crate::adapters::BackendError::from)?;
+    let backends = Backends::embedded(directory, QueueSettings::default())?;
     restore(&backends, file, told).await?;
     let counts = backends.store.counts().await?;
     if (counts.learned, counts.retracted) != (expected.data, expected.tombstones) {

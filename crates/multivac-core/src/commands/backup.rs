@@ -108,10 +108,11 @@ impl Origin {
 
     async fn record(&self, kind: BackupKind) -> Result<(), CommandError> {
         let now = Timestamp::now();
-        Ok(match self {
+        match self {
             Self::Servers(backends) => backends.store.record_backup(kind, now).await?,
             Self::Directory(beside) => beside.record_backup(kind, now).await?,
-        })
+        }
+        Ok(())
     }
 }
 
