@@ -71,7 +71,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes the trailer, and gives it back with what was written to.
+    /// Writes the trailer, and returns it with what was written to.
     ///
     /// # Errors
     /// When it cannot be written.

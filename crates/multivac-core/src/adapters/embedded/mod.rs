@@ -39,6 +39,7 @@ mod columns;
 mod damage;
 mod database;
 mod dead_letters;
+mod entries;
 mod error;
 mod examine;
 mod file;

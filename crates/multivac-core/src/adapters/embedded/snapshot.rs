@@ -16,8 +16,8 @@ use tokio::sync::mpsc::{self, Sender};
 
 use super::columns::IdColumn;
 use super::damage::is_damaged_row;
+use super::entries::{COLUMNS, read_entry, text_bytes};
 use super::error::DatabaseError;
-use super::store::{COLUMNS, read_entry, text_bytes};
 use super::{file, for_owner, ledger};
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::Ledger;

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::watch;
 
 use super::columns::{IdColumn, read_batch, to_column};
 use super::damage::{Damage, Table, is_damaged_row};
 use super::database::Database;
+use super::entries::{COLUMNS, read_entry, text_bytes};
 use super::error::DatabaseError;
 use super::snapshot;
 use super::writer::{WriteContext, WriterHandle};
@@ -193,8 +193,6 @@ impl Changes for Follower {
         }
     }
 }
-
-pub(super) const COLUMNS: &str = "seq, id, received_at, processed_at, retracted_at, trace, passages, text";
 
 fn put(context: &WriteContext<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
     let passages = serde_json::to_string(&datum.passages)
@@ -378,34 +376,11 @@ fn read_position(row: &Row<'_>) -> rusqlite::Result<Position> {
     Ok(Position(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0)))
 }
 
-/// From [`COLUMNS`].
-pub(super) fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoreEntry> {
-    let IdColumn(id) = row.get(1)?;
-    if let Some(retracted_at) = row.get(4)? {
-        let received_at = row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis);
-        return Ok(StoreEntry::Tombstone { id, received_at, retracted_at: Timestamp::from_millis(retracted_at) });
-    }
-    let not_json = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(6, Type::Text, error.into());
-    Ok(StoreEntry::Live(StoredDatum {
-        id,
-        received_at: Timestamp::from_millis(row.get(2)?),
-        processed_at: Timestamp::from_millis(row.get(3)?),
-        trace: row.get(5)?,
-        passages: serde_json::from_str(row.get_ref(6)?.as_str()?).map_err(not_json)?,
-        text: row.get(7)?,
-    }))
-}
-
 fn live(entry: StoreEntry) -> Option<StoredDatum> {
     match entry {
         StoreEntry::Live(datum) => Some(datum),
         StoreEntry::Tombstone { .. } | StoreEntry::Unreadable { .. } => None,
     }
-}
-
-/// About how much text a row holds: the datum's, and its passages, which repeat it.
-pub(super) fn text_bytes(datum: &StoredDatum) -> usize {
-    datum.text.len() + datum.passages.iter().map(String::len).sum::<usize>()
 }
 
 #[cfg(test)]

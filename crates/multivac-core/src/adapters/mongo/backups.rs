@@ -1,25 +1,28 @@
 //! Tombstones that a backup brings, and when the last backup was made: collection `backups`.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
+use mongodb::{Collection, Database};
 
-use super::store::MongoStore;
+use super::calls::Calls;
+use super::documents::ENTROPY;
 use super::{documents, is_duplicate, is_id_taken, store_error};
-use crate::datum::Timestamp;
+use crate::datum::{DatumId, Timestamp};
 use crate::store::{BackupKind, Put, Retraction, StoreError, Tombstone};
 
 const BACKUPS: &str = "backups";
 
-/// Most of them are of data that are not there, so they are inserted together; the others take their places one by one.
+/// `there` says which ids are taken. Most of them are of data that are not there, so they are inserted together; the others take their places one by one.
 pub(super) async fn put_tombstones(
-    store: &MongoStore,
+    calls: &Calls,
+    database: &Database,
     tombstones: &[Tombstone],
+    there: &HashMap<DatumId, Put>,
 ) -> Result<Vec<Retraction>, StoreError> {
-    let there = store.read_taken(tombstones.iter().map(|one| one.id)).await?;
-    let entropy = store.entropy()?;
+    let entropy = database.collection(ENTROPY);
     let absent: Vec<RawDocumentBuf> = tombstones
         .iter()
         .filter(|one| !there.contains_key(&one.id))
@@ -28,7 +31,7 @@ pub(super) async fn put_tombstones(
     if !absent.is_empty() {
         let collection = entropy.clone();
         let insert = async move { collection.insert_many(absent).ordered(false).await };
-        match store.calls.write(store.calls.put, insert).await? {
+        match calls.write(calls.put, insert).await? {
             Ok(_) => {}
             // Put or retracted at the same moment: looked at once more.
             Err(error) if all_ids_taken(&error) => {
@@ -44,8 +47,8 @@ pub(super) async fn put_tombstones(
             None => Retraction::WasAbsent,
             Some(Put::Retracted) => Retraction::WasRetracted,
             Some(_) => {
-                let (entropy, one, limit) = (entropy.clone(), *one, store.calls.call);
-                let replaced = store.calls.write(limit, async move { replace(&entropy, &one, limit).await });
+                let (entropy, one, limit) = (entropy.clone(), *one, calls.call);
+                let replaced = calls.write(limit, async move { replace(&entropy, &one, limit).await });
                 if replaced.await?.map_err(store_error)? { Retraction::WasLive } else { Retraction::WasRetracted }
             }
         });
@@ -79,18 +82,27 @@ fn all_ids_taken(error: &Error) -> bool {
     failure.write_concern_error.is_none() && failure.write_errors.iter().flatten().all(is_id_taken)
 }
 
-pub(super) async fn record(store: &MongoStore, kind: BackupKind, completed_at: Timestamp) -> Result<(), StoreError> {
-    let backups = store.collections()?.database.collection::<Document>(BACKUPS);
+pub(super) async fn record(
+    calls: &Calls,
+    database: &Database,
+    kind: BackupKind,
+    completed_at: Timestamp,
+) -> Result<(), StoreError> {
+    let backups = database.collection::<Document>(BACKUPS);
     let completed_at = DateTime::from_millis(completed_at.as_millis());
     let update = doc! { "$set": { "completed_at": completed_at } };
     let record = async move { backups.update_one(doc! { "_id": kind.as_str() }, update).upsert(true).await.map(drop) };
-    store.calls.write(store.calls.call, record).await?.map_err(store_error)
+    calls.write(calls.call, record).await?.map_err(store_error)
 }
 
-pub(super) async fn last(store: &MongoStore, kind: BackupKind) -> Result<Option<Timestamp>, StoreError> {
-    let (backups, limit) = (store.collections()?.database.collection::<Document>(BACKUPS), store.calls.call);
+pub(super) async fn last(
+    calls: &Calls,
+    database: &Database,
+    kind: BackupKind,
+) -> Result<Option<Timestamp>, StoreError> {
+    let (backups, limit) = (database.collection::<Document>(BACKUPS), calls.call);
     let find = async move { backups.find_one(doc! { "_id": kind.as_str() }).max_time(limit).await };
-    let found = store.calls.read(limit, find).await?.map_err(store_error)?;
+    let found = calls.read(limit, find).await?.map_err(store_error)?;
     let completed_at = found.and_then(|document| document.get_datetime("completed_at").ok().copied());
     Ok(completed_at.map(|at| Timestamp::from_millis(at.timestamp_millis())))
 }

@@ -13,10 +13,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp as ClusterTime, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::Hint;
-use mongodb::{ClientSession, SessionCursor};
+use mongodb::{ClientSession, Database, SessionCursor};
 
 use super::calls::in_time;
-use super::store::MongoStore;
+use super::documents::{ENTROPY, Reader};
 use super::{code, documents, store_error};
 use crate::store::{SnapshotEntries, StoreEntry, StoreError};
 
@@ -41,16 +41,20 @@ struct Place {
 }
 
 /// The entries, in the order of their ids: of `_id`, by which text comes before an `ObjectId`.
-pub(super) fn entries(store: &MongoStore) -> SnapshotEntries<'_> {
-    stream::try_unfold(Place::default(), move |mut place| async move {
+pub(super) fn entries(database: Result<Database, StoreError>, limit: Duration, reader: &Reader) -> SnapshotEntries<'_> {
+    let database = match database {
+        Ok(database) => database,
+        Err(error) => return stream::once(std::future::ready(Err(error))).boxed(),
+    };
+    stream::try_unfold((database, Place::default()), move |(database, mut place)| async move {
         loop {
             if place.ended {
                 return Ok(None);
             }
-            match next_batch(store, &mut place).await {
+            match next_batch(&database, limit, reader, &mut place).await {
                 Ok(batch) => {
                     place.interruptions = 0;
-                    return Ok(Some((batch, place)));
+                    return Ok(Some((batch, (database, place))));
                 }
                 // Where nothing was read yet there is nothing to go on with, and the caller may as well call again.
                 Err(error) if error.is_transient() && place.at.is_some() && place.interruptions < MAX_INTERRUPTIONS => {
@@ -66,11 +70,15 @@ pub(super) fn entries(store: &MongoStore) -> SnapshotEntries<'_> {
     .boxed()
 }
 
-async fn next_batch(store: &MongoStore, place: &mut Place) -> Result<Vec<StoreEntry>, StoreError> {
-    let limit = store.calls.scan;
+async fn next_batch(
+    database: &Database,
+    limit: Duration,
+    reader: &Reader,
+    place: &mut Place,
+) -> Result<Vec<StoreEntry>, StoreError> {
     let (mut session, mut cursor) = match place.open.take() {
         Some(open) => open,
-        None => in_time(limit, open(store, place)).await??,
+        None => in_time(limit, open(database, place)).await??,
     };
     place.at = place.at.or(session.snapshot_time());
     let (mut batch, mut bytes) = (Vec::new(), 0);
@@ -81,7 +89,7 @@ async fn next_batch(store: &MongoStore, place: &mut Place) -> Result<Vec<StoreEn
         };
         let document = document.map_err(snapshot_error)?;
         bytes += document.as_bytes().len();
-        if let Some(entry) = store.reader.read(&document) {
+        if let Some(entry) = reader.read(&document) {
             place.after = Some(documents::key(entry.id()));
             batch.push(entry);
         }
@@ -90,9 +98,11 @@ async fn next_batch(store: &MongoStore, place: &mut Place) -> Result<Vec<StoreEn
     Ok(batch)
 }
 
-async fn open(store: &MongoStore, place: &Place) -> Result<(ClientSession, SessionCursor<RawDocumentBuf>), StoreError> {
-    let client = store.collections()?.database.client().clone();
-    let mut start = client.start_session().snapshot(true);
+async fn open(
+    database: &Database,
+    place: &Place,
+) -> Result<(ClientSession, SessionCursor<RawDocumentBuf>), StoreError> {
+    let mut start = database.client().start_session().snapshot(true);
     if let Some(at) = place.at {
         start = start.snapshot_time(at);
     }
@@ -104,7 +114,7 @@ async fn open(store: &MongoStore, place: &Place) -> Result<(ClientSession, Sessi
         Some(Bson::String(_)) => doc! { "$or": [filter, { "_id": { "$not": { "$type": "string" } } }] },
         _ => filter,
     };
-    let entropy = store.entropy()?;
+    let entropy = database.collection(ENTROPY);
     let find = entropy.find(filter).sort(doc! { "_id": 1 }).hint(Hint::Keys(doc! { "_id": 1 }));
     let cursor = find.batch_size(BATCH).session(&mut session).await.map_err(snapshot_error)?;
     Ok((session, cursor))

@@ -52,15 +52,15 @@ const ID_BATCH: u32 = 100_000;
 /// Keeps data in MongoDB; see the [module](super).
 pub struct MongoStore {
     url: MongoUrl,
-    pub(super) calls: Calls,
+    calls: Calls,
     /// Not set before DNS knows the name in a `mongodb+srv` URL.
     collections: OnceLock<Collections>,
     sightings: Mutex<Sightings>,
-    pub(super) reader: Reader,
+    reader: Reader,
 }
 
-pub(super) struct Collections {
-    pub(super) database: Database,
+struct Collections {
+    database: Database,
     entropy: Collection<RawDocumentBuf>,
     replicas: Collection<Replica>,
 }
@@ -100,11 +100,11 @@ impl MongoStore {
         Ok(self.collections.get_or_init(|| Collections { database, entropy, replicas }))
     }
 
-    pub(super) fn collections(&self) -> Result<&Collections, StoreError> {
+    fn collections(&self) -> Result<&Collections, StoreError> {
         self.collections.get().ok_or_else(does_not_resolve)
     }
 
-    pub(super) fn entropy(&self) -> Result<Collection<RawDocumentBuf>, StoreError> {
+    fn entropy(&self) -> Result<Collection<RawDocumentBuf>, StoreError> {
         Ok(self.collections()?.entropy.clone())
     }
 
@@ -134,10 +134,7 @@ impl MongoStore {
     /// Whether a datum or a tombstone lies under each of these ids, which an insert found taken.
     ///
     /// The failed insert has waited until the majority has what it found, so this read sees it.
-    pub(super) async fn read_taken(
-        &self,
-        ids: impl Iterator<Item = DatumId>,
-    ) -> Result<HashMap<DatumId, Put>, StoreError> {
+    async fn read_taken(&self, ids: impl Iterator<Item = DatumId>) -> Result<HashMap<DatumId, Put>, StoreError> {
         let keys: Vec<Bson> = ids.map(documents::key).collect();
         if keys.is_empty() {
             return Ok(HashMap::new());
@@ -337,19 +334,21 @@ impl Store for MongoStore {
     }
 
     fn snapshot(&self) -> SnapshotEntries<'_> {
-        snapshot::entries(self)
+        let database = self.collections().map(|collections| collections.database.clone());
+        snapshot::entries(database, self.calls.scan, &self.reader)
     }
 
     async fn put_tombstones(&self, tombstones: &[Tombstone]) -> Result<Vec<Retraction>, StoreError> {
-        backups::put_tombstones(self, tombstones).await
+        let there = self.read_taken(tombstones.iter().map(|one| one.id)).await?;
+        backups::put_tombstones(&self.calls, &self.collections()?.database, tombstones, &there).await
     }
 
     async fn record_backup(&self, kind: BackupKind, completed_at: Timestamp) -> Result<(), StoreError> {
-        backups::record(self, kind, completed_at).await
+        backups::record(&self.calls, &self.collections()?.database, kind, completed_at).await
     }
 
     async fn last_backup(&self, kind: BackupKind) -> Result<Option<Timestamp>, StoreError> {
-        backups::last(self, kind).await
+        backups::last(&self.calls, &self.collections()?.database, kind).await
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
