@@ -8,6 +8,7 @@
     scripts/setup.py --remove-user NAME   removes a user
     scripts/setup.py --rotate WHAT        new passwords of redis or mongo, a new keyfile or certificate; prints what to restart
     scripts/setup.py --check              changes nothing, and says what is missing, broken or about to expire
+    scripts/setup.py --kubernetes         what it does besides, as one of the above too, is done to the Secrets of a cluster
 
 What it makes   secrets/ (never committed, mode 700, each file 600), and .env, which tells docker compose the user that
                 the containers run as: you, so that they can read the files; the user 65532 if you are root.
@@ -19,7 +20,12 @@ What it makes   secrets/ (never committed, mode 700, each file 600), and .env, w
                   grafana/  admin_password     for the profile `monitoring`, as the next
                   alertmanager/  page_url, ticket_url   where alerts are sent: to nobody until you put URLs there
                   curlrc  for `curl -K secrets/curlrc …`: the first user's name and password, and the certificate
-What it needs   python3 (3.9 or newer) and openssl.
+                  kubernetes/  redis_admin_password   what the nodes of a Redis Cluster copy from each other with
+Kubernetes      --context C, --namespace N and --release R say where (the current context, multivac, multivac); --redis standalone, cluster
+                or external, --mongo-members 3, or 0 for a MongoDB of your own: the URLs of what is external are those of
+                secrets/app. Makes the namespace if it is missing. What secrets/ lacks and the cluster has is taken over; where both differ
+                nothing is changed without --replace.
+What it needs   python3 (3.9 or newer) and openssl; kubectl for --kubernetes.
 Elsewhere       MULTIVAC_SECRETS names another directory, MULTIVAC_ENV_FILE another file.
 What it returns 0 if everything is there and valid; 2 and the reason if not; --check: 1 if something needs to be done soon.
 
@@ -36,7 +42,7 @@ import secrets
 import shutil
 import sys
 
-from installation import certificate, users
+from installation import certificate, kubernetes, users
 from installation.files import DIRECTORY, ENV_FILE, Failure, alone, env_setting, is_there, make_env, path, put, read, remove, say, tidy
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -176,7 +182,7 @@ def check_all():
         raise Failure(f"{ENV_FILE} does not say MULTIVAC_USER")
 
 
-def rotate(what):
+def rotate(what, cluster):
     if what == "redis":
         replace("redis/redis.conf")
         then = "docker compose restart redis api worker"
@@ -198,12 +204,26 @@ def rotate(what):
         replace("edge/tls.key")
         then = "give the new certificate to those who trust the old one; the edge uses it within two seconds"
     make_missing()
+    if cluster:
+        tell(cluster.apply(kubernetes.REPLACES[what]))
+        then = cluster.then(what)
     say(f"now: {then}")
+
+
+def tell(made):
+    for thing in made:
+        say(thing)
 
 
 def person(name):
     if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9._-]{0,63}", name):
         raise argparse.ArgumentTypeError("a name has 1 to 64 letters, digits, '.', '_' or '-', and does not begin with '-'")
+    return name
+
+
+def label(name):
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?", name):
+        raise argparse.ArgumentTypeError(f"{name!r}: expected at most 53 small letters, digits and '-', with a letter or digit at both ends")
     return name
 
 
@@ -225,9 +245,29 @@ def read_options():
     one.add_argument("--check", action="store_true")
     parser.add_argument("--ask", action="store_true")
     parser.add_argument("--name", metavar="NAME", type=host, action="append", default=[])
+    parser.add_argument("--kubernetes", action="store_true")
+    where = {
+        "--context": {"metavar": "CONTEXT"},
+        "--namespace": {"metavar": "NAMESPACE", "type": label},
+        "--release": {"metavar": "RELEASE", "type": label},
+        "--redis": {"choices": ["standalone", "cluster", "external"]},
+        "--mongo-members": {"type": int, "choices": [0, 1, 3, 5]},
+        "--replace": {"action": "store_true", "default": None},
+    }
+    for flag, meaning in where.items():
+        parser.add_argument(flag, **meaning)
     given = parser.parse_args()
     if given.ask and not given.user:
         parser.error("--ask goes with --user NAME")
+    if given.check and given.kubernetes:
+        parser.error("--check looks at the files alone")
+    defaults = {"namespace": "multivac", "release": "multivac", "redis": "standalone", "mongo_members": 3}
+    for flag in where:
+        name = flag[2:].replace("-", "_")
+        if getattr(given, name) is None:
+            setattr(given, name, defaults.get(name))
+        elif not given.kubernetes:
+            parser.error(f"{flag} goes with --kubernetes")
     return given
 
 
@@ -246,11 +286,19 @@ def main():
             say(warning)
         return 1 if warnings else 0
     typed = users.type_password(options.user) if options.ask else None
+    cluster = kubernetes.Cluster(options) if options.kubernetes else None
+    if cluster:
+        cluster.check()
     with alone():
+        if cluster:
+            tidy()
+            cluster.take_over()
         if options.remove_user is not None:
             tidy()
             users.finish_entering()
             users.remove_user(options.remove_user)
+            if cluster:
+                tell(cluster.apply(kubernetes.REPLACES["users"]))
             return 0
         if options.rotate and not path("edge").is_dir():
             raise Failure("there is nothing yet: run scripts/setup.py")
@@ -259,13 +307,20 @@ def main():
             say(f"made {thing}")
         if options.user:
             users.add_user(options.user, typed)
+            if cluster:
+                tell(cluster.apply(kubernetes.REPLACES["users"]))
             return 0
         if options.rotate:
-            rotate(options.rotate)
+            rotate(options.rotate, cluster)
         check_all()
+        if cluster and not options.rotate:
+            done = cluster.apply({*kubernetes.FILES, "app"} if options.replace else set())
+            tell(done)
+            context = options.context or "CONTEXT"
+            say(f"next: scripts/k8s-deploy.sh VERSION --context {context} --namespace {options.namespace}" if done else "changed nothing in the cluster")
         for warning in certificate.warnings():
             say(f"WARNING: {warning}")
-        if not options.rotate:
+        if not options.rotate and not cluster:
             say("next: docker compose up -d --wait" if made else "made nothing: everything is there")
     return 0
 

@@ -43,7 +43,7 @@ def alone():
 
 def tidy():
     """Directories; modes and owners as they should be; what a run that was killed has left half-written."""
-    for directory in [DIRECTORY, *(path(name) for name in ("edge", "app", "redis", "mongo", "grafana", "alertmanager"))]:
+    for directory in [DIRECTORY, *(path(name) for name in ("edge", "app", "redis", "mongo", "grafana", "alertmanager", "kubernetes"))]:
         directory.mkdir(mode=0o700, exist_ok=True)
         for entry in [directory, *directory.iterdir()]:
             if entry.suffix == UNFINISHED:

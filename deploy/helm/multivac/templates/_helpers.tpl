@@ -62,7 +62,7 @@ readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end -}}
 
-{{/* podDefaults ROOT COMPONENT: for every pod of a spec. */}}
+{{/* podDefaults ROOT COMPONENT VALUES: for every pod; where it may run stands in .Values.VALUES. */}}
 {{- define "multivac.podDefaults" -}}
 {{- $root := index . 0 -}}
 {{- $values := index $root.Values (index . 2) -}}
@@ -98,7 +98,8 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: {{ . }}
     whenUnsatisfiable: ScheduleAnyway
-    labelSelector: { matchLabels: {{- $selector | nindent 8 }} }
+    labelSelector:
+      matchLabels: {{- $selector | nindent 8 }}
     matchLabelKeys: [{{ $label }}]
 {{- end }}
 {{- end -}}
