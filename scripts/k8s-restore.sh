@@ -96,11 +96,12 @@ until [[ $(state) =~ ^(Running|Succeeded|Failed)/|/.*(Complete|Failed) ]]; do
     if ((SECONDS % 30 < 2)); then printf 'k8s-restore: waiting for the pod of %s\n' "$job" >&2; fi
     sleep 2
 done
-# Its log is followed, but for as long as a connection lasts; the Job's own state counts.
+# What it says is followed, but for as long as a connection lasts; the Job's own state counts.
 if [[ $source == */* ]]; then
-    timeout "$timeout" kubectl --context "$context" --namespace "$namespace" attach --stdin --quiet "job/$job" <"$source" >/dev/null 2>&1 || true
+    timeout "$timeout" kubectl --context "$context" --namespace "$namespace" attach --stdin --quiet "job/$job" <"$source" 2>&1 || true
+else
+    timeout "$timeout" kubectl --context "$context" --namespace "$namespace" logs --follow "job/$job" 2>&1 || true
 fi
-timeout "$timeout" kubectl --context "$context" --namespace "$namespace" logs --follow "job/$job" 2>&1 || true
 until [[ $(state) =~ (Complete|Failed) ]] && ! [[ $(state) =~ ^Running ]]; do
     if ((SECONDS >= deadline)); then
         printf 'k8s-restore: %s was not done within %s s; kubectl delete job %s ends it\n' "$job" "$timeout" "$job" >&2

@@ -37,8 +37,8 @@ impl<W: Write> Writer<W> {
             exported_at: Timestamp::now().to_string(),
             by: metrics::version().to_owned(),
         };
-        // Fast: the text repeats itself in its passages, which any level finds. (A tenth larger than the default level, and
-        // three times as fast, measured 2026-11-27.)
+        // Fast, since MongoDB keeps the moment for minutes: a third larger than at gzip's default level, in a quarter of the time
+        // (60 MB of prose, measured 2026-11-27).
         let mut out = GzEncoder::new(out, Compression::fast());
         let mut line = serde_json::to_vec(&header).map_err(io::Error::from)?;
         line.push(b'\n');
