@@ -2,15 +2,16 @@
 # All of CI, in order: format, layout and wording of the code, clippy with warnings as errors, licences and advisories of the
 # dependencies, all tests against a real Redis and a real MongoDB, the rules of the edge with a real nginx, a few power cuts, the
 # rules of web pages and the console with a real Chromium, those of setup.py, the rules of Prometheus with promtool, dashboards and
-# alerts with a real Prometheus while one part after the other is killed, those of deploy/gcp, of releases and CI's files, a short fuzz run over HTTP,
-# documentation with warnings as errors.
+# alerts with a real Prometheus while one part after the other is killed, those of deploy/gcp, of the chart for Kubernetes, of
+# releases and CI's files, a short fuzz run over HTTP, documentation with warnings as errors.
 #
 #     scripts/check.sh             a few minutes once the dependencies are built
 #     scripts/check.sh --images    also builds the images and tests docker compose (compose-test.sh)
 #
 # What it needs   Rust (cargo, rustfmt, clippy), a C compiler, git, python3; test-backends.sh installs the servers, browser.sh
 #                 Chromium.
-#                 cargo-deny for the licences and advisories, which are SKIPPED without it.
+#                 cargo-deny for the licences and advisories, helm for the chart, kubectl for its Secrets: what is missing is SKIPPED.
+#                 MULTIVAC_TEST_KUBECONFIG may name a cluster, which is asked what it would take (k8s-check.sh).
 # What it returns 0 if every step passed. All steps run, so that one failure does not hide the next; the last
 #                 line is always the totals of all tests, `N passed, N failed`.
 set -uo pipefail
@@ -92,6 +93,8 @@ alerts() {
     } 2>&1 | tee -a "$log"
 }
 gcp() { scripts/gcp.sh 2>&1 | tee -a "$log"; }
+kubernetes() { scripts/k8s-check.sh 2>&1 | tee -a "$log"; }
+secrets() { tests/setup/kubernetes_rules.py 2>&1 | tee -a "$log"; }
 release() { scripts/release-check.sh 2>&1 | tee -a "$log"; }
 compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
@@ -107,6 +110,8 @@ step setup setup
 step monitoring monitoring
 step alerts alerts
 step gcp gcp
+step kubernetes kubernetes
+step secrets secrets
 step release release
 [[ ${1:-} != --images ]] || step compose compose
 step fuzz scripts/fuzz-http.sh 20
@@ -121,6 +126,6 @@ fi
 # One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for each script that counts rules:
 # `e2e: 84 rules hold, 0 broken`.
 awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }
-     /^(e2e|power-cut|browser|setup|monitoring|alerts|gcp|release|compose-test): [0-9]/ { passed += $2; failures += $5 }
+     /^(e2e|power-cut|browser|setup|monitoring|alerts|gcp|k8s-check|setup-kubernetes|release|compose-test): [0-9]/ { passed += $2; failures += $5 }
      END { printf "%d passed, %d failed\n", passed, failures }' "$log"
 [[ ${#failed[@]} == 0 ]]

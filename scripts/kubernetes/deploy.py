@@ -37,11 +37,12 @@ import urllib.parse
 
 import preflight
 import verify
-from cluster import Cluster, Failure, last_line, run, say
+from cluster import SECONDS, Cluster, Failure, last_line, run, say
 from lease import Lease
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DEPLOYMENTS = ("edge", "api", "worker")
+WAIT_SECONDS = 900
 
 
 def read_options():
@@ -222,7 +223,13 @@ class Deployment:
             return 4
         try:
             say(f"going back to revision {revision}")
-            self.helm_with_progress("rollback", self.cluster.release, str(revision))
+            members = self.members()
+            self.cluster.helm("rollback", self.cluster.release, str(revision), seconds=120)
+            if (self.members() or 0) < (members or 0):
+                # The set counts on those that were added: without them it has no majority.
+                say(f"MongoDB keeps its {members} members")
+                self.cluster.kubectl("scale", f"statefulset/{self.cluster.name}-mongo", f"--replicas={members}")
+            self.wait()
             values = json.loads(self.cluster.helm("get", "values", self.cluster.release, "--all", "--output=json"))
             version = preflight.of(values, "images.api.tag")
             verify.verify(self.cluster, version, self.options)
@@ -233,6 +240,28 @@ class Deployment:
             return 4
         say(f"rolled back: {version} runs and is verified")
         return 3
+
+    def members(self):
+        """Of MongoDB, as many as there are now; None where it is not ours."""
+        found = self.cluster.get("statefulset", f"{self.cluster.name}-mongo")
+        return found and found["spec"]["replicas"]
+
+    def wait(self):
+        """Until all that was changed is ready."""
+        progress = Progress(self.cluster)
+        progress.start()
+        try:
+            found = self.cluster.get("deployments,statefulsets", self.cluster.selector())
+            for item in (found or {}).get("items", []):
+                name = f"{item['kind'].lower()}/{item['metadata']['name']}"
+                command = self.cluster.kubectl_command("rollout", "status", name, f"--timeout={WAIT_SECONDS}s")
+                # Its request is one that stays open.
+                command.remove(f"--request-timeout={SECONDS}s")
+                done = run(command, None, WAIT_SECONDS + 30)
+                if done.returncode:
+                    raise Failure(f"{name} is not ready: {last_line(done.stderr)}")
+        finally:
+            progress.stopped.set()
 
     def go(self, look):
         self.recover()

@@ -82,7 +82,7 @@ class Lease:
                 continue
 
     def release(self, notes=None):
-        """Gives it back, with what is to be known of the last deployment."""
+        """Leaves it to the next, with what is to be known of the last deployment."""
         self.stopped.set()
         if self.thread.is_alive():
             self.thread.join(60)

@@ -251,8 +251,9 @@ class Preflight:
             before, now = of(self.deployed, name), of(self.values, name)
             if before is not None and before != now:
                 raise Failure(f"{name} is {before!r} and would become {now!r}; data would be out of reach. Export, install a new release, import")
-        before, now = of(self.deployed, "mongo.members"), of(self.values, "mongo.members")
-        if before and now and int(now) < int(before):
+        live = self.cluster.get("statefulset", f"{self.cluster.name}-mongo")
+        before, now = live and live["spec"]["replicas"], of(self.values, "mongo.members")
+        if before and now and int(now) < before:
             raise Failure(f"mongo.members is {before} and would become {now}: the set would lose members that it counts on")
 
 

@@ -4,15 +4,17 @@ import json
 import os
 import pathlib
 import re
+import select
 import subprocess
 import time
 import urllib.parse
+import urllib.request
 import uuid
 
 from cluster import Failure, run, say
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SECONDS = 120
+SECONDS, FORWARD_SECONDS = 120, 20
 
 
 class Edge:
@@ -74,21 +76,28 @@ def address_of(cluster):
 
 
 class Forward:
-    """kubectl's own way to the edge, where there is no other."""
+    """A port of a pod or a Service here, by kubectl's own way, which no network policy stands in."""
 
-    def __init__(self, cluster):
-        command = ["kubectl", "--context", cluster.context, "--namespace", cluster.namespace, "port-forward", f"service/{cluster.name}-edge", ":443"]
+    def __init__(self, cluster, target, port):
+        command = ["kubectl", "--context", cluster.context, "--namespace", cluster.namespace, "port-forward", target, f":{port}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        line = self.process.stdout.readline()
-        port = re.search(r":(\d+) ->", line)
-        if not port:
+        ready, _, _ = select.select([self.process.stdout], [], [], FORWARD_SECONDS)
+        found = re.search(r":(\d+) ->", self.process.stdout.readline()) if ready else None
+        if not found:
             self.close()
-            raise Failure("the edge's Service has no address, and `kubectl port-forward` does not work; name it with --url")
-        self.address = f"127.0.0.1:{port[1]}"
+            raise Failure(f"kubectl port-forward {target} {port} does not work")
+        self.address = f"127.0.0.1:{found[1]}"
 
     def close(self):
         self.process.kill()
         self.process.wait()
+        self.process.stdout.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def versions(cluster, version):
@@ -97,13 +106,13 @@ def versions(cluster, version):
     for component, port in (("api", 5000), ("worker", 5001)):
         for pod in cluster.pods(component):
             name = pod["metadata"]["name"]
-            path = f"/api/v1/namespaces/{cluster.namespace}/pods/{name}:{port}/proxy/metrics"
             try:
-                text = cluster.kubectl("get", "--raw", path)
-            except Failure as reason:
+                with Forward(cluster, f"pod/{name}", port) as pod, urllib.request.urlopen(f"http://{pod.address}/metrics", timeout=10) as reply:
+                    text = reply.read().decode()
+            except (OSError, Failure) as reason:
                 return False, f"{name}: {reason}"
-            says = re.search(r"^multivac_build_info\{([^}]*)\}", text, re.MULTILINE)
-            found[name] = re.search(r'version="([^"]*)"', says[1])[1] if says else "nothing"
+            says = re.search(r'^multivac_build_info\{[^}]*version="([^"]*)"', text, re.MULTILINE)
+            found[name] = says[1] if says else "nothing"
     return bool(found) and set(found.values()) == {version}, found
 
 
@@ -161,10 +170,12 @@ def verify(cluster, version, options):
     until(f"every api and worker is {version}", lambda: versions(cluster, version))
     if not os.path.isfile(options.curl_config):
         raise Failure(f"{options.curl_config} is missing: name a file for `curl --config` with the user and the password (--curl-config)")
-    address = None if options.url else address_of(cluster)
-    forward = None if options.url or address else Forward(cluster)
-    try:
-        main_job(Edge(options.url or "https://localhost", address or (forward and forward.address), options.curl_config))
-    finally:
-        if forward:
-            forward.close()
+    if options.url:
+        main_job(Edge(options.url, None, options.curl_config))
+        return
+    address = address_of(cluster)
+    if address:
+        main_job(Edge("https://localhost", address, options.curl_config))
+        return
+    with Forward(cluster, f"service/{cluster.name}-edge", 443) as edge:
+        main_job(Edge("https://localhost", edge.address, options.curl_config))

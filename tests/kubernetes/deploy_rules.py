@@ -120,7 +120,8 @@ class Rules(unittest.TestCase):
         for arguments, reason in (
             (["--context", "none-such"], "no context 'none-such'"),
             (["--namespace", "none-such"], "no namespace none-such"),
-            (["--set", "mongo.members=3", "--set", "worker.autoscaling.kind=none", "--set", "images.worker.tag=none-such"], "has no"),
+            (["--set", f"images.redis.repository={given.registry}/none-such"], "has no"),
+            (["--set", "worker.autoscaling.kind=nonsense"], "worker"),
             (["--cosign-key", "/dev/null"], "no digest"),
         ):
             with self.subTest(arguments):
@@ -192,6 +193,15 @@ class Rules(unittest.TestCase):
         result = deploy()
         self.fine(result)
         self.assertIn("is pending-upgrade, and nobody is at work", result[1])
+
+    def test_n_members_that_were_added_stay_when_it_goes_back_and_none_is_taken_away(self):
+        status, said = deploy("--set", "mongo.members=3", version=OTHER)
+        self.assertEqual(status, 3, said)
+        self.assertIn("MongoDB keeps its 3 members", said)
+        status, said = deploy()
+        self.assertEqual(status, 2, said)
+        self.assertIn("mongo.members is 3 and would become 1", said)
+        self.fine(deploy("--set", "mongo.members=3"))
 
     def test_m_a_certificate_that_has_expired_is_refused(self):
         end = ["-not_before", "20200101000000Z", "-not_after", "20210101000000Z"]

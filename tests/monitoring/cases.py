@@ -486,3 +486,30 @@ def redis_memory_without_a_limit_is_never_full(it):
         process.unknown("multivac_queue_server_memory_max_bytes", 0)
     it.each("multivac_queue_server_memory_bytes", 10**12)
     return {10: [], 30: []}
+
+
+BACKUP = "multivac_backup_completed_timestamp_seconds"
+
+
+@case(240, near="BackupMissing")
+def a_backup_is_late_and_then_made(it):
+    # Cases begin in 1970: 25.5 hours before that, so it is too old from minute 30 on.
+    it.each(BACKUP, -91_800, kind="backup")
+    # The processes do not know it for a while, as when they have just started and the store is away.
+    for process in it.processes:
+        process.unknown(BACKUP, 100, 110)
+    it.each(BACKUP, 150 * 60, 150, kind="backup")
+    missing = [ticket("BackupMissing", kind="backup")]
+    return {29: [], 89: [], 91: missing, 105: missing, 149: missing, 151: [], 240: []}
+
+
+@case(120, near="BackupMissing")
+def a_drill_is_late(it):
+    it.each(BACKUP, -689_400, kind="drill")
+    return {89: [], 91: [ticket("BackupMissing", "The last drill succeeded 8d 1h 1m 0s ago", kind="drill")]}
+
+
+@case(120, near="BackupMissing")
+def a_backup_is_expected_and_was_never_made(it):
+    it.each(BACKUP, 0, kind="backup")
+    return {59: [], 61: [ticket("BackupMissing", kind="backup")], 120: [ticket("BackupMissing", kind="backup")]}

@@ -95,6 +95,9 @@ class Target:
         self.set("multivac_queue_server_memory_max_bytes", 1000)
         self.set("multivac_disk_free_bytes", 500, disk="store")
         self.set("multivac_disk_size_bytes", 1000, disk="store")
+        for kind in ("backup", "drill"):
+            # After all cases, which begin in 1970.
+            self.set("multivac_backup_completed_timestamp_seconds", 10**9, kind=kind)
         self.count("multivac_lost_total", 0)
 
     def healthy_api(self):

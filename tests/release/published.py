@@ -7,12 +7,19 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+import types
 import unittest
 import urllib.error
 import urllib.request
 
-from running import IMAGES, crates, run
+import yaml
+from running import IMAGES, ROOT, crates, run
+
+sys.path.insert(0, str(ROOT / "scripts/kubernetes"))
+from cluster import Failure  # noqa: E402
+from preflight import Preflight, merged  # noqa: E402
 
 REGISTRY, CONTEXT = os.environ.get("MULTIVAC_TEST_REGISTRY"), os.environ.get("MULTIVAC_TEST_CONTEXT")
 BASE = os.environ.get("MULTIVAC_TEST_BASE") or "redis:7"
@@ -158,6 +165,25 @@ class Published(unittest.TestCase):
         rendered = run("helm", "template", "x", str(pulled / "multivac-9.8.7.tgz"), "-f", str(self.to / "digests.yaml"))
         if "kind: Deployment" in rendered:
             self.assertIn(f"{self.registry}/multivac-api:{VERSION}@{self.digests['api']}", rendered)
+
+    def preflight(self, **changes):
+        """What scripts/k8s-deploy.sh says of the api's image in this release's values."""
+        look = Preflight(None, types.SimpleNamespace(cosign_key=str(self.public), cosign_identity=None, cosign_issuer=None))
+        chart = yaml.safe_load((ROOT / "deploy/helm/multivac/values.yaml").read_text())
+        look.values = merged(chart, yaml.safe_load((self.to / "digests.yaml").read_text()))
+        look.values["images"]["api"].update(changes)
+        look.image("api")
+        return look.warnings
+
+    def test_the_deploy_helper_takes_the_release_and_refuses_what_is_unsigned_tampered_with_or_without_a_digest(self):
+        self.assertEqual([], self.preflight())
+        for changes, why in [
+            ({"digest": self.push("api", "helper")}, "is not signed as it should be: no signature"),
+            ({"digest": ""}, "has no digest in the values"),
+            ({"digest": "sha256:" + "0" * 64}, "has no"),
+        ]:
+            with self.assertRaisesRegex(Failure, why):
+                self.preflight(**changes)
 
     def test_a_pod_runs_by_digest(self):
         if not CONTEXT or not shutil.which("kubectl"):

@@ -58,6 +58,7 @@ pub struct Application {
     server: Server,
     listener: TcpListener,
     drain_delay: Duration,
+    expect_backups: bool,
     address: SocketAddr,
     background: Supervisor,
 }
@@ -131,8 +132,19 @@ impl Application {
             shutdown_timeout: SHUTDOWN_TIMEOUT.saturating_sub(config.drain_delay),
         };
         let server = server::start(state.clone(), hosts, accepting, settings).map_err(cannot_listen)?;
-        let drain_delay = config.drain_delay;
-        Ok(Self { state, backends, consumer, data_dir, server, listener, drain_delay, address, background })
+        let (drain_delay, expect_backups) = (config.drain_delay, config.backends.expect_backups);
+        Ok(Self {
+            state,
+            backends,
+            consumer,
+            data_dir,
+            server,
+            listener,
+            drain_delay,
+            expect_backups,
+            address,
+            background,
+        })
     }
 
     /// Where it listens.
@@ -169,7 +181,7 @@ impl Application {
     /// # Errors
     /// When the backends turn out to be unusable, or a task ended by itself.
     pub async fn run_until_stopped(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { state, backends, consumer, server, listener, drain_delay, background, .. } = self;
+        let Self { state, backends, consumer, server, listener, drain_delay, expect_backups, background, .. } = self;
         let http = Supervisor::new(state.stop.clone());
         let handle = server.handle();
         let reporting = http.clone();
@@ -186,7 +198,7 @@ impl Application {
             ended = http.failed() => Some(ended.into()),
             ended = background.failed() => Some(ended.into()),
             () = broken.cancelled() => Some(FILE_BROKEN.into()),
-            failure = run_background(&state, backends, consumer, &background, &mut tasks) => Some(failure),
+            failure = run_background(&state, backends, consumer, expect_backups, &background, &mut tasks) => Some(failure),
         };
         if let Some(error) = &failure {
             error!(%error, "stopping");
@@ -220,12 +232,13 @@ async fn run_background(
     state: &State,
     backends: Backends,
     consumer: Option<Consumer>,
+    expect_backups: bool,
     supervisor: &Supervisor,
     tasks: &mut Vec<JoinHandle<()>>,
 ) -> AppError {
     let stop = supervisor.stop();
     // Before anything else: a server that is not there yet is to be seen.
-    let watching = watch(backends.clone(), Some(state.registry.clone()), stop.clone());
+    let watching = watch(backends.clone(), Some(state.registry.clone()), expect_backups, stop.clone());
     tasks.push(supervisor.spawn("the watch of the backends", watching));
     match backends.prepare(stop).await {
         Ok(Prepared::Ready) => {}

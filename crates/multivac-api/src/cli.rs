@@ -1,6 +1,7 @@
 //! The commands of the program, beside serving.
 
 use clap::Subcommand;
+use multivac_core::commands::backup::{Export, Source};
 use multivac_core::commands::dead::Dead;
 use multivac_core::commands::doctor::Doctor;
 use multivac_core::runtime::health::HealthArgs;
@@ -21,6 +22,22 @@ pub enum Command {
     /// Exit code: 0 all is well; 3 there are warnings; 4 there are errors. As with every command, 1 is a command that failed,
     /// and 2 a command line that was not understood, so neither says anything of the system.
     Doctor(Doctor),
+    /// Write all data and tombstones to a file, as they are at one moment: a backup, and the way to another system.
+    ///
+    /// Those of MongoDB with REDIS_URL and MONGO_URL; else those of --data-dir, also while a server uses it. What is not learned
+    /// yet and the dead letters are not in it. The file has another name until it is whole. It is for `import` and `drill`;
+    /// docs/backup-format.md describes it.
+    Export(Export),
+    /// Bring what `export` wrote into this system, whose data stay.
+    ///
+    /// Into MongoDB with REDIS_URL and MONGO_URL, beside all that runs; else into --data-dir, while no server uses it. The whole
+    /// file is verified before anything is changed. What is there already stays as it is, and what either side has retracted is
+    /// retracted. If it is interrupted, the same again goes on.
+    Import(Source),
+    /// Try a backup: import it into an embedded MultiVAC in a temporary directory, compare, and ask that.
+    ///
+    /// That it succeeded is recorded where the settings say that the data are, for the metrics and their alert.
+    Drill(Source),
     /// Ask the server that listens at --listen whether it is ready: exit code 0 if so, else 1 and what is missing.
     ///
     /// For a container's health check, since the image holds no other program that could ask.

@@ -1,5 +1,6 @@
 //! The operator's commands. Each prints what it found or did to the standard output, and ends.
 
+use multivac_core::commands::backup::{self, Settings};
 use multivac_core::commands::doctor::Subject;
 use multivac_core::commands::{CommandError, dead, open, with_output};
 
@@ -11,6 +12,8 @@ use crate::config::{Config, MIN_FILES};
 /// # Errors
 /// See [`CommandError`].
 pub async fn run(command: Command, config: &Config) -> Result<i32, CommandError> {
+    let settings =
+        || Settings { args: &config.backends, queue: config.backends.queue_settings(), data_dir: &config.data_dir };
     match command {
         Command::Health(args) => args.ask(&config.listen)?,
         Command::Dead(command) => {
@@ -18,6 +21,9 @@ pub async fn run(command: Command, config: &Config) -> Result<i32, CommandError>
                 open(&config.backends, config.backends.queue_settings(), Some(&config.data_dir)).await?;
             with_output(async |out| dead::run(out, command, &backends).await).await?;
         }
+        Command::Export(export) => export.run(settings()).await?,
+        Command::Import(source) => backup::import(source, settings()).await?,
+        Command::Drill(source) => backup::drill(source, settings()).await?,
         Command::Doctor(doctor) => {
             let subject = Subject {
                 args: &config.backends,

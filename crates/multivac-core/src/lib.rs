@@ -57,7 +57,8 @@
 //! ```
 //!
 //! The ports' [`adapters`] are Redis and MongoDB, or one embedded file. [`observe`] is what a running process shows of
-//! itself, [`runtime`] what both programs need to run, [`commands`] what operators can do with either. `words/` holds word lists as data files.
+//! itself, [`backup`] its data as one file, [`runtime`] what both programs need to run, [`commands`] what operators can do with
+//! either. `words/` holds word lists as data files.
 
 pub mod datum;
 pub mod question;
@@ -75,6 +76,7 @@ pub mod store;
 pub mod watch;
 
 pub mod adapters;
+pub mod backup;
 pub mod commands;
 pub mod observe;
 pub mod runtime;

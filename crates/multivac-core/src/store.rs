@@ -53,6 +53,51 @@ pub enum StoreEntry {
     },
 }
 
+impl StoreEntry {
+    /// Under which id it lies.
+    #[must_use]
+    pub fn id(&self) -> DatumId {
+        match self {
+            Self::Live(datum) => datum.id,
+            Self::Tombstone { id, .. } | Self::Unreadable { id } => *id,
+        }
+    }
+}
+
+/// A tombstone, as a backup brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The id of the datum that was taken back.
+    pub id: DatumId,
+    /// When the datum was accepted, where that is known.
+    pub received_at: Option<Timestamp>,
+    /// When it was taken back.
+    pub retracted_at: Timestamp,
+}
+
+/// What was made for the case that all is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackupKind {
+    /// A backup, whole and in its place.
+    Backup,
+    /// A backup that was imported and asked, to see whether it serves.
+    Drill,
+}
+
+impl BackupKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Backup, Self::Drill];
+
+    /// Its name in the store and in the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Drill => "drill",
+        }
+    }
+}
+
 /// What became of one datum that was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Put {
@@ -164,6 +209,9 @@ pub trait Changes: Send {
 /// Live data in batches, as [`Store::scan`] gives them.
 pub type Scan<'a> = BoxStream<'a, Result<Vec<StoredDatum>, StoreError>>;
 
+/// All entries in batches, as [`Store::snapshot`] gives them.
+pub type SnapshotEntries<'a> = BoxStream<'a, Result<Vec<StoreEntry>, StoreError>>;
+
 /// How long a replica may answer after it began to announce itself, by its own clock: see [`fence`](crate::index::fence).
 pub const REPLICA_ALIVE: Duration = Duration::from_secs(5);
 
@@ -199,6 +247,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// All live data, in no order. What is written meanwhile may or may not come.
     fn scan(&self) -> Scan<'_>;
+
+    /// All data and tombstones as they were at one moment after the call, each once, in the order of their ids: those of
+    /// MultiVAC (UUIDs), then those of the original application. What cannot be read comes as
+    /// [`StoreEntry::Unreadable`] where its id is known, and what is no datum not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`]: the backend does not keep that moment for as long as it takes to read all.
+    fn snapshot(&self) -> SnapshotEntries<'_>;
+
+    /// Puts tombstones that a backup brings, durably and with their own times, whether their data are there or not; says
+    /// what lay in the place of each, in their order. One that is there already stays as it is.
+    async fn put_tombstones(&self, tombstones: &[Tombstone]) -> Result<Vec<Retraction>, StoreError>;
+
+    /// Notes that a backup or a drill has succeeded.
+    async fn record_backup(&self, kind: BackupKind, completed_at: Timestamp) -> Result<(), StoreError>;
+
+    /// When the last of this kind has succeeded; `None` if none ever has.
+    async fn last_backup(&self, kind: BackupKind) -> Result<Option<Timestamp>, StoreError>;
 
     /// The ids of all live data; others may be among them, such as those of what is no datum. Much cheaper than a scan
     /// where the store can tell without reading texts.

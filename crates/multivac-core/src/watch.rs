@@ -19,7 +19,7 @@ use crate::datum::Timestamp;
 use crate::observe::metrics;
 use crate::queue::{Ledger, Partition, Queue, QueueAdmin, QueueError, ServerMemory};
 use crate::status::Registry;
-use crate::store::{Disk, Position, Store, StoreError};
+use crate::store::{BackupKind, Disk, Position, Store, StoreError};
 
 /// How often a server is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,13 +27,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is asked what changes slowly: once in so many times.
 const SLOW: u32 = 10;
 
+/// How often it is asked for the last backups, which are days apart.
+const BACKUPS: u32 = 60;
+
 /// How long a call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Watches until it is stopped. `registry` is that of a replica with an index, whose figures are then kept as well.
-pub async fn watch(backends: Backends, registry: Option<Registry>, stop: CancellationToken) {
+/// Watches until it is stopped. `registry` is that of a replica with an index, whose figures are then kept as well. Where
+/// backups are expected, one that was never made is shown.
+pub async fn watch(backends: Backends, registry: Option<Registry>, expect_backups: bool, stop: CancellationToken) {
     let queue = watch_queue(Arc::clone(&backends.queue), registry.clone());
-    let store = watch_store(Arc::clone(&backends.store), registry);
+    let store = watch_store(Arc::clone(&backends.store), registry, expect_backups);
     tokio::select! {
         () = stop.cancelled() => {}
         _ = join(queue, store) => {}
@@ -76,7 +80,7 @@ async fn watch_queue(queue: Arc<dyn QueueAdmin>, registry: Option<Registry>) {
     }
 }
 
-async fn watch_store(store: Arc<dyn Store>, registry: Option<Registry>) {
+async fn watch_store(store: Arc<dyn Store>, registry: Option<Registry>, expect_backups: bool) {
     let (mut ticks, mut lag) = (ticks(), Lag::default());
     let (mut disk, mut turn) = (None, 0);
     loop {
@@ -92,6 +96,9 @@ async fn watch_store(store: Arc<dyn Store>, registry: Option<Registry>) {
         .await;
         set_reachable("store", read.is_some());
         show_disk("store", disk.filter(|_| read.is_some()));
+        if read.is_some() && turn % BACKUPS == 0 {
+            show_backups(&*store, expect_backups).await;
+        }
         if let Some(registry) = &registry {
             let passed = registry.follower.progress().borrow().position;
             metrics::INDEX_LAG_SECONDS.set_if_known(lag.seconds(Instant::now(), read.flatten(), passed));
@@ -137,6 +144,15 @@ fn show_ledger(ledger: Option<Ledger>) {
 fn show_disk(of: &str, disk: Option<Disk>) {
     metrics::DISK_FREE.of(of).set_if_known(disk.map(|disk| disk.free_bytes as f64));
     metrics::DISK_SIZE.of(of).set_if_known(disk.map(|disk| disk.size_bytes as f64));
+}
+
+/// What was known last stays true while the store does not tell.
+async fn show_backups(store: &dyn Store, expected: bool) {
+    for kind in BackupKind::ALL {
+        let Some(last) = of_store(store.last_backup(kind)).await else { continue };
+        let seconds = last.map(|at| (at.as_millis() / 1_000) as f64).or(expected.then_some(0.0));
+        metrics::BACKUP_COMPLETED.of(kind.as_str()).set_if_known(seconds);
+    }
 }
 
 fn set_reachable(backend: &str, reached: bool) {

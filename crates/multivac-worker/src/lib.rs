@@ -94,13 +94,14 @@ pub async fn run(config: Config) -> Result<(), WorkerError> {
         process,
         process_timeout: *config.backends.process_timeout,
     };
-    run_until_stopped(backends, consumer, ops, stop).await
+    run_until_stopped(backends, consumer, config.backends.expect_backups, ops, stop).await
 }
 
 /// Learns until it is stopped, or a task that it needs ends by itself; then finishes the jobs that it has.
 async fn run_until_stopped(
     backends: Backends,
     consumer: Consumer,
+    expect_backups: bool,
     ops: Server,
     stop: CancellationToken,
 ) -> Result<(), WorkerError> {
@@ -114,7 +115,7 @@ async fn run_until_stopped(
     let mut consuming = None;
     let mut failure = tokio::select! {
         () = stop.cancelled() => None,
-        failure = learn(backends, consumer, &supervisor, &mut consuming) => Some(failure),
+        failure = learn(backends, consumer, expect_backups, &supervisor, &mut consuming) => Some(failure),
     };
     if let Some(error) = &failure {
         error!(%error, "stopping");
@@ -138,12 +139,13 @@ async fn run_until_stopped(
 async fn learn(
     backends: Backends,
     consumer: Consumer,
+    expect_backups: bool,
     supervisor: &Supervisor,
     consuming: &mut Option<JoinHandle<()>>,
 ) -> WorkerError {
     let stop = supervisor.stop();
     // Before anything else: a server that is not there yet is to be seen.
-    supervisor.spawn("the watch of the backends", watch(backends.clone(), None, stop.clone()));
+    supervisor.spawn("the watch of the backends", watch(backends.clone(), None, expect_backups, stop.clone()));
     let prepared = tokio::select! {
         prepared = backends.prepare(stop) => prepared,
         ended = supervisor.failed() => return ended.into(),

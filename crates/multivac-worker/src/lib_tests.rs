@@ -35,7 +35,7 @@ impl Worker {
 
     /// How a worker ends that nobody stops.
     async fn ended(self) -> WorkerError {
-        let running = run_until_stopped(self.backends, self.consumer, self.ops, CancellationToken::new());
+        let running = run_until_stopped(self.backends, self.consumer, false, self.ops, CancellationToken::new());
         tokio::time::timeout(PROMPTLY, running).await.expect("it ends promptly").expect_err("nobody has stopped it")
     }
 }

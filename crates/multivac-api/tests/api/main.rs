@@ -3,6 +3,7 @@
 
 mod ask;
 mod backpressure;
+mod backup;
 mod bad_input;
 mod bulk;
 mod bulk_ends;

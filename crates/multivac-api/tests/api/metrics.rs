@@ -36,8 +36,8 @@ async fn until(client: &Client, program: &Program, holds: impl Fn(&Scrape) -> bo
 async fn all_are_there_and_on_the_page_before_anything_has_happened() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();
-    let program =
-        Program::spawn(&mut program(&["--listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "text"]));
+    let flags = ["--listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "text", "--expect-backups"];
+    let program = Program::spawn(&mut program(&flags));
     let client = Client::new();
     // What is read once a second needs its first second.
     let first = until(&client, &program, |scrape| {
@@ -47,6 +47,7 @@ async fn all_are_there_and_on_the_page_before_anything_has_happened() {
             && scrape.get("multivac_disk_free_bytes{disk=\"store\"}").is_some()
             && scrape.get("multivac_queue_drained_per_second").is_some()
             && scrape.get("multivac_index_lag_seconds").is_some()
+            && scrape.get("multivac_backup_completed_timestamp_seconds{kind=\"drill\"}") == Some(0.0)
     })
     .await;
     assert_eq!(differences(&first, &["both", "api", "consumer"], &OF_SERVERS), [""; 0]);

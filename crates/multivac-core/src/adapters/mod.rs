@@ -176,7 +176,9 @@ impl Backends {
 }
 
 impl BackendError {
-    fn is_transient(&self) -> bool {
+    /// Whether the same may succeed later by itself.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Queue(error) => error.is_transient(),
             Self::Store(error) => error.is_transient(),

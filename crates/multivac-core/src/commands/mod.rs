@@ -1,8 +1,11 @@
 //! The operator's commands that both programs have: what they take, what they print, and how they end.
 
+pub mod backup;
 pub mod dead;
 pub mod doctor;
 
+mod files;
+mod progress;
 mod settings;
 
 use std::fmt::Display;
@@ -12,7 +15,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use crate::adapters::embedded::OpenError;
 use crate::adapters::{BackendError, Backends};
+use crate::backup::BackupError;
 use crate::datum::DatumId;
 use crate::queue::{QueueError, QueueSettings};
 use crate::runtime::config::{BackendArgs, ConfigError};
@@ -40,6 +45,34 @@ pub enum CommandError {
     /// Some ids name no dead letter.
     #[error("no dead letter has the id {}", list(.0))]
     NoSuch(Vec<DatumId>),
+    /// A backup is binary.
+    #[error("a backup is not for a terminal: name a file, or send it on with > or |")]
+    Terminal,
+    /// The file is there.
+    #[error("{} exists: --force replaces it", .0.display())]
+    Exists(PathBuf),
+    /// There is nothing that `export --directory` wrote.
+    #[error("there is no backup in {}", .0.display())]
+    NoBackup(PathBuf),
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is no whole backup, or does not serve.
+    #[error("{}: {source}", path.display())]
+    BadBackup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<BackupError>,
+    },
+    /// The backup cannot be written or restored.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -47,6 +80,12 @@ pub enum CommandError {
 
 impl From<QueueError> for CommandError {
     fn from(error: QueueError) -> Self {
+        Self::Backend(error.into())
+    }
+}
+
+impl From<OpenError> for CommandError {
+    fn from(error: OpenError) -> Self {
         Self::Backend(error.into())
     }
 }

@@ -7,7 +7,9 @@ use crate::adapters::embedded::Embedded;
 use crate::datum::{Datum, DatumId, Timestamp};
 use crate::process::process;
 use crate::queue::{Job, QueueSettings};
-use crate::store::{Changes, Put, Retraction, Scan, StoreCounts, StoreEntry, StoredDatum};
+use crate::store::{
+    BackupKind, Changes, Put, Retraction, Scan, SnapshotEntries, StoreCounts, StoreEntry, StoredDatum, Tombstone,
+};
 
 /// The embedded store as if other processes used it, whose changes panic when they are read for the first time.
 struct PanicsOnce {
@@ -48,6 +50,18 @@ impl Store for PanicsOnce {
     }
     fn scan(&self) -> Scan<'_> {
         self.store.scan()
+    }
+    fn snapshot(&self) -> SnapshotEntries<'_> {
+        self.store.snapshot()
+    }
+    async fn put_tombstones(&self, tombstones: &[Tombstone]) -> Result<Vec<Retraction>, StoreError> {
+        self.store.put_tombstones(tombstones).await
+    }
+    async fn record_backup(&self, kind: BackupKind, completed_at: Timestamp) -> Result<(), StoreError> {
+        self.store.record_backup(kind, completed_at).await
+    }
+    async fn last_backup(&self, kind: BackupKind) -> Result<Option<Timestamp>, StoreError> {
+        self.store.last_backup(kind).await
     }
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let changes = self.store.follow(from).await?;

@@ -123,6 +123,11 @@ pub struct BackendArgs {
     #[arg(long, global = true, env = "MULTIVAC_MAX_BYTES_UNDER_WAY", default_value_t = MAX_BYTES_UNDER_WAY,
           value_parser = bytes_under_way, value_name = "SIZE")]
     pub max_bytes_under_way: ByteSize,
+
+    /// That backups and drills are made of these data regularly: /metrics then shows 0 for one that never succeeded, so that
+    /// the alert BackupMissing tells it.
+    #[arg(long, global = true, env = "MULTIVAC_EXPECT_BACKUPS")]
+    pub expect_backups: bool,
 }
 
 /// Redis and MongoDB, both or neither.

@@ -1,11 +1,15 @@
 //! Jobs and data as past releases wrote them are found, finished and retracted. `../compat/README.md` says how they were made.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::sync::Arc;
 
 use deadpool_redis::redis::cmd;
 use mongodb::bson::{Document, oid::ObjectId};
+use multivac_core::adapters::Backends;
 use multivac_core::adapters::embedded::Embedded;
+use multivac_core::backup::restore::{check, restore};
+use multivac_core::backup::write::write;
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::queue::{Acceptance, IdempotencyKey, Job, JobState, Ledger, QueueAdmin, QueueSettings, Submission};
 use multivac_core::store::{Put, Store, StoreCounts, StoreEntry, StoredDatum};
@@ -19,6 +23,7 @@ use crate::store_backends::mongo_and_its_database;
 
 const EMBEDDED_0_1_0: &str = include_str!("../compat/multivac-0.1.0.sql");
 const MONGO_0_1_0: &str = include_str!("../compat/mongo-0.1.0.jsonl");
+const BACKUP_1: &[u8] = include_bytes!("../compat/backup-1.ndjson.gz");
 const REDIS_0_1_0: &str = include_str!("../compat/redis-0.1.0.jsonl");
 
 /// The year 2100 in milliseconds: what expired a day after the files were made has not expired in the tests.
@@ -182,4 +187,30 @@ async fn a_data_directory_of_0_1_0_is_opened_with_all_that_it_holds() {
     all_jobs_are_found_and_finished(&queue).await;
     the_learned_and_the_retracted_datum_are_found(&*store).await;
     assert_eq!(store.counts().await.unwrap(), StoreCounts { learned: 1, retracted: 1 });
+}
+
+#[tokio::test]
+async fn a_backup_of_the_first_version_of_the_format_is_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = Backends::embedded(directory.path(), QueueSettings::default()).unwrap();
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(BACKUP_1).unwrap();
+    let (header, trailer) = check(&file, |_| {}).await.unwrap();
+    assert_eq!((header.version, header.by.as_str()), (1, "0.1.0"));
+    assert_eq!((trailer.data, trailer.tombstones, trailer.unreadable), (2, 2, 0));
+    let restored = restore(&backends, &file, &|_| {}).await.unwrap();
+    assert!(restored.reconciled && restored.counts == Some(StoreCounts { learned: 2, retracted: 2 }), "{restored:?}");
+    the_learned_and_the_retracted_datum_are_found(&*backends.store).await;
+    let original = |last: u8| DatumId::Original([0x5f, 0x0c, 0x6a, 0x1d, 0, 0, 0, 0, 0, 0, 0, last]);
+    let Some(StoreEntry::Live(datum)) = backends.store.get(original(7)).await.unwrap() else { panic!("it is live") };
+    assert_eq!(datum.text, "As the original wrote it: \"quoted\", \0.");
+    let tombstone = StoreEntry::Tombstone {
+        id: original(8),
+        received_at: None,
+        retracted_at: Timestamp::from_millis(1_795_641_822_027),
+    };
+    assert_eq!(backends.store.get(original(8)).await.unwrap(), Some(tombstone));
+    // As long as this is the version that is written, it is written in the same way.
+    let (_, again) = write(backends.store.snapshot(), std::io::sink(), &|_| {}).await.unwrap();
+    assert_eq!(again, trailer);
 }

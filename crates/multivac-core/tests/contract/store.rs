@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use futures_util::future::{join, join_all};
-use multivac_core::datum::DatumId;
-use multivac_core::store::{Change, Changes, Position, Put, Retraction, Store, StoreCounts, StoreEntry, StoredDatum};
+use multivac_core::datum::{DatumId, Timestamp};
+use multivac_core::store::{
+    BackupKind, Change, Changes, Position, Put, Retraction, Store, StoreCounts, StoreEntry, StoredDatum, Tombstone,
+};
 use multivac_testkit::sample::stored_datum as datum;
 
 use crate::store_backends;
@@ -33,6 +35,10 @@ macro_rules! contract {
             replicas_are_behind_until_they_come_as_far,
             a_replica_that_reports_no_more_is_not_waited_for,
             preparing_again_changes_nothing,
+            a_snapshot_gives_all_data_and_tombstones_in_their_order,
+            a_snapshot_is_of_one_moment_beside_a_writer,
+            a_tombstone_of_a_backup_wins_and_keeps_its_times,
+            the_last_backup_is_remembered,
         }
     };
     ($backend:ident: $($case:ident),+ $(,)?) => {
@@ -348,6 +354,116 @@ async fn preparing_again_changes_nothing(store: &dyn Store) {
     put_one(store, &datum).await;
     store.prepare().await.unwrap();
     assert_eq!(store.get(datum.id).await.unwrap(), Some(StoreEntry::Live(datum)));
+}
+
+async fn a_snapshot_gives_all_data_and_tombstones_in_their_order(store: &dyn Store) {
+    assert_eq!(snapshot(store).await, []);
+    let mut data: Vec<StoredDatum> = (0..2_500).map(|n| datum(&n.to_string())).collect();
+    // Those of the original application come last, whatever their bytes.
+    for byte in [255, 0] {
+        data.push(StoredDatum { id: DatumId::Original([byte; 12]), ..datum("of the original") });
+    }
+    data[7].trace = None;
+    data[8].text = "NUL \0 🌌".into();
+    let mut shuffled = data.clone();
+    shuffled.rotate_left(1_000);
+    assert_eq!(store.put(&shuffled).await.unwrap(), vec![Put::Stored; data.len()]);
+    let never_there = DatumId::Uuid("00000000-0000-7000-8000-000000000000".parse().unwrap());
+    store.retract(data[3].id).await.unwrap();
+    store.retract(never_there).await.unwrap();
+    let entries = snapshot(store).await;
+    data.sort_by_key(|datum| (matches!(datum.id, DatumId::Original(_)), datum.id));
+    assert_eq!(entries.len(), data.len() + 1);
+    let is_tombstone = |entry: &StoreEntry, of, known: bool| matches!(entry, StoreEntry::Tombstone { id, received_at, .. } if *id == of && received_at.is_some() == known);
+    assert!(is_tombstone(&entries[0], never_there, false) && is_tombstone(&entries[4], data[3].id, true));
+    for (n, (entry, datum)) in entries[1..].iter().zip(data).enumerate().filter(|(n, _)| *n != 3) {
+        assert_eq!(*entry, StoreEntry::Live(datum), "{n}");
+    }
+}
+
+/// Each pair has at least one live datum at every moment, and its first is retracted only after its second was put.
+async fn a_snapshot_is_of_one_moment_beside_a_writer(store: &dyn Store) {
+    let pairs: Vec<[StoredDatum; 2]> = (0..300).map(|_| [datum("before"), datum("after")]).collect();
+    let (firsts, mut seconds): (Vec<_>, Vec<_>) = pairs.into_iter().map(|[first, second]| (first, second)).unzip();
+    store.put(&firsts).await.unwrap();
+    // The second of the first pair comes last in the order of the ids, so that a scan would be at another moment there.
+    seconds.reverse();
+    let filler: Vec<StoredDatum> = (0..3_000).map(|_| datum(&"filler ".repeat(300))).collect();
+    store.put(&filler).await.unwrap();
+    let writer = async {
+        for (first, second) in firsts.iter().zip(&seconds) {
+            put_one(store, second).await;
+            store.retract(first.id).await.unwrap();
+        }
+    };
+    let reader = async {
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            seen.push(snapshot(store).await);
+        }
+        seen
+    };
+    let ((), snapshots) = join(writer, reader).await;
+    let mut in_between = 0;
+    for entries in snapshots {
+        let live: std::collections::HashSet<DatumId> =
+            entries.iter().filter(|entry| matches!(entry, StoreEntry::Live(_))).map(StoreEntry::id).collect();
+        let retracted = firsts.iter().filter(|first| !live.contains(&first.id)).count();
+        in_between += usize::from(retracted > 0 && retracted < firsts.len());
+        for (first, second) in firsts.iter().zip(&seconds) {
+            assert!(live.contains(&first.id) || live.contains(&second.id), "neither of a pair is in a snapshot");
+        }
+        let both = firsts.iter().zip(&seconds).filter(|(a, b)| live.contains(&a.id) && live.contains(&b.id)).count();
+        assert!(both <= 1, "the writer is with one pair at a time, and {both} are whole");
+    }
+    assert!(in_between > 0, "no snapshot was made while it was written");
+}
+
+async fn a_tombstone_of_a_backup_wins_and_keeps_its_times(store: &dyn Store) {
+    let (live, retracted) = (datum("live"), datum("retracted"));
+    store.put(&[live.clone(), retracted.clone()]).await.unwrap();
+    store.retract(retracted.id).await.unwrap();
+    let before = store.get(retracted.id).await.unwrap();
+    let at = |millis| Timestamp::from_millis(millis);
+    let tombstone = |id, received_at| Tombstone { id, received_at, retracted_at: at(7) };
+    let absent = [datum("").id, DatumId::Original([5; 12])];
+    let tombstones = [
+        tombstone(live.id, None),
+        tombstone(retracted.id, Some(at(1))),
+        tombstone(absent[0], Some(at(3))),
+        tombstone(absent[1], None),
+    ];
+    let mut changes = store.follow(store.position().await.unwrap()).await.unwrap();
+    let was = store.put_tombstones(&tombstones).await.unwrap();
+    let (live_before, absent_before, retracted_before) =
+        (Retraction::WasLive, Retraction::WasAbsent, Retraction::WasRetracted);
+    assert_eq!(was, [live_before, retracted_before, absent_before, absent_before]);
+    assert_eq!(store.put_tombstones(&tombstones).await.unwrap(), [retracted_before; 4], "the same again");
+    let entry = |id, received_at| Some(StoreEntry::Tombstone { id, received_at, retracted_at: at(7) });
+    assert_eq!(store.get(live.id).await.unwrap(), entry(live.id, Some(live.received_at)));
+    assert_eq!(store.get(retracted.id).await.unwrap(), before);
+    assert_eq!(store.get(absent[0]).await.unwrap(), entry(absent[0], Some(at(3))));
+    assert_eq!(put_one(store, &live).await, Put::Retracted);
+    assert_eq!(store.counts().await.unwrap(), counts(0, 4));
+    assert_eq!(store.put_tombstones(&[]).await.unwrap(), []);
+    let mut known = by_id(&[live]);
+    catch_up(&mut *changes, &mut known).await;
+    assert!(known.is_empty(), "followers see it");
+}
+
+async fn the_last_backup_is_remembered(store: &dyn Store) {
+    assert_eq!(store.last_backup(BackupKind::Backup).await.unwrap(), None);
+    for millis in [1_795_406_022_123, 1_795_406_022_987] {
+        store.record_backup(BackupKind::Backup, Timestamp::from_millis(millis)).await.unwrap();
+        let last = store.last_backup(BackupKind::Backup).await.unwrap();
+        assert_eq!(last, Some(Timestamp::from_millis(millis)));
+    }
+    assert_eq!(store.last_backup(BackupKind::Drill).await.unwrap(), None);
+    assert_eq!(snapshot(store).await, [], "it is no datum");
+}
+
+async fn snapshot(store: &dyn Store) -> Vec<StoreEntry> {
+    store.snapshot().try_concat().await.unwrap()
 }
 
 pub(crate) async fn put_one(store: &dyn Store, datum: &StoredDatum) -> Put {

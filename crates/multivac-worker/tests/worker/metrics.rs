@@ -28,7 +28,8 @@ async fn what_servers_say_is_shown_while_they_say_it() {
     let servers = Servers::with(own.flags()).await;
     let address = format!("127.0.0.1:{}", free_port());
     let flags: Vec<&str> = servers.flags.iter().map(String::as_str).collect();
-    let worker = Process::start(program(&flags).env("MULTIVAC_HEALTH_LISTEN", &address));
+    let worker =
+        Process::start(program(&flags).env("MULTIVAC_HEALTH_LISTEN", &address).env("MULTIVAC_EXPECT_BACKUPS", "true"));
     let url = format!("http://{address}/metrics");
     let reaches = |backend, scrape: &Scrape| scrape.get(&format!("multivac_reachable{{backend=\"{backend}\"}}"));
 
@@ -37,6 +38,7 @@ async fn what_servers_say_is_shown_while_they_say_it() {
             && scrape.get(LEDGER).is_some()
             && scrape.get("multivac_disk_free_bytes{disk=\"store\"}").is_some()
             && scrape.get("multivac_queue_server_memory_bytes").is_some()
+            && scrape.get("multivac_backup_completed_timestamp_seconds{kind=\"drill\"}").is_some()
     })
     .await;
     // This Redis has no limit of its memory.

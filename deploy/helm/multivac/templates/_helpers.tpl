@@ -111,6 +111,7 @@ topologySpreadConstraints:
 - { name: MULTIVAC_NAMESPACE, value: {{ .Values.namespace | quote }} }
 - { name: MULTIVAC_PARTITIONS, value: {{ .Values.partitions | quote }} }
 - { name: MULTIVAC_LOG_FORMAT, value: {{ .Values.logFormat | quote }} }
+- { name: MULTIVAC_EXPECT_BACKUPS, value: {{ .Values.backup.enabled | quote }} }
 {{- end -}}
 
 {{/* environment MAP: settings by the names of their variables. */}}

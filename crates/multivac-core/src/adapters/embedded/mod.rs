@@ -1,8 +1,8 @@
 //! The embedded queue and store: one SQLite file for one process, with nothing to install.
 //!
 //! A data directory holds `multivac.db` (with SQLite's `-wal` and `-shm` beside it while it is open) and
-//! `multivac.lock`, which a process keeps locked for as long as it uses the directory, its own number in it. The
-//! tables are explained in `migrations/`.
+//! `multivac.lock`, which a process keeps locked for as long as it uses the directory, its own number in it; and
+//! `multivac.backups.json` once there was a backup (`snapshot.rs`). The tables are explained in `migrations/`.
 //!
 //! How the ports' promises are kept:
 //!
@@ -39,6 +39,7 @@ mod columns;
 mod damage;
 mod database;
 mod dead_letters;
+mod entries;
 mod error;
 mod examine;
 mod file;
@@ -48,6 +49,7 @@ mod ledger;
 mod queue;
 mod readers;
 mod rows;
+mod snapshot;
 mod store;
 mod writer;
 
@@ -64,6 +66,7 @@ use database::Database;
 pub use examine::examine;
 pub use file::OpenError;
 use queue::EmbeddedQueue;
+pub use snapshot::Beside;
 use store::EmbeddedStore;
 
 /// A data directory that this process has opened, and holds until the last handle to its queue and store is dropped.

@@ -11,20 +11,21 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::watch;
 
 use super::columns::{IdColumn, read_batch, to_column};
 use super::damage::{Damage, Table, is_damaged_row};
 use super::database::Database;
+use super::entries::{COLUMNS, read_entry, text_bytes};
 use super::error::DatabaseError;
+use super::snapshot;
 use super::writer::{WriteContext, WriterHandle};
 use crate::datum::{DatumId, Timestamp};
 use crate::runtime::files::disk_of;
 use crate::store::{
-    Change, ChangeBatch, Changes, Disk, Position, Put, REPLICA_SILENT, Retraction, Scan, Store, StoreCounts,
-    StoreEntry, StoreError, StoredDatum,
+    BackupKind, Change, ChangeBatch, Changes, Disk, Position, Put, REPLICA_SILENT, Retraction, Scan, SnapshotEntries,
+    Store, StoreCounts, StoreEntry, StoreError, StoredDatum, Tombstone,
 };
 
 /// How long a follower waits for a change before it returns an empty batch.
@@ -103,6 +104,24 @@ impl Store for EmbeddedStore {
         .boxed()
     }
 
+    fn snapshot(&self) -> SnapshotEntries<'_> {
+        snapshot::entries(self.path.clone())
+    }
+
+    async fn put_tombstones(&self, tombstones: &[Tombstone]) -> Result<Vec<Retraction>, StoreError> {
+        let tombstones = tombstones.to_vec();
+        let put = move |context: &WriteContext<'_>| tombstones.iter().map(|one| put_tombstone(context, one)).collect();
+        Ok(self.writer().write(0, put).await?)
+    }
+
+    async fn record_backup(&self, kind: BackupKind, completed_at: Timestamp) -> Result<(), StoreError> {
+        snapshot::record(self.path.clone(), kind, completed_at).await
+    }
+
+    async fn last_backup(&self, kind: BackupKind) -> Result<Option<Timestamp>, StoreError> {
+        snapshot::last(self.path.clone(), kind).await
+    }
+
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let data_changed = self.writer().watch_data();
         Ok(Box::new(Follower { database: Arc::clone(&self.database), data_changed, position: from }))
@@ -175,8 +194,6 @@ impl Changes for Follower {
     }
 }
 
-const COLUMNS: &str = "seq, id, received_at, processed_at, retracted_at, trace, passages, text";
-
 fn put(context: &WriteContext<'_>, datum: &StoredDatum) -> rusqlite::Result<Put> {
     let passages = serde_json::to_string(&datum.passages)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -224,7 +241,11 @@ fn get(connection: &Connection, id: DatumId, damage: &Damage) -> rusqlite::Resul
 }
 
 fn retract(context: &WriteContext<'_>, id: DatumId) -> rusqlite::Result<Retraction> {
-    let connection = context.connection;
+    put_tombstone(context, &Tombstone { id, received_at: None, retracted_at: Timestamp::now() })
+}
+
+fn put_tombstone(context: &WriteContext<'_>, tombstone: &Tombstone) -> rusqlite::Result<Retraction> {
+    let (connection, id) = (context.connection, tombstone.id);
     let found: Option<(Option<i64>, bool)> = connection
         .prepare_cached("SELECT received_at, retracted_at IS NOT NULL FROM datum WHERE id = ?1")?
         .query_row([IdColumn(id)], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -234,11 +255,12 @@ fn retract(context: &WriteContext<'_>, id: DatumId) -> rusqlite::Result<Retracti
         Some((received_at, false)) => (received_at, Retraction::WasLive),
         None => (None, Retraction::WasAbsent),
     };
+    let received_at = tombstone.received_at.map(Timestamp::as_millis).or(received_at);
     // A new row rather than an update: it gets the next number, so followers read it.
     connection.prepare_cached("DELETE FROM datum WHERE id = ?1")?.execute([IdColumn(id)])?;
     connection
         .prepare_cached("INSERT INTO datum (id, received_at, retracted_at) VALUES (?1, ?2, ?3)")?
-        .execute(params![IdColumn(id), received_at, Timestamp::now().as_millis()])?;
+        .execute(params![IdColumn(id), received_at, tombstone.retracted_at.as_millis()])?;
     context.data_changed();
     Ok(retraction)
 }
@@ -354,34 +376,11 @@ fn read_position(row: &Row<'_>) -> rusqlite::Result<Position> {
     Ok(Position(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0)))
 }
 
-/// From [`COLUMNS`].
-fn read_entry(row: &Row<'_>) -> rusqlite::Result<StoreEntry> {
-    let IdColumn(id) = row.get(1)?;
-    if let Some(retracted_at) = row.get(4)? {
-        let received_at = row.get::<_, Option<i64>>(2)?.map(Timestamp::from_millis);
-        return Ok(StoreEntry::Tombstone { id, received_at, retracted_at: Timestamp::from_millis(retracted_at) });
-    }
-    let not_json = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(6, Type::Text, error.into());
-    Ok(StoreEntry::Live(StoredDatum {
-        id,
-        received_at: Timestamp::from_millis(row.get(2)?),
-        processed_at: Timestamp::from_millis(row.get(3)?),
-        trace: row.get(5)?,
-        passages: serde_json::from_str(row.get_ref(6)?.as_str()?).map_err(not_json)?,
-        text: row.get(7)?,
-    }))
-}
-
 fn live(entry: StoreEntry) -> Option<StoredDatum> {
     match entry {
         StoreEntry::Live(datum) => Some(datum),
         StoreEntry::Tombstone { .. } | StoreEntry::Unreadable { .. } => None,
     }
-}
-
-/// About how much text a row holds: the datum's, and its passages, which repeat it.
-fn text_bytes(datum: &StoredDatum) -> usize {
-    datum.text.len() + datum.passages.iter().map(String::len).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | | `{_id, received_at, retracted_at}`: a tombstone | `retracted_at`, on tombstones alone |
 //! | | `{_id: ObjectId, data}`: a datum that the original application wrote, read as it is | |
 //! | `replicas` | `{_id, position, seen_at, ended}`: how far the index of an api replica has come | `seen_at`, deletes those that have ended |
+//! | `backups` | `{_id: "backup" or "drill", completed_at}`: the last one that succeeded | |
 //!
 //! How the port's promises are kept:
 //!
@@ -24,6 +25,7 @@
 //!   out what was updated, since with the whole document beside it it could be larger than MongoDB sends.
 //! - **Waited for until silent**: see `sightings.rs`.
 
+mod backups;
 mod calls;
 mod changes;
 mod documents;
@@ -31,6 +33,7 @@ mod examine;
 mod member;
 mod rights;
 mod sightings;
+mod snapshot;
 mod store;
 mod url;
 
@@ -164,6 +167,12 @@ mod code {
 
     /// `CappedPositionLost`, `InvalidResumeToken`, `ChangeStreamFatalError`, `ChangeStreamHistoryLost`.
     pub(super) const POSITION_LOST: [i32; 4] = [136, 260, 280, 286];
+
+    /// `SnapshotUnavailable`, `SnapshotTooOld`.
+    pub(super) const SNAPSHOT_TOO_OLD: [i32; 2] = [246, 239];
+
+    /// `InvalidOptions`, `CommandNotSupported`: of a server or a storage engine that does not read at a cluster time.
+    pub(super) const NO_SNAPSHOT_READS: [i32; 2] = [72, 115];
 
     /// Errors that what is in a document causes: this one alone is refused, and again however often it is put. Any other
     /// error passes, or somebody has to mend something for all documents alike.

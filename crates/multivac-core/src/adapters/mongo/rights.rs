@@ -9,9 +9,10 @@ use crate::adapters::findings::Finding;
 const CHECK: &str = "mongodb.rights";
 
 /// What is done with each collection.
-const NEEDED: [(&str, &[&str]); 2] = [
+const NEEDED: [(&str, &[&str]); 3] = [
     (ENTROPY, &["find", "insert", "update", "changeStream", "createIndex"]),
     ("replicas", &["find", "insert", "update", "createIndex"]),
+    ("backups", &["find", "insert", "update"]),
 ];
 
 /// What of it is not allowed.

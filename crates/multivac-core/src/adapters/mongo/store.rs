@@ -18,11 +18,13 @@ use super::documents::{ENTROPY, Reader};
 use super::sightings::{Replica, Sightings};
 use super::url::{MongoUrl, does_not_resolve};
 use super::{
-    NO_REPLICA_SET, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, store_error,
+    NO_REPLICA_SET, backups, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, snapshot,
+    store_error,
 };
-use crate::datum::DatumId;
+use crate::datum::{DatumId, Timestamp};
 use crate::store::{
-    Changes, Disk, Position, Put, Retraction, Scan, Store, StoreCounts, StoreEntry, StoreError, StoredDatum,
+    BackupKind, Changes, Disk, Position, Put, Retraction, Scan, SnapshotEntries, Store, StoreCounts, StoreEntry,
+    StoreError, StoredDatum, Tombstone,
 };
 
 /// The collection of replicas.
@@ -329,6 +331,24 @@ impl Store for MongoStore {
             ids.remove(&retracted);
         }
         Ok(ids)
+    }
+
+    fn snapshot(&self) -> SnapshotEntries<'_> {
+        let database = self.collections().map(|collections| collections.database.clone());
+        snapshot::entries(database, self.calls.scan, &self.reader)
+    }
+
+    async fn put_tombstones(&self, tombstones: &[Tombstone]) -> Result<Vec<Retraction>, StoreError> {
+        let there = self.read_taken(tombstones.iter().map(|one| one.id)).await?;
+        backups::put_tombstones(&self.calls, &self.collections()?.database, tombstones, &there).await
+    }
+
+    async fn record_backup(&self, kind: BackupKind, completed_at: Timestamp) -> Result<(), StoreError> {
+        backups::record(&self.calls, &self.collections()?.database, kind, completed_at).await
+    }
+
+    async fn last_backup(&self, kind: BackupKind) -> Result<Option<Timestamp>, StoreError> {
+        backups::last(&self.calls, &self.collections()?.database, kind).await
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {

@@ -94,6 +94,10 @@ metrics! {
             "Room that is left on the disk of the store (MongoDB's, or that of the embedded file) or of this replica's index";
         /// Size of disks.
         DISK_SIZE: By<Reading> = By::new("disk", &["store", "index"]), "multivac_disk_size_bytes", "Size of that disk";
+        /// When the last backup and the last drill succeeded.
+        BACKUP_COMPLETED: By<Reading> = By::new("kind", &["backup", "drill"]),
+            "multivac_backup_completed_timestamp_seconds",
+            "When the last backup or drill succeeded, in seconds since 1970; without one 0 where backups are expected, else absent";
         /// Jobs that vanished.
         LOST: Counter = Counter::default(), "multivac_lost_total",
             "Accepted data whose jobs this process found to be gone from the queue's server";
