@@ -16,37 +16,40 @@ REDISCLI_AUTH=$(cat /run/secrets/redis/admin_password)
 export REDISCLI_AUTH
 cli() { timeout 5 redis-cli --user admin --no-auth-warning "$@" 2>/dev/null | tr -d '\r'; }
 
-# What is to be done: `introduce` unless it knows all others (the cluster's state does not tell: it is bad while nobody has slots); and
+# What is to be done: `meet NAME ADDRESS` for each node that it is not connected with, and where it looks for that one; and
 # `replicate ID` if it copies from an address that its master no longer has. Redis corrects that one only where it learns the new one from
 # the master itself, not where another node tells it first; until then the master, with no replica, would take no writes.
 todo() {
-    printf 'info replication\ncluster nodes\n' | cli | awk -v all="$(echo "$MULTIVAC_REDIS_NODES" | wc -w)" '
+    printf 'info replication\ncluster nodes\n' | cli | awk -v names="$MULTIVAC_REDIS_NODES" '
         /^master_host:/ { copied = substr($0, 13) }
-        NF >= 8 { address[$1] = $2; sub(/:[0-9]+@.*/, "", address[$1]) }
-        $3 ~ /myself/ { known++; master = $4 }
-        $3 !~ /myself|fail|handshake|noaddr/ && $8 == "connected" { known++ }
+        NF >= 8 && $2 ~ /@/ {
+            # ADDRESS:PORT@BUS,NAME and, from 7.2 on, more after another comma.
+            split($2, parts, ","); name = parts[2]; address[$1] = parts[1]; sub(/:[0-9]+@.*/, "", address[$1])
+            if ($3 ~ /myself/) master = $4
+            if ($3 ~ /myself/ || ($3 !~ /fail|handshake|noaddr/ && $8 == "connected")) there[name] = 1
+            else if ($3 !~ /handshake|noaddr/) looks[name] = address[$1]
+        }
         END {
-            if (known < all) print "introduce"
+            count = split(names, name_of, " ")
+            for (i = 1; i <= count; i++) if (!there[name_of[i]]) print "meet " name_of[i] " " looks[name_of[i]]
             if (copied != "" && address[master] != "" && address[master] != copied) print "replicate " master
         }'
 }
 
-# Only to whom has our password and says that this is its name: what DNS said a moment ago may be the address of another's Redis by now,
-# and two clusters that meet become one.
-introduce() {
-    for name in $MULTIVAC_REDIS_NODES; do
-        address=$(getent hosts "$name" | awk '{ print $1; exit }')
-        [ -n "$address" ] || continue
-        [ "$(cli -h "$address" config get cluster-announce-hostname | sed -n 2p)" = "$name" ] || continue
-        cli cluster meet "$address" 6379 >/dev/null || true
-    done
+# meet NAME ADDRESS: unless it is still at that address, where Redis tries by itself. Only who has our password and says that this is its
+# name: what DNS said a moment ago may be the address of another's Redis by now, and two clusters that meet become one.
+meet() {
+    address=$(getent hosts "$1" | awk '{ print $1; exit }')
+    [ -n "$address" ] && [ "$address" != "${2:-}" ] || return 0
+    [ "$(cli -h "$address" config get cluster-announce-hostname | sed -n 2p)" = "$1" ] || return 0
+    cli cluster meet "$address" 6379 >/dev/null || true
 }
 
 while sleep 2; do
-    todo | while read -r what master; do
+    todo | while read -r what who where; do
         case $what in
-            introduce) introduce ;;
-            replicate) cli cluster replicate "$master" >/dev/null || true ;;
+            meet) meet "$who" "$where" ;;
+            replicate) cli cluster replicate "$who" >/dev/null || true ;;
         esac
     done
 done &
