@@ -126,10 +126,6 @@ fi
 # One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for each script that counts rules:
 # `e2e: 84 rules hold, 0 broken`.
 awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }
-<<<<<<< HEAD
      /^(e2e|power-cut|browser|setup|monitoring|alerts|gcp|k8s-check|setup-kubernetes|release|compose-test): [0-9]/ { passed += $2; failures += $5 }
-=======
-     /^(e2e|power-cut|browser|setup|setup-kubernetes|monitoring|alerts|gcp|compose-test): [0-9]/ { passed += $2; failures += $5 }
->>>>>>> policies
      END { printf "%d passed, %d failed\n", passed, failures }' "$log"
 [[ ${#failed[@]} == 0 ]]
