@@ -2,3 +2,5 @@
 # What was written is on the disk after 100 ms (the journal's interval).
 sleep 1
 rm -f /data/db/.first-start
+# Before anything else is written.
+sync /data/db

@@ -11,7 +11,7 @@ const members = (process.env.MEMBERS || "mongo:27017").split(",");
 
 // A member alone, whatever the set thinks of it.
 const direct = async (host) => {
-  const connection = await new Mongo(`mongodb://${host}/?directConnection=true&serverSelectionTimeoutMS=10000&socketTimeoutMS=30000`);
+  const connection = await new Mongo(`mongodb://${host}/?directConnection=true&serverSelectionTimeoutMS=30000&socketTimeoutMS=60000`);
   return connection.getDB("admin");
 };
 

@@ -199,7 +199,7 @@ impl Restoring<'_> {
 }
 
 /// Makes a call until it succeeds, while its backend is away for no longer than [`AWAY_TIMEOUT`].
-async fn again<T>(call: impl AsyncFn() -> Result<T, BackendError>) -> Result<T, BackupError> {
+pub(crate) async fn again<T>(call: impl AsyncFn() -> Result<T, BackendError>) -> Result<T, BackupError> {
     let (started, stop) = (Instant::now(), CancellationToken::new());
     let mut retry = Retry::new(RETRY_DELAYS.0, RETRY_DELAYS.1);
     loop {

@@ -14,7 +14,7 @@ use super::files::{self, Draft};
 use super::progress::Progress;
 use crate::adapters::Backends;
 use crate::adapters::embedded::Beside;
-use crate::backup::restore::{check, restore};
+use crate::backup::restore::{again, check, restore};
 use crate::backup::{BackupError, Trailer, drill, write};
 use crate::datum::Timestamp;
 use crate::queue::{Ledger, QueueSettings};
@@ -78,7 +78,8 @@ impl Origin {
     async fn new(settings: &Settings<'_>) -> Result<Self, CommandError> {
         if let Some(urls) = settings.args.server_urls()? {
             let backends = Backends::servers(urls, settings.args, settings.queue.clone()).await?;
-            backends.store.prepare().await?;
+            // As import does: at night, when nobody looks, a server that is away for a minute is no reason to have no backup.
+            again(async || Ok(backends.store.prepare().await?)).await?;
             return Ok(Self::Servers(Box::new(backends)));
         }
         let file = settings.data_dir.join("multivac.db");
