@@ -82,7 +82,7 @@ edge() { scripts/e2e.sh 2>&1 | tee -a "$log"; }
 # The power is cut a few times; scripts/power-cut.py by itself does it more often.
 power() { scripts/test-backends.sh scripts/power-cut.py --cuts 2 --seed 12 2>&1 | tee -a "$log"; }
 browser() { scripts/browser.sh 2>&1 | tee -a "$log"; }
-setup() { tests/setup/setup_rules.py 2>&1 | tee -a "$log"; }
+setup() { { tests/setup/setup_rules.py && tests/setup/kubernetes_rules.py; } 2>&1 | tee -a "$log"; }
 monitoring() { scripts/monitoring-check.sh 2>&1 | tee -a "$log"; }
 # The faults that matter most, by a clock that runs 20 times as fast; scripts/alerts.sh by itself tries all of them, with the rules
 # as they are.

@@ -65,10 +65,10 @@ class Place(Cluster):
             raise Failure(f"setup.py {' '.join(arguments)}: {said.strip()[-500:]}")
         return said
 
-    def deploy(self, *arguments, version=None, minutes=8):
+    def deploy(self, *arguments, version=None, minutes=15):
         where = ["--context", self.context, "--namespace", self.namespace, f"--timeout={minutes}m"]
         where += ["--set", f"mongo.members={self.options.members}"]
-        return self.script("scripts/k8s-deploy.sh", version or self.options.version, *where, *self.sets, *arguments, seconds=minutes * 150 + 300)
+        return self.script("scripts/k8s-deploy.sh", version or self.options.version, *where, *self.sets, *arguments, seconds=minutes * 130 + 400)
 
     def find_edge(self):
         """The load balancer's address; the user, and the certificate."""
