@@ -94,7 +94,6 @@ alerts() {
 }
 gcp() { scripts/gcp.sh 2>&1 | tee -a "$log"; }
 kubernetes() { scripts/k8s-check.sh 2>&1 | tee -a "$log"; }
-secrets() { tests/setup/kubernetes_rules.py 2>&1 | tee -a "$log"; }
 release() { scripts/release-check.sh 2>&1 | tee -a "$log"; }
 compose() { scripts/compose-test.sh 2>&1 | tee -a "$log"; }
 
@@ -111,7 +110,6 @@ step monitoring monitoring
 step alerts alerts
 step gcp gcp
 step kubernetes kubernetes
-step secrets secrets
 step release release
 [[ ${1:-} != --images ]] || step compose compose
 step fuzz scripts/fuzz-http.sh 20
