@@ -118,7 +118,7 @@ class Load:
         self.address, self.credentials, self.pause = address, credentials, pause
         self.lock, self.ending = threading.Lock(), threading.Event()
         self.requests = 0
-        # 503 with Retry-After; no answer; another answer than the contract's.
+        # 503 with Retry-After; no answer, or the edge's word that it got none; another answer than the contract's.
         self.unavailable, self.unanswered, self.wrong = 0, 0, 0
         self.why = collections.Counter()
         self.accepted, self.to_retract = [], collections.deque()
@@ -157,7 +157,8 @@ class Load:
             self.why[problem] += 1
             if status == 503 and headers.get("Retry-After"):
                 self.unavailable += 1
-            elif status == 0:
+            elif status in (0, 502, 504):
+                # The edge says 502 to a write where the api that had it died: whether it was done is not known, as with a broken connection.
                 self.unanswered += 1
             else:
                 self.wrong += 1

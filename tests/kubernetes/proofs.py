@@ -60,7 +60,7 @@ class Proof:
         if strict:
             self.report.rule(f"{what}: no request fails", load.failed == 0, dict(load.why))
         else:
-            self.report.rule(f"{what}: nothing worse than 503, or a connection that breaks", load.wrong == 0, dict(load.why))
+            self.report.rule(f"{what}: nothing worse than 503, or no answer", load.wrong == 0, dict(load.why))
         self.report.rule(f"{what}: nothing that was accepted is lost", load.accepted and not missing, missing[:5])
         self.report.rule(f"{what}: the ledger balances", balanced(stats), stats)
         return load

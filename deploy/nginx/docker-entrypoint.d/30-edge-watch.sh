@@ -162,8 +162,9 @@ reload_once() {
 
 # take_certificate: has nginx use the certificate and key as they are now; 1 if they do not fit, and nothing is changed.
 take_certificate() {
-    cp "$crt" "$crt.old" && cp "$key" "$key.old" || return 1
-    if cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt" && cp "$MULTIVAC_EDGE_KEY" "$key" && reload; then
+    # -f: a copy of a file that nobody may write, as a Secret of Kubernetes has them, can only be replaced.
+    cp -f "$crt" "$crt.old" && cp -f "$key" "$key.old" || return 1
+    if cp -f "$MULTIVAC_EDGE_CERTIFICATE" "$crt" && cp -f "$MULTIVAC_EDGE_KEY" "$key" && reload; then
         rm -f "$crt.old" "$key.old"
         return 0
     fi
@@ -363,8 +364,8 @@ rm -f "$closing" "$crt.old" "$key.old" "$counting" "$metrics" "$counts".*
 echo '0 0 0 0 0 0 0 0 0 0' >"$totals"
 : >"$counts.refused"
 known=$(certificate)
-cp "$MULTIVAC_EDGE_CERTIFICATE" "$crt"
-cp "$MULTIVAC_EDGE_KEY" "$key"
+cp -f "$MULTIVAC_EDGE_CERTIFICATE" "$crt"
+cp -f "$MULTIVAC_EDGE_KEY" "$key"
 there=$(addresses)
 addressed=$(echo $there | wc -w)
 first=$(echo $(states '' $there))
