@@ -45,21 +45,29 @@ class Credentials:
         if certificate not in self.certificates:
             self.certificates.append(certificate)
         self.header = basic(user or user_of(self.secrets))
-        context = ssl.create_default_context()
-        for each in self.certificates:
-            context.load_verify_locations(cadata=each)
-        self.context = context
+        # A context for each, the latest first: of two self-signed certificates with the same name OpenSSL believes only one.
+        self.contexts = [ssl.create_default_context(cadata=each) for each in reversed(self.certificates)]
 
 
 class Connection(http.client.HTTPSConnection):
-    def __init__(self, address, context):
-        super().__init__(HOST, 443, timeout=SECONDS, context=context)
-        self.address = address
+    def __init__(self, address, contexts):
+        super().__init__(HOST, 443, timeout=SECONDS)
+        self.address, self.contexts = address, contexts
 
     def connect(self):
-        plain = socket.create_connection((self.address, 443), SECONDS)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = self._context.wrap_socket(plain, server_hostname=HOST)
+        for context in self.contexts:
+            plain = socket.create_connection((self.address, 443), self.timeout)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                self.sock = context.wrap_socket(plain, server_hostname=HOST)
+                return
+            except ssl.SSLCertVerificationError:
+                plain.close()
+                if context is self.contexts[-1]:
+                    raise
+            except OSError:
+                plain.close()
+                raise
 
 
 class Client:
@@ -88,7 +96,7 @@ class Client:
 
     def once(self, method, path, body, headers, seconds):
         if self.connection is None:
-            self.connection, self.sent = Connection(self.address, self.credentials.context), 0
+            self.connection, self.sent = Connection(self.address, self.credentials.contexts), 0
             if seconds:
                 self.connection.timeout = seconds
         self.sent += 1
