@@ -85,7 +85,8 @@ class Cut(Proof):
         nodes = nodes_of(self.place)
         if len(nodes) < 2:
             return "there is one node only"
-        node = max(nodes)
+        # The one that most is on.
+        node = max(nodes, key=lambda each: (len(nodes[each]), each))
         what = f"a node with {', '.join(sorted({part(pod) for pod in nodes[node]}))} cut off for 60 s, and mended"
         number = re.search(r"\d+$", node)
         if not number:
