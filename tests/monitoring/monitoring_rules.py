@@ -30,7 +30,7 @@ from system import notation, selector  # noqa: E402
 MONITORING = ROOT / "deploy/monitoring"
 PROMTOOL = os.environ.get("MULTIVAC_TEST_PROMTOOL", "promtool")
 AMTOOL = os.environ.get("MULTIVAC_TEST_AMTOOL", "amtool")
-TIMEOUT = 85
+TIMEOUT = 400
 FIRING = 'ALERTS{alertstate="firing"}'
 
 
