@@ -105,7 +105,7 @@ class Keda(Queue):
         if run(["kubectl", "--context", self.place.context, "get", "crd", "scaledobjects.keda.sh"], None, 30).returncode:
             return "this cluster has no KEDA"
         before = self.before()
-        scaling = {"kind": "keda", "min": 1, "max": 4, "unfinishedPerWorker": 10000, "downAfterSeconds": 15}
+        scaling = {"kind": "keda", "min": 1, "max": 4, "unfinishedPerWorker": 1000, "downAfterSeconds": 15}
         status, said = self.place.deploy(*(each for key, value in scaling.items() for each in ("--set", f"worker.autoscaling.{key}={value}")))
         if status:
             raise Failure(said[-1500:])
