@@ -362,6 +362,8 @@ class Server(unittest.TestCase):
         cls.namespace = f"multivac-check-{os.getpid()}"
         labels = "".join(f"    pod-security.kubernetes.io/{mode}: restricted\n" for mode in ("enforce", "warn"))
         cls.kubectl("create", "-f", "-", given=f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {cls.namespace}\n  labels:\n{labels}")
+        # Pods want it. A controller makes it where there are any; an API server may be alone.
+        cls.kubectl("create", "serviceaccount", "default", "--namespace", cls.namespace)
 
     @classmethod
     def tearDownClass(cls):
