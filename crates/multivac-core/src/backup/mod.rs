@@ -4,7 +4,7 @@
 //! the tree of dependencies already) of lines of JSON: a [`Header`], a line for each datum and tombstone in the order of the
 //! ids, and a [`Trailer`] with their numbers and the SHA-256 of these lines. docs/backup-format.md is its description.
 //!
-//! [`write`] makes it out of a [snapshot](crate::store::Store::snapshot), [`read`] takes it apart and refuses what is not
+//! [`mod@write`] makes it out of a [snapshot](crate::store::Store::snapshot), [`read`] takes it apart and refuses what is not
 //! whole, [`restore`] brings it into a store, [`drill`] tries all of that.
 
 pub mod drill;
