@@ -369,6 +369,14 @@ cp -f "$MULTIVAC_EDGE_KEY" "$key"
 there=$(addresses)
 addressed=$(echo $there | wc -w)
 first=$(echo $(states '' $there))
+waited=0
+while [ -z "$(in_state ready $first)" ] && [ "$waited" -lt "$MULTIVAC_EDGE_WAIT_SECONDS" ]; do
+    sleep 1
+    waited=$((waited + 1))
+    there=$(addresses)
+    addressed=$(echo $there | wc -w)
+    first=$(echo $(states '' $there))
+done
 upstreams $first
 say "replicas: $told"
 counted $first
