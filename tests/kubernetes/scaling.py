@@ -88,7 +88,7 @@ class Scale(Queue):
             self.drained(f"{accepted} data, {one:.0f} a second by 1 worker of {LIMIT}, {four:.0f} by 4", accepted, requests, before, "-")
         finally:
             self.scale("worker", 2)
-            self.limited("worker.resources.limits.cpu=null")
+            self.limited("worker.concurrency=2")
         self.report.rule("4 workers learn twice as much a second as 1, at least", four > 2 * one, f"{one:.0f}, {four:.0f}")
 
     def limited(self, setting):
