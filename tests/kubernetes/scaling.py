@@ -9,7 +9,7 @@ from proofs import Proof, proof
 
 DATA = 200_000
 PER_REQUEST = 10_000
-LIMIT = "100m"
+LIMIT = "25m"
 
 
 class Queue(Proof):
@@ -73,8 +73,8 @@ class Scale(Queue):
     """`kubectl scale --replicas=4` raises how many data are learned a second."""
 
     def run(self):
-        # A tenth of a core for each, so that it is the workers that all waits for: on a small machine one without a limit takes all of it.
-        self.limited(f"worker.resources.limits.cpu={LIMIT}")
+        # A fortieth of a core for each, so that it is the workers that all waits for: on a small machine one alone keeps MongoDB busy.
+        self.limited(f"worker.resources.limits.cpu={LIMIT},worker.resources.requests.cpu=10m")
         before = self.before()
         self.scale("worker", 0)
         try:
