@@ -68,6 +68,18 @@ impl<'a> Coverage<'a> {
         (0..self.terms).map(move |term| neighbours.clone().map(|row| row.spelling[term]).fold(0.0, f32::max))
     }
 
+    /// For each term, the best similarity by meaning in a part and what it is to be read with.
+    pub(super) fn meaning_around(&self, part: usize) -> impl Iterator<Item = f32> + Clone {
+        let neighbours = self.neighbours(part);
+        (0..self.terms).map(move |term| neighbours.clone().map(|row| row.meaning[term]).fold(0.0, f32::max))
+    }
+
+    /// For each term, whether a part or what it is to be read with holds the same term: 1 or 0.
+    pub(super) fn exact_around(&self, part: usize) -> impl Iterator<Item = f32> + Clone {
+        let neighbours = self.neighbours(part);
+        (0..self.terms).map(move |term| neighbours.clone().map(|row| row.exact[term]).fold(0.0, f32::max))
+    }
+
     /// How much of the question a part holds, with its passage and its neighbours: what candidates are selected by.
     pub(super) fn selection_score(&self, question: &ParsedQuestion, part: usize) -> f32 {
         let by_sense = |row: CoverageRow<'_>| share(question, row.sense.iter().copied());
@@ -113,6 +125,15 @@ pub(super) fn share(question: &ParsedQuestion, held: impl Iterator<Item = f32>) 
 pub(super) fn largest_gap(question: &ParsedQuestion, held: impl Iterator<Item = f32>) -> f32 {
     let missing = question.terms.iter().zip(held).map(|(term, held)| term.weight * (1.0 - held));
     missing.fold(0.0, f32::max) / question.total
+}
+
+/// The share of the second weightiest term that is not held.
+pub(super) fn second_gap(question: &ParsedQuestion, held: impl Iterator<Item = f32>) -> f32 {
+    let missing = question.terms.iter().zip(held).map(|(term, held)| term.weight * (1.0 - held));
+    let (_, second) = missing.fold((0.0_f32, 0.0_f32), |(first, second), gap| {
+        if gap > first { (gap, first) } else { (first, second.max(gap)) }
+    });
+    second / question.total
 }
 
 /// The share of some of the terms that is held, or -1 if there are none of them.

@@ -1,11 +1,12 @@
 //! The features of candidates: what counts for a sentence, and what against it. `table.rs` says what each means.
 
-use super::coverage::{Coverage, CoverageRow, largest_gap, share, share_of};
+use super::coverage::{Coverage, CoverageRow, largest_gap, second_gap, share, share_of};
 use super::expected::{ExpectedTerm, log_odds_and_share};
 use super::matching::{MatchCache, MatchedPassage, PassageWord};
 use super::question::{Kind, ParsedQuestion, QuestionTerm};
 use super::table::Features;
-use super::vectors::{DIMENSIONS, Vector, cosine, unit};
+use super::requirements::Requirements;
+use super::vectors::{DIMENSIONS, Sum, cosine};
 use crate::index::Hit;
 
 /// A sentence that may answer, or a clause of a long one.
@@ -108,6 +109,8 @@ fn passage_features(
         passage_sense: share(question, row.sense.iter().copied()),
         passage_lacks: largest_gap(question, row.spelling.iter().copied()),
         passage_missed: row.missed(),
+        passage_lacks_meaning: largest_gap(question, row.meaning.iter().copied()),
+        passage_others: share_of(question, row.spelling, |i| !question.terms[i].name),
         passage_nearness: nearness(cache, &passage.words),
         passage_names: share_of(question, row.spelling, |i| question.terms[i].name),
         passage_numbers: share_of(question, row.exact, |i| question.terms[i].lexeme.classes.number),
@@ -116,17 +119,21 @@ fn passage_features(
     }
 }
 
-/// The cosine of the question's mean word vector and that of some words; 0 where one of them has none.
-fn nearness(cache: &MatchCache<'_>, words: &[PassageWord]) -> f32 {
-    let Some(meaning) = &cache.question.meaning else { return 0.0 };
-    let mut sum: Vector = [0.0; DIMENSIONS];
+/// The sum of some words' vectors, each as often as it is rare.
+fn sum(cache: &MatchCache<'_>, words: &[PassageWord]) -> Sum {
+    let mut sum = [0.0; DIMENSIONS];
     for word in words {
         let lexeme = &cache.word(*word).lexeme;
         if let (Some(vector), false) = (&lexeme.vector, lexeme.classes.stop) {
-            sum.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value * lexeme.rarity);
+            vector.add_to(&mut sum, lexeme.rarity);
         }
     }
-    unit(sum).map_or(0.0, |mean| cosine(&mean, meaning))
+    sum
+}
+
+/// The cosine of the question's mean word vector and that of some words; 0 where one of them has none.
+fn nearness(cache: &MatchCache<'_>, words: &[PassageWord]) -> f32 {
+    cosine(&sum(cache, words), &cache.question.meaning)
 }
 
 fn part_features(
@@ -139,14 +146,27 @@ fn part_features(
     let question = cache.question;
     let (part, row) = (&passage.parts[at], coverage.part(at));
     let words = &passage.words[part.words.clone()];
+    let with = |other: Option<usize>| {
+        let alone = || share(question, row.spelling.iter().copied());
+        other.map_or_else(alone, |other| row.share_with(coverage.part(other), question))
+    };
     let content = words.iter().filter(|word| !cache.word(**word).lexeme.classes.stop).count();
     let added = words.iter().filter(|word| cache.word(**word).added).count();
     let matches: Vec<usize> = (0..words.len()).filter(|&i| cache.word(words[i]).matches).collect();
     let of_kind: Vec<usize> = words_of_kind(question.kind, cache, words).collect();
     let distance = of_kind.iter().flat_map(|&i| matches.iter().map(move |&j| i.abs_diff(j))).min();
-    let previous = at.checked_sub(1).map_or(part.words.start, |i| passage.parts[i].words.start);
+    // What is read before it: for a record of its own that is not the one before.
+    let previous = if part.line { part.lead } else { at.checked_sub(1) };
+    let next = Some(at + 1).filter(|next| !part.line && passage.parts.get(*next).is_some_and(|next| !next.line));
+    let own = sum(cache, words);
+    let mut with_previous = own;
+    if let Some(previous) = previous {
+        let before = sum(cache, &passage.words[passage.parts[previous].words.clone()]);
+        with_previous.iter_mut().zip(before).for_each(|(sum, value)| *sum += value);
+    }
     let focus_added = words.iter().map(|word| cache.word(*word)).filter(|word| word.added);
     let focus_added = focus_added.map(|word| word.focus_similarity).fold(-1.0, f32::max);
+    let required = Requirements::new(cache, passage, at, coverage);
     let negates = words.iter().any(|word| cache.word(*word).lexeme.classes.negates);
     let spread = match (matches.first(), matches.last()) {
         (Some(first), Some(last)) => ((1 + last - first) as f32 / matches.len() as f32).ln(),
@@ -159,20 +179,13 @@ fn part_features(
         sense: share(question, row.sense.iter().copied()),
         lacks: largest_gap(question, row.spelling.iter().copied()),
         lacks_sense: largest_gap(question, row.sense.iter().copied()),
-        nearness: nearness(cache, words),
+        nearness: cosine(&own, &question.meaning),
         names: share_of(question, row.spelling, |i| question.terms[i].name),
         numbers: share_of(question, row.exact, |i| question.terms[i].lexeme.classes.number),
         length: ln(words.len()),
-        with_previous: at.checked_sub(1).map_or_else(
-            || share(question, row.spelling.iter().copied()),
-            |i| row.share_with(coverage.part(i), question),
-        ),
-        nearness_with_previous: nearness(cache, &passage.words[previous..part.words.end]),
-        with_next: if at + 1 < passage.parts.len() {
-            row.share_with(coverage.part(at + 1), question)
-        } else {
-            share(question, row.spelling.iter().copied())
-        },
+        with_previous: with(previous),
+        nearness_with_previous: cosine(&with_previous, &question.meaning),
+        with_next: with(next),
         first: flag(at == 0),
         place: at as f32 / passage.parts.len() as f32,
         cut: flag(part.cut),
@@ -191,6 +204,18 @@ fn part_features(
         missed: row.missed(),
         lacks_around: largest_gap(question, coverage.around(at)),
         around: share(question, coverage.around(at)),
+        lacks_meaning: largest_gap(question, row.meaning.iter().copied()),
+        lacks_second: second_gap(question, row.sense.iter().copied()),
+        others: share_of(question, row.spelling, |i| !question.terms[i].name),
+        others_meaning: share_of(question, row.meaning, |i| !question.terms[i].name),
+        around_meaning: share(question, coverage.meaning_around(at)),
+        line: flag(part.line),
+        codes: required.codes,
+        codes_around: required.codes_around,
+        conflicts: flag(required.conflicts),
+        negates_shared: flag(required.negates),
+        codes_passage: required.codes_passage,
+        vetoed: flag(required.is_vetoed()),
         run: longest_run(cache, words) as f32,
         negates: flag(negates != question.negates),
         adds_names: ln(words_of_kind(Kind::Person, cache, words).count()),
@@ -268,11 +293,13 @@ pub(super) fn compare(found: &mut [Candidate]) {
     let mut best_part = vec![0.0_f32; passages];
     let mut best_sense = vec![0.0_f32; passages];
     let mut best_nearness = vec![-1.0_f32; passages];
+    let mut best_meaning = vec![0.0_f32; passages];
     let mut whole = vec![0.0_f32; passages];
     for Candidate { passage, features, .. } in found.iter() {
         best_part[*passage] = best_part[*passage].max(features.spelling);
         best_sense[*passage] = best_sense[*passage].max(features.sense);
         best_nearness[*passage] = best_nearness[*passage].max(features.nearness);
+        best_meaning[*passage] = best_meaning[*passage].max(features.meaning);
         whole[*passage] = features.passage_spelling;
         for (best, odds) in best_odds[*passage].iter_mut().zip(odds(features)) {
             *best = best.max(odds);
@@ -288,6 +315,7 @@ pub(super) fn compare(found: &mut [Candidate]) {
         features.lead = features.spelling - best_other(&best_part, *passage);
         features.lead_sense = features.sense - best_other(&best_sense, *passage);
         features.lead_nearness = features.nearness - best_other(&best_nearness, *passage);
+        features.lead_meaning = features.meaning - best_other(&best_meaning, *passage);
         features.within = features.spelling - best_part[*passage];
         features.rivals = ln(rivals);
         let mut other = [NO_ODDS; 3];

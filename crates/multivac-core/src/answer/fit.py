@@ -2,27 +2,31 @@
 """Fits model.txt, the table that turns features into confidence.
 
     python3 -m pip install numpy lightgbm
-    python3 crates/multivac-core/src/answer/fit.py TRAIN.json.gz [DEV.json.gz]
+    python3 crates/multivac-core/src/answer/fit.py TRAIN.json.gz [MORE.json.gz]… [--report DEV.json.gz]…
 
-TRAIN is a data set of paragraphs and questions with the strings that answer them: `{"data": [{"text"}], "questions":
-[{"kind": "in" | "out" | "adversarial", "question", "answers", "gold"}]}`, of which "in" are answered by a paragraph,
-"out" are about something else, and "adversarial" only look answered. DEV, of the same form, is only reported on.
+Each file is a data set of paragraphs and questions with what answers them: `{"data": [{"key", "text"}], "questions": [{"kind":
+"in" | "out" | "near" | "adversarial", "question", "answers" or "sentences", "gold": [keys]}]}`. "In" are answered by a
+paragraph, "out" are about something else, "adversarial" only look answered. Those after --report are only reported on.
 
+- Of each "in" question the features program makes a "near" one as well: asked where the paragraphs that answer it are
+  missing. The subject is there and the answer is not, which is what people meet most. It is left out where what is chosen
+  holds a right answer all the same.
 - Each candidate of a question (candidates.rs) is a row; it is right if an answer is in it and it is from a paragraph that
   answers. The "rank" trees (LightGBM, Ke et al., NIPS 2017; LambdaRank, Burges 2010) learn from the answerable questions
-  to rank the right one first.
+  of all sets to rank the right one first.
 - The "confidence" trees learn from all questions whether that choice is right, from its features and from how it compares
   with the other candidates. A right choice is 1; a wrong one counts ALMOST where the question could be answered at all,
-  since the evidence was near.
+  since the evidence was near. What a question weighs is in SET_WEIGHT, NEAR_WEIGHT and ADVERSARIAL_WEIGHT.
 - The "right" and "wrong" forests estimate from a question's term the probability that the right sentence holds it, and
   that one of the wrong ones does; see expected.rs.
 - Whatever is measured or learned from choices uses choices of trees that had not seen the question (FOLDS parts, by
   paragraph).
 - The sums of the confidence trees for such choices make the curve: an isotonic regression (Barlow et al., 1972) of the
-  share that was right, over the questions that are answered and those about something else. The thresholds come from the
-  same.
+  share that was right, over the first set's questions that are answered, those about something else, and the near ones, of
+  which two count as one. The threshold is where that mix has its best F1; the other thresholds come from the same.
 """
 
+import argparse
 import collections
 import gzip
 import json
@@ -35,6 +39,9 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).resolve().parent
 FOLDS = 5
+# Of the first set, and of each other.
+SET_WEIGHT = (1.0, 0.7)
+NEAR_WEIGHT = 0.5
 ADVERSARIAL_WEIGHT = 1.3
 ALMOST = 0.5
 PARAMETERS = {
@@ -54,8 +61,8 @@ RANK_TREES = 500
 CONFIDENCE_TREES = 300
 # The sums of so many forests, which differ by their seed alone, are averaged: there are few questions to learn from.
 CONFIDENCE_FORESTS = 3
-# The share of all answers given that is to be right; F1 is highest near it, too.
-PRECISION = 0.75
+# The kinds of questions that the curve, the thresholds and F1 are about.
+MIX = ["in", "out", "near"]
 # As model.rs computes them, after the features.
 CHOICE = ["sum", "over_own", "over_other", "over_mean", "other", "crowd"]
 NO_SUM = -9.0
@@ -69,12 +76,12 @@ NO_ODDS = -10.0
 
 
 class Set:
-    """A data set, with a row of features for each candidate."""
+    """Data sets, with a row of features for each candidate."""
 
-    def __init__(self, path):
+    def __init__(self, path, weight=1.0):
         with gzip.open(path) as file:
             text = file.read()
-        self.questions = json.loads(text)["questions"]
+        questions = json.loads(text)["questions"]
         raw = subprocess.run(["cargo", "run", "--release", "--quiet", "-p", "multivac-core", "--example", "features"],
                              input=text, stdout=subprocess.PIPE, check=True, cwd=HERE).stdout
         names, terms, count, values = raw.split(b"\n", 3)
@@ -83,19 +90,34 @@ class Set:
         rows, terms = values[:int(count)].reshape(-1, n + MAX_TERMS), values[int(count):].reshape(-1, 1 + len(self.term_names))
         self.question, self.right, self.gold = rows[:, 0].astype(int), rows[:, 1], rows[:, 2]
         self.features = rows[:, 3:n].copy()
+        # Questions on the same paragraph are kept together.
+        keys = [(q.get("gold") or [q.get("id", n)])[0] for n, q in enumerate(questions)]
+        order = {key: n for n, key in enumerate(np.random.default_rng(7).permutation(sorted(set(keys))))}
+        fold = [order[key] % FOLDS for key in keys]
+        kind = [q["kind"] for q in questions]
+        asked_again = [n for n, of in enumerate(kind) if of == "in" and "near" not in kind]
+        self.fold = np.array(fold + [fold[n] for n in asked_again])
+        self.kind = np.array(kind + ["near" for _ in asked_again])
+        self.weight = np.full(len(self.kind), weight) * np.where(self.kind == "near", NEAR_WEIGHT, 1.0)
+        self.weight[self.kind == "adversarial"] *= ADVERSARIAL_WEIGHT
+        self.first = np.ones(len(self.kind), bool)
         # For each pair of candidate and term: which candidate, which term, and in which ways it is held, a column each.
         self.pair_row, place = np.nonzero(rows[:, n:] >= 0)
         self.term, self.term_question = terms[:, 1:], terms[:, 0].astype(int)
-        first = np.searchsorted(self.term_question, np.arange(len(self.questions)))
+        first = np.searchsorted(self.term_question, np.arange(len(self.kind)))
         self.pair_term = first[self.question[self.pair_row]] + place
         held = rows[:, n:][self.pair_row, place].astype(int)
         self.held = np.stack([held >> way & 1 for way in range(WAYS_TO_HOLD)], 1)
-        self.kind = np.array([q["kind"] for q in self.questions])
-        self.right = np.where(self.kind[self.question] == "in", self.right, 0)
-        # Questions on the same paragraph are kept together.
-        keys = [(q.get("gold") or [q.get("id", n)])[0] for n, q in enumerate(self.questions)]
-        order = {key: n for n, key in enumerate(np.random.default_rng(7).permutation(sorted(set(keys))))}
-        self.fold = np.array([order[key] % FOLDS for key in keys])
+
+    def add(self, other):
+        """Adds another data set, whose questions are not the first set's."""
+        questions, candidates, terms = len(self.kind), len(self.right), len(self.term)
+        other.first[:] = False
+        for name, offset in (("question", questions), ("term_question", questions), ("pair_row", candidates), ("pair_term", terms),
+                             ("right", 0), ("gold", 0), ("features", 0), ("fold", 0), ("kind", 0), ("weight", 0), ("first", 0),
+                             ("term", 0), ("held", 0)):
+            added = getattr(other, name)
+            setattr(self, name, np.concatenate([getattr(self, name), added + offset if offset else added]))
 
     def expect(self, forests, which):
         """Fills in, for the questions `which`, what these forests expect of the terms held; as expected.rs does."""
@@ -114,7 +136,7 @@ class Set:
     def lead(self):
         """How far each of the log-odds is above the best of another passage; as features.rs compares."""
         passage = self.features[:, self.names.index("passage_rank")]
-        bounds = np.searchsorted(self.question, np.arange(len(self.questions) + 1))
+        bounds = np.searchsorted(self.question, np.arange(len(self.kind) + 1))
         for name in LEADS:
             odds, lead = self.features[:, self.names.index(name)], self.features[:, self.names.index(name + "_lead")]
             for start, end in zip(bounds, bounds[1:]):
@@ -127,7 +149,7 @@ class Set:
 
     def choices(self, sums):
         """For each question the chosen candidate's features and how it compares with the others, and whether it is right."""
-        n = len(self.questions)
+        n = len(self.kind)
         order = np.lexsort((-sums, self.question))
         bounds = np.searchsorted(self.question[order], np.arange(n + 1))
         passage = self.features[:, self.names.index("passage_rank")]
@@ -162,15 +184,20 @@ def fit_terms(s, which):
 def fit_rank(s, rows):
     rows = rows & (s.kind[s.question] == "in")
     groups = np.unique(s.question[rows], return_counts=True)[1]
-    labels = (s.right[rows] * s.gold[rows]).astype(int)
+    labels = ((s.right > 0) & (s.gold > 0))[rows].astype(int)
     return lightgbm.train(RANK, lightgbm.Dataset(s.features[rows], labels, group=groups, feature_name=s.names), RANK_TREES)
 
 
+def is_asked(s, right):
+    """Which questions are learned from: a near one that is answered all the same is none."""
+    return (s.kind != "near") | (right == 0)
+
+
 def fit_confidence(s, choices, right, which):
+    which = which & is_asked(s, right)
     labels = np.where(right > 0, 1.0, np.where(s.kind == "in", ALMOST, 0.0))[which]
-    weights = np.where(s.kind == "adversarial", ADVERSARIAL_WEIGHT, 1.0)[which]
     fit = lambda seed: lightgbm.train(
-        CONFIDENCE | {"seed": seed}, lightgbm.Dataset(choices[which], labels, weight=weights), CONFIDENCE_TREES)
+        CONFIDENCE | {"seed": seed}, lightgbm.Dataset(choices[which], labels, weight=s.weight[which]), CONFIDENCE_TREES)
     return [fit(seed) for seed in range(CONFIDENCE_FORESTS)]
 
 
@@ -188,41 +215,45 @@ def auroc(high, low):
     return (ranks[:len(high)].sum() - len(high) * (len(high) + 1) / 2) / (len(high) * len(low))
 
 
-def isotonic(x, y):
-    """Pool adjacent violators; blocks as [mean x, mean y, count]."""
+def isotonic(points):
+    """Pool adjacent violators, of (x, y, weight) in the order of x; the same where y never falls."""
     blocks = []
-    for a, b in sorted(zip(x, y)):
-        blocks.append([a, b, 1])
+    for x, y, weight in points:
+        blocks.append([x, y, weight])
         while len(blocks) > 1 and blocks[-2][1] >= blocks[-1][1]:
-            a2, b2, n2 = blocks.pop()
-            a1, b1, n1 = blocks.pop()
-            blocks.append([(a1 * n1 + a2 * n2) / (n1 + n2), (b1 * n1 + b2 * n2) / (n1 + n2), n1 + n2])
+            x2, y2, n2 = blocks.pop()
+            x1, y1, n1 = blocks.pop()
+            blocks.append([(x1 * n1 + x2 * n2) / (n1 + n2), (y1 * n1 + y2 * n2) / (n1 + n2), n1 + n2])
     return blocks
 
 
-def curve(top, right):
+def curve(top, right, weight):
     """Sums to confidence: isotonic over groups of similar sums, and never 0 or 1."""
     order = np.argsort(top, kind="stable")
     groups = np.array_split(order, 60)
-    blocks = isotonic([top[g].mean() for g in groups], [(right[g].sum() + 0.5) / (len(g) + 1) for g in groups])
-    points = [(round(float(x), 3), round(float(y), 4)) for x, y, _ in blocks]
+    mean = lambda values, g: (values[g] * weight[g]).sum() / weight[g].sum()
+    points = [(mean(top, g), ((right[g] * weight[g]).sum() + 0.5) / (weight[g].sum() + 1), weight[g].sum()) for g in groups]
+    points = [(round(float(x), 3), round(float(y), 4)) for x, y, _ in isotonic(points)]
     return [p for i, p in enumerate(points) if i == 0 or p[0] > points[i - 1][0]]
 
 
 def report(name, s, top, right, points, threshold):
     confidence = np.interp(top, *zip(*points))
     kind = s.kind
-    main = kind != "adversarial"
-    answered = confidence >= threshold
-    p = right[answered & main].sum() / max(1, (answered & main).sum())
-    r = right[answered & main].sum() / (kind == "in").sum()
-    best, at = best_f1(confidence[main], right[main], (kind == "in").sum())
-    bins = np.minimum((confidence * 10).astype(int), 9)
-    error = sum(abs((confidence - right)[(bins == b) & answered & main].sum()) for b in range(10)) / (answered & main).sum()
-    print(f"{name}: precision {p:.3f} recall {r:.3f} F1 {2 * p * r / (p + r):.4f} (best {best:.4f} at {at:.2f}); "
-          f"AUROC out {auroc(confidence[kind == 'in'], confidence[kind == 'out']):.4f} "
-          f"adversarial {auroc(confidence[kind == 'in'], confidence[kind == 'adversarial']):.4f}; "
-          f"calibration error {error:.4f}; best sentence right {right[kind == 'in'].mean():.4f}")
+    for label, main in (("", (kind == "in") | (kind == "out")), (" with near", np.isin(kind, MIX) & is_asked(s, right))):
+        answered = confidence >= threshold
+        p = right[answered & main].sum() / max(1, (answered & main).sum())
+        r = right[answered & main].sum() / (kind == "in").sum()
+        best, at = best_f1(confidence[main], right[main], (kind == "in").sum(), np.ones(main.sum()))
+        bins = np.minimum((confidence * 10).astype(int), 9)
+        error = sum(abs((confidence - right)[(bins == b) & answered & main].sum()) for b in range(10)) / (answered & main).sum()
+        area = lambda other: auroc(confidence[kind == "in"], confidence[main & (kind == other)]) if (main & (kind == other)).any() else 0
+        print(f"{name}{label}: precision {p:.3f} recall {r:.3f} F1 {2 * p * r / (p + r):.4f} (best {best:.4f} at {at:.2f}); "
+              f"AUROC out {area('out'):.4f} near {area('near'):.4f}; calibration error {error:.4f}; "
+              f"abstained {(~answered)[main & (kind == ('near' if label else 'out'))].mean():.3f}")
+    if (kind == "adversarial").any():
+        print(f"{name}: AUROC adversarial {auroc(confidence[kind == 'in'], confidence[kind == 'adversarial']):.4f}; "
+              f"best sentence right {right[kind == 'in'].mean():.4f}")
     print("  stated  questions  right")
     for b in range(10):
         here = (bins == b) & main
@@ -230,20 +261,20 @@ def report(name, s, top, right, points, threshold):
             print(f"  {confidence[here].mean():.2f}  {here.sum():6d}    {right[here].mean():.2f}")
 
 
-def best_f1(confidence, right, answerable):
+def best_f1(confidence, right, answerable, weight):
     order = np.argsort(-confidence, kind="stable")
-    hits = np.cumsum(right[order])
-    answered = np.arange(1, len(order) + 1)
+    hits = np.cumsum((right * weight)[order])
+    answered = np.cumsum(weight[order])
     f1 = 2 * hits / (answered + answerable)
     last = np.append(confidence[order][1:] != confidence[order][:-1], True)
     at = np.argmax(np.where(last, f1, 0))
     return f1[at], confidence[order][at]
 
 
-def precisions(confidence, right):
+def precisions(confidence, right, weight):
     """For each precision, the lowest confidence from which on the answers are that often right."""
     order = np.argsort(-confidence, kind="stable")
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    share = np.cumsum((right * weight)[order]) / np.cumsum(weight[order])
     table = []
     for wanted in np.arange(0.5, 1.0, 0.01):
         reached = np.flatnonzero((share >= wanted) & (np.arange(len(order)) >= 100))
@@ -261,10 +292,8 @@ def preorder(node, share=1):
             + preorder(node["left_child"], share) + preorder(node["right_child"], share))
 
 
-def main(train, dev=None):
-    s = Set(train)
-    print(f"{len(s.questions)} questions, {len(s.right)} candidates, {len(s.names)} features; an answer is among them for "
-          f"{len(set(s.question[s.right > 0])) / (s.kind == 'in').sum():.3f}")
+def held_out(s):
+    """The sets' choices, whether each is right, and its sum, all by trees that had not seen the question."""
     for fold in range(FOLDS):
         s.expect(fit_terms(s, s.fold != fold), s.fold == fold)
     s.lead()
@@ -273,46 +302,70 @@ def main(train, dev=None):
         held = s.fold[s.question] == fold
         sums[held] = fit_rank(s, ~held).predict(s.features[held], raw_score=True)
     choices, right = s.choices(sums)
-    top = np.zeros(len(s.questions))
+    top = np.zeros(len(s.kind))
     for fold in range(FOLDS):
         held = s.fold == fold
         top[held] = mean(fit_confidence(s, choices, right, ~held), choices[held])
-    main = s.kind != "adversarial"
-    points = curve(top[main], right[main])
-    confidence = np.interp(top, *zip(*points))
-    table = precisions(confidence[main], right[main])
-    threshold = next(t for p, t in table if p >= PRECISION)
-    report("held out", s, top, right, points, threshold)
-    terms = fit_terms(s, np.ones(len(s.questions), bool))
-    rank = fit_rank(s, np.ones(len(s.right), bool))
-    confidence_forests = fit_confidence(s, choices, right, np.ones(len(s.questions), bool))
-    for name, model, names in (("rank", rank, s.names), ("confidence", confidence_forests[0], s.names + CHOICE)):
-        gain = sorted(zip(model.feature_importance("gain"), names), reverse=True)[:25]
-        print(f"gain of {name}:", ", ".join(f"{n} {100 * g / sum(model.feature_importance('gain')):.1f}" for g, n in gain))
-    lines = ["# Written by fit.py; see model.rs for what the lines mean.", "terms " + " ".join(s.term_names), "features " + " ".join(s.names)]
+    return choices, right, top
+
+
+def calibrate(s, top, right):
+    """The curve, the threshold, and the thresholds for other precisions."""
+    mix = s.first & np.isin(s.kind, MIX) & is_asked(s, right)
+    weight = np.where(s.kind == "near", NEAR_WEIGHT, 1.0)[mix]
+    points = curve(top[mix], right[mix], weight)
+    confidence = np.interp(top[mix], *zip(*points))
+    _, threshold = best_f1(confidence, right[mix], (s.kind[mix] == "in").sum(), weight)
+    table = precisions(confidence, right[mix], weight)
+    answered = [(p, t, (confidence[s.kind[mix] == "in"] >= t).mean()) for p, t in table]
+    return points, round(float(threshold), 4), answered
+
+
+def write(s, terms, rank, confidence, points, threshold, answered):
+    lines = ["# Written by fit.py; see model.rs for what the lines mean.", "terms " + " ".join(s.term_names),
+             "features " + " ".join(s.names)]
     for way, forests in enumerate(terms):
         for name, forest in zip(("right", "wrong"), forests):
             for tree in forest.dump_model()["tree_info"]:
                 lines.append(f"{name} {way} " + " ".join(preorder(tree["tree_structure"])))
-    for name, forests in (("rank", [rank]), ("confidence", confidence_forests)):
+    for name, forests in (("rank", [rank]), ("confidence", confidence)):
         for tree in (tree for forest in forests for tree in forest.dump_model()["tree_info"]):
             lines.append(f"{name} " + " ".join(preorder(tree["tree_structure"], 1 / len(forests))))
     lines.append("curve " + " ".join(f"{x}:{y}" for x, y in points))
     lines.append(f"threshold {threshold}")
-    lines.append("precision " + " ".join(f"{p}:{t}" for p, t in table))
+    lines.append("precision " + " ".join(f"{p}:{t}" for p, t, _ in answered))
     (HERE / "model.txt").write_text("\n".join(lines) + "\n")
-    answered = collections.Counter()
-    for p, t in table:
-        answered[p] = (confidence[main & (s.kind == "in")] >= t).mean()
+
+
+def main(arguments):
+    s = Set(arguments.train, SET_WEIGHT[0])
+    for path in arguments.more:
+        s.add(Set(path, SET_WEIGHT[1]))
+    print(f"{len(s.kind)} questions, {len(s.right)} candidates, {len(s.names)} features; an answer is among them for "
+          f"{len(set(s.question[s.right > 0]) & set(np.flatnonzero(s.kind == 'in'))) / (s.kind == 'in').sum():.3f}")
+    choices, right, top = held_out(s)
+    points, threshold, answered = calibrate(s, top, right)
+    report("held out", s, top, right, points, threshold)
+    everything = np.ones(len(s.kind), bool)
+    terms, rank = fit_terms(s, everything), fit_rank(s, everything[s.question])
+    confidence = fit_confidence(s, choices, right, everything)
+    for name, model, names in (("rank", rank, s.names), ("confidence", confidence[0], s.names + CHOICE)):
+        gain = sorted(zip(model.feature_importance("gain"), names), reverse=True)[:25]
+        print(f"gain of {name}:", ", ".join(f"{n} {100 * g / sum(model.feature_importance('gain')):.1f}" for g, n in gain))
+    write(s, terms, rank, confidence, points, threshold, answered)
     print("precision, from confidence, share of answerable questions answered:",
-          ", ".join(f"{p} {t} {answered[p]:.2f}" for p, t in table if round(p * 100) % 5 == 0))
-    if dev:
-        d = Set(dev)
-        d.expect(terms, np.ones(len(d.questions), bool))
+          ", ".join(f"{p} {t} {share:.2f}" for p, t, share in answered if round(p * 100) % 5 == 0))
+    for path in arguments.report:
+        d = Set(path)
+        d.expect(terms, np.ones(len(d.kind), bool))
         d.lead()
         choices, right = d.choices(rank.predict(d.features, raw_score=True))
-        report("dev", d, mean(confidence_forests, choices), right, points, threshold)
+        report(pathlib.Path(path).name, d, mean(confidence, choices), right, points, threshold)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("train")
+    parser.add_argument("more", nargs="*")
+    parser.add_argument("--report", nargs="*", default=[])
+    main(parser.parse_args())

@@ -42,6 +42,8 @@ pub(super) struct Classes {
     pub(super) leads_place: bool,
     pub(super) negates: bool,
     pub(super) points_back: bool,
+    /// It has a digit or a sign, so that nothing but the same can stand for it.
+    pub(super) code: bool,
 }
 
 /// A word by itself.
@@ -91,6 +93,7 @@ impl Lexeme {
         let lower = word.to_lowercase();
         let bare = lower.strip_suffix("'s").or_else(|| lower.strip_suffix("’s")).unwrap_or(&lower);
         let mut classes = CLASSES.get(bare).copied().unwrap_or_default();
+        classes.code = bare.contains(|c: char| c.is_numeric() || c != '\'' && c != '’' && c != '-' && c.is_ascii_punctuation());
         classes.number |= bare.contains(|c: char| c.is_ascii_digit());
         classes.date |= is_year(bare);
         classes.negates |= bare.ends_with("n't") || bare.ends_with("n’t");

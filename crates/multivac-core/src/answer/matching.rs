@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::lexicon::{Lexeme, lexeme};
 use super::question::ParsedQuestion;
-use super::vectors::cosine;
 use crate::index::{Hit, Part};
 
 /// The similarity by spelling of words with the same beginning ("entropic", "entropy"), and of words that differ by a slip.
@@ -137,7 +136,7 @@ impl<'a> MatchCache<'a> {
             }
         }
         let focus = question.focus.and_then(|focus| question.terms[focus].lexeme.vector.as_ref());
-        let focus_similarity = focus.zip(lexeme.vector.as_ref()).map_or(-1.0, |(a, b)| cosine(a, b));
+        let focus_similarity = focus.zip(lexeme.vector.as_ref()).map_or(-1.0, |(a, b)| a.cosine(b));
         let places = places.cloned().unwrap_or_default();
         let added = !in_question && !lexeme.classes.stop;
         self.words.push(MatchedWord { in_question, added, places, matches, focus_similarity, lexeme });
@@ -148,7 +147,7 @@ impl<'a> MatchCache<'a> {
 fn similarity(a: &Lexeme, b: &Lexeme) -> Similarity {
     let spelling = spelling(&a.lower, &b.lower);
     let meaning = match (&a.vector, &b.vector) {
-        (Some(a), Some(b)) => cosine(a, b).max(0.0),
+        (Some(a), Some(b)) => a.cosine(b).max(0.0),
         _ => 0.0,
     };
     let sense = (meaning - UNCLEAR).max(0.0) / (1.0 - UNCLEAR);

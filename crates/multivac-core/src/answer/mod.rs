@@ -18,6 +18,7 @@ mod lexicon;
 mod matching;
 mod model;
 mod question;
+mod requirements;
 mod standing;
 mod table;
 mod training;

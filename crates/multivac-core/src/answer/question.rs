@@ -5,9 +5,9 @@ use std::sync::Arc;
 use unicode_segmentation::UnicodeSegmentation;
 
 use super::expected::{ExpectedTerm, expected_terms};
-use super::lexicon::{Lexeme, lexeme};
+use super::lexicon::{Classes, Lexeme, lexeme};
 use super::table::TermFeatures;
-use super::vectors::{DIMENSIONS, Vector, unit};
+use super::vectors::{DIMENSIONS, Sum};
 use crate::index::{IndexError, Indexed, Snapshot};
 use crate::question::Question;
 use crate::words::{DATE_NOUNS, MEASURES, NUMBER_NOUNS, PERSON_NOUNS, PLACE_NOUNS, REASON_NOUNS};
@@ -57,7 +57,16 @@ pub(super) struct QuestionTerm {
     pub(super) absent: bool,
     /// Whether it is part of a name.
     pub(super) name: bool,
+    /// Whether a word that negates is before it.
+    pub(super) negated: bool,
+    /// Whether nothing but the same can stand for it: a number, a word with a digit or a sign, "LH" in "LH 447".
+    pub(super) exact: bool,
+    /// The term of the word before it.
+    pub(super) after: Option<String>,
 }
+
+/// How many words after one that negates a word can be negated by it: "not yet really open".
+pub(super) const NEGATED_WITHIN: usize = 3;
 
 /// A question as the index sees it.
 #[derive(Debug)]
@@ -72,12 +81,14 @@ pub(super) struct ParsedQuestion {
     pub(super) focus: Option<usize>,
     /// Whether it has a word that negates.
     pub(super) negates: bool,
-    /// The weighted mean of its words' vectors.
-    pub(super) meaning: Option<Vector>,
+    /// The weighted sum of its words' vectors.
+    pub(super) meaning: Sum,
     /// All its words' terms, stop words too, in their order.
     pub(super) words: Vec<String>,
     /// Whether it begins with its question word.
     pub(super) asks_first: bool,
+    /// Whether it has a question word: without one, yes and no are answers.
+    pub(super) asks: bool,
     /// Which terms a sentence that answers it is expected to hold.
     pub(super) expected: Vec<ExpectedTerm>,
 }
@@ -106,9 +117,7 @@ impl ParsedQuestion {
             let indexed = index.look_up(&lexeme.term)?;
             let weight = inverse_document_frequency(indexed.frequency, index.distinct_passages);
             if let Some(vector) = &lexeme.vector {
-                for (sum, value) in sum.iter_mut().zip(vector) {
-                    *sum += value * weight;
-                }
+                vector.add_to(&mut sum, weight);
             }
             terms.push(QuestionTerm {
                 lexeme: Arc::clone(lexeme),
@@ -116,6 +125,9 @@ impl ParsedQuestion {
                 absent: indexed.frequency == 0,
                 indexed,
                 name: word.starts_with(char::is_uppercase) && (at > 0 || question_word != Some(0)),
+                negated: is_negated(words[..at].iter().map(|(_, lexeme)| lexeme.classes)),
+                exact: is_exact(word, &lexeme.classes, words.get(at + 1).map(|(_, next)| next.classes)),
+                after: at.checked_sub(1).map(|before| words[before].1.term.clone()),
             });
         }
         let mut parsed = Self {
@@ -124,9 +136,10 @@ impl ParsedQuestion {
             terms,
             kind,
             negates: words.iter().any(|(_, lexeme)| lexeme.classes.negates),
-            meaning: unit(sum),
+            meaning: sum,
             words: words.iter().map(|(_, lexeme)| lexeme.term.clone()).collect(),
             asks_first: question_word == Some(0),
+            asks: question_word.is_some(),
             expected: Vec::new(),
         };
         parsed.expected = expected_terms(&parsed.term_features());
@@ -159,6 +172,21 @@ impl ParsedQuestion {
         };
         self.terms.iter().enumerate().map(features).collect()
     }
+}
+
+/// The longest abbreviation that makes one code with the number after it, in letters.
+const CODE_PREFIX: usize = 4;
+
+/// Whether nothing but the same can stand for a word, given the classes of the next one.
+fn is_exact(word: &str, classes: &Classes, next: Option<Classes>) -> bool {
+    let prefix = || word.len() <= CODE_PREFIX && word.bytes().all(|b| b.is_ascii_uppercase());
+    classes.code || (next.is_some_and(|next| next.code) && prefix())
+}
+
+/// Whether a word is negated, given the classes of the words before it: one that negates is near, and no content word is
+/// between.
+pub(super) fn is_negated(before: impl DoubleEndedIterator<Item = Classes>) -> bool {
+    before.rev().take(NEGATED_WITHIN).take_while(|classes| classes.stop || classes.negates).any(|classes| classes.negates)
 }
 
 /// The kind of a question, which of its words is the question word, and which is the noun that says of what kind the

@@ -216,6 +216,36 @@ features! {
     passage_sense_odds,
     /// 0 to 1: as `passage_expected`, by words of clearly like meaning.
     passage_sense_expected,
+    /// 0 to 1: as `lacks`, by the words' cosines.
+    lacks_meaning,
+    /// 0 to 1: as `lacks_meaning`, for the passage.
+    passage_lacks_meaning,
+    /// 0 to 1: the share of the second weightiest term that the sentence lacks, by spelling or clearly like meaning.
+    lacks_second,
+    /// -1 to 1: as `lead`, by the words' cosines.
+    lead_meaning,
+    /// 0 to 1, or -1: the share of the question without its names that the sentence holds, by spelling.
+    others,
+    /// 0 to 1, or -1: the same, by the words' cosines.
+    others_meaning,
+    /// 0 to 1, or -1: as `others`, for the passage.
+    passage_others,
+    /// 0 to 1: as `around`, by the words' cosines.
+    around_meaning,
+    /// 0 or 1: the sentence is a record of its own.
+    line,
+    /// 0 to 1, or -1: the share of the question's codes (numbers, words with a digit or a sign) that the sentence holds.
+    codes,
+    /// 0 to 1, or -1: the same, for the sentence and what it is to be read with.
+    codes_around,
+    /// 0 or 1: it has another code where the question has one that it lacks.
+    conflicts,
+    /// 0 or 1: one of question and sentence negates a word that they share, and the other does not.
+    negates_shared,
+    /// 0 to 1, or -1: as `codes`, for the passage.
+    codes_passage,
+    /// 0 or 1: it lacks what the question requires; see `requirements.rs`.
+    vetoed,
     /// How far the sentence's log-odds are above the best of another passage.
     odds_lead,
     /// The same, for the passage.

