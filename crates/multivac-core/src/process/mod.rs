@@ -3,10 +3,12 @@
 mod markup;
 mod normalise;
 mod passages;
+mod plain;
 mod sentences;
 
 pub use markup::markup;
 pub use passages::passages;
+pub use plain::Plain;
 pub use sentences::{MAX_ANSWER_CHARS, Sentence, answerable, sentences};
 
 use crate::datum::Timestamp;

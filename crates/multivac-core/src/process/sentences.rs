@@ -10,6 +10,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::markup::{markup, tag};
 use super::normalise::GAP;
+use crate::datum::is_invisible;
 use crate::words::{ABBREVIATIONS, ABBREVIATIONS_LAST, CLAUSE_STARTS, SENTENCE_STARTS, TITLES};
 
 /// The longest answer, in characters: the contract's bound between a sentence and a clause of it.
@@ -142,7 +143,7 @@ fn trim(text: &str, range: Range<usize>) -> Range<usize> {
 
 /// Whether the end mark `mark` at `at`, closed at `end`, ends the sentence that began at `start`.
 fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize) -> bool {
-    let after = &text[end..];
+    let after = text[end..].trim_start_matches(is_invisible);
     if after.is_empty() {
         return true;
     }
@@ -150,6 +151,7 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize) ->
         return false;
     }
     let next = after.trim_start();
+    let next = next.trim_start_matches(is_invisible);
     let Some(first) = next.trim_start_matches(['"', '\'', '“', '‘', '«', '(', '[', '¿', '¡']).chars().next()
     else {
         return true;

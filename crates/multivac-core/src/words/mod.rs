@@ -12,6 +12,47 @@ fn read(file: &'static str) -> WordList {
     file.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
 }
 
+/// Reads a list whose lines give a word and what it stands for.
+fn read_pairs(file: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    read(file).into_iter().filter_map(|line| line.split_once(' '))
+}
+
+/// The characters that HTML's entities stand for.
+pub(crate) static ENTITIES: LazyLock<foldhash::HashMap<&'static str, char>> = LazyLock::new(|| {
+    let code = |hex| char::from_u32(u32::from_str_radix(hex, 16).ok()?);
+    read_pairs(include_str!("html/entities.txt")).filter_map(|(name, hex)| Some((name, code(hex)?))).collect()
+});
+
+/// What a language other than English asks with.
+pub(crate) struct Language {
+    /// Its words that carry grammar rather than content.
+    pub(crate) stop_words: WordList,
+    /// Its words that ask, each with what it asks for: `person`, `date`, `place`, `number`, `reason`, `manner` or `thing`.
+    pub(crate) question_words: foldhash::HashMap<&'static str, &'static str>,
+}
+
+macro_rules! languages {
+    ($($name:literal)*) => {
+        /// Languages other than English.
+        pub(crate) static LANGUAGES: LazyLock<Vec<Language>> = LazyLock::new(|| vec![$(Language {
+            stop_words: read(include_str!(concat!($name, "/stop_words.txt"))),
+            question_words: read_pairs(include_str!(concat!($name, "/question_words.txt"))).collect(),
+        }),*]);
+
+        #[cfg(test)]
+        const LANGUAGE_FILES: &[(&str, &str)] = &[$(
+            ($name, include_str!(concat!($name, "/stop_words.txt"))),
+            ($name, include_str!(concat!($name, "/question_words.txt"))),
+        )*];
+    };
+}
+
+languages! { "de" "es" "fr" "it" "nl" "pt" }
+
+/// Signs that are read as words, and their words.
+pub(crate) static SIGNS: LazyLock<foldhash::HashMap<&'static str, &'static str>> =
+    LazyLock::new(|| read_pairs(include_str!("en/signs.txt")).collect());
+
 macro_rules! word_lists {
     ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
         $(
@@ -63,6 +104,10 @@ word_lists! {
     SENTENCE_STARTS = "en/sentence_starts.txt";
     /// Words before which a long sentence can be cut.
     CLAUSE_STARTS = "en/clause_starts.txt";
+    /// What is joined to the front of French and Italian words.
+    ELISIONS = "romance/elisions.txt";
+    /// What is joined to the end of Korean nouns.
+    KOREAN_PARTICLES = "ko/particles.txt";
     /// HTML tags within a sentence.
     INLINE_TAGS = "html/inline.txt";
     /// HTML tags between sentences.
@@ -75,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_list_has_a_head_and_then_one_word_a_line_and_each_word_once() {
-        for (name, file) in FILES {
+        for (name, file) in FILES.iter().chain(LANGUAGE_FILES) {
             let (head, words): (Vec<_>, Vec<_>) = file.lines().partition(|line| line.starts_with('#'));
             assert!(head.iter().any(|line| line.starts_with("# Source: ")), "{name}");
             assert!(file.lines().take(head.len()).eq(head.iter().copied()), "{name}: comments stand at the head alone");

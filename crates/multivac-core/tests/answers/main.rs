@@ -1,6 +1,8 @@
 //! Data, questions, and the answer or abstention that each question must get.
 #![allow(clippy::unwrap_used)]
 
+mod words;
+
 use multivac_core::answer::{Answer, Stance, answer, fitted_threshold};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::index::{Index, term, words};
@@ -8,7 +10,6 @@ use multivac_core::process::{MAX_ANSWER_CHARS, process};
 use multivac_core::queue::Job;
 use multivac_core::store::Change;
 use proptest::prelude::*;
-use unicode_normalization::UnicodeNormalization;
 
 fn index(texts: &[&str]) -> (Index, Vec<DatumId>) {
     let index = Index::new().unwrap();
@@ -150,7 +151,7 @@ proptest! {
         // With a threshold of 0, so that there is an answer whenever there is a candidate.
         let reply = answer(&asked.parse().unwrap(), &index.snapshot(), 0.0).unwrap();
         prop_assert!((0.0..=1.0).contains(&reply.confidence));
-        let squash = |text: &str| text.nfc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
+        let squash = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Some(answer) = &reply.answer {
             prop_assert!(answer.chars().count() <= MAX_ANSWER_CHARS);
             prop_assert!(refs.iter().any(|text| squash(text).contains(&squash(answer))));
