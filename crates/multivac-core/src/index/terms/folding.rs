@@ -73,7 +73,9 @@ pub(super) fn folded(word: &str) -> String {
     if out.starts_with(|c: char| c.is_ascii_digit()) {
         return figure(&out);
     }
-    apostrophes(bare(&out)).into_owned()
+    let bare = apostrophes(bare(&out));
+    // Marks by themselves are compared as they are.
+    if bare.is_empty() { seen.to_lowercase() } else { bare.into_owned() }
 }
 
 /// A word as it is seen, in one line.
