@@ -29,26 +29,26 @@ use super::{ask, index};
 
 /// A question about some data, and which answers to it are right.
 #[derive(Debug)]
-pub struct Case {
+pub(super) struct Case {
     /// The data it is about, by their place in [`Kind::fed`].
-    pub data: Vec<usize>,
-    pub question: String,
-    pub right: Vec<String>,
-    pub whole: Vec<String>,
-    pub never: Vec<String>,
-    pub insufficient: bool,
+    pub(super) data: Vec<usize>,
+    pub(super) question: String,
+    pub(super) right: Vec<String>,
+    pub(super) whole: Vec<String>,
+    pub(super) never: Vec<String>,
+    pub(super) insufficient: bool,
 }
 
 /// The cases of a file.
 #[derive(Debug)]
-pub struct Kind {
-    pub name: String,
-    pub fed: Vec<String>,
-    pub cases: Vec<Case>,
+pub(super) struct Kind {
+    pub(super) name: String,
+    pub(super) fed: Vec<String>,
+    pub(super) cases: Vec<Case>,
 }
 
 /// The kinds in a folder beside this file, by name.
-pub fn kinds(folder: &str) -> Vec<Kind> {
+pub(super) fn kinds(folder: &str) -> Vec<Kind> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/answers").join(folder);
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -137,13 +137,13 @@ fn unescaped(line: &str) -> String {
 }
 
 /// With one space for each run of white space.
-pub fn squash(text: &str) -> String {
+pub(super) fn squash(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Case {
     /// What is wrong with an answer, if anything.
-    pub fn fault(&self, answer: Option<&str>, fed: &[String]) -> Option<&'static str> {
+    pub(super) fn fault(&self, answer: Option<&str>, fed: &[String]) -> Option<&'static str> {
         let Some(answer) = answer else { return (!self.insufficient).then_some("no answer") };
         if self.insufficient {
             return Some("an answer where there is none");
@@ -166,7 +166,7 @@ impl Case {
     }
 
     /// The case with each text changed.
-    pub fn with(&self, change: impl Fn(&str) -> String) -> Self {
+    pub(super) fn with(&self, change: impl Fn(&str) -> String) -> Self {
         let all = |texts: &[String]| texts.iter().map(|text| change(text)).collect();
         Self {
             data: self.data.clone(),
@@ -179,7 +179,7 @@ impl Case {
     }
 
     /// What is said of an answer that has a fault.
-    pub fn failed(&self, kind: &str, fault: &str, reply: &Answer) -> String {
+    pub(super) fn failed(&self, kind: &str, fault: &str, reply: &Answer) -> String {
         let (asked, answer, confidence) = (&self.question, reply.text(), reply.confidence);
         let nearest = reply.evidence.first().map_or("", |evidence| evidence.passage.as_str());
         let nearest: String = nearest.chars().take(200).collect();
@@ -191,7 +191,7 @@ impl Case {
 }
 
 /// Prints how many cases of each kind are right, and fails if one is not.
-pub fn report(rows: &[(String, usize, Vec<String>)]) {
+pub(super) fn report(rows: &[(String, usize, Vec<String>)]) {
     let mut table = format!("{:<24} right   of\n", "kind");
     for (name, cases, faults) in rows {
         table += &format!("{name:<24} {:>5} {cases:>4}\n", cases - faults.len());
