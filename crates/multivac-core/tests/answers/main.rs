@@ -1,6 +1,9 @@
 //! Data, questions, and the answer or abstention that each question must get.
 #![allow(clippy::unwrap_used)]
 
+mod cases;
+mod files;
+mod unicode;
 mod words;
 
 use multivac_core::answer::{Answer, Stance, answer, fitted_threshold};
