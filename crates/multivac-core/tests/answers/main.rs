@@ -247,6 +247,22 @@ fn the_time_for_a_text_is_proportional_to_its_length_whatever_it_repeats() {
         "word ",
         "; ",
         "A. B. ",
+        "max_",
+        "ab&",
+        "10:",
+        "ab-\n",
+        "ab=\n",
+        "\u{ad}",
+        "a\u{200d}",
+        "&eacute;",
+        "=C3=A9",
+        "=C3",
+        "\\u00e9",
+        "5 % ",
+        "C+",
+        ".a",
+        "수도는",
+        "l'",
     ];
     let texts: Vec<String> = kinds.iter().map(|kind| "x".to_owned() + &kind.repeat((64 << 10) / kind.len())).collect();
     let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
