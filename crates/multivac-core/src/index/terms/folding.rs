@@ -61,7 +61,8 @@ pub(super) fn folded(word: &str) -> String {
         return (*name).to_owned();
     }
     let mut out = String::with_capacity(seen.len());
-    for c in seen.nfkd().filter(|c| !is_combining_mark(*c)) {
+    // Accents that stand by themselves decompose to a space with a mark on it.
+    for c in seen.nfkd().filter(|c| !is_combining_mark(*c) && !c.is_whitespace()) {
         for c in c.to_lowercase() {
             match simple(c) {
                 Some(simple) => out.push_str(simple),
