@@ -1,9 +1,12 @@
 //! Link 3: from a job's text to a stored datum. Pure: no I/O, and the same text always gives the same result.
 
+mod lines;
 mod markup;
 mod normalise;
 mod passages;
+mod references;
 mod sentences;
+mod shapes;
 
 pub use markup::markup;
 pub use passages::passages;
