@@ -8,9 +8,11 @@
 
 use std::ops::Range;
 
-use super::MAX_ANSWER_CHARS;
 use super::shapes::{Opening, SEPARATORS, Shape};
 use crate::words::COLUMN_NAMES;
+
+/// The longest answer, in characters: the contract's bound between a sentence and a clause of it.
+pub const MAX_ANSWER_CHARS: usize = 300;
 
 /// The narrowest column to which prose is wrapped, in characters. Narrower lines are those of a list, an address or a poem.
 const MIN_COLUMN: usize = 45;
@@ -229,7 +231,8 @@ impl Block<'_, '_> {
             };
             let quoted = |shape: &Shape<'_>| shape.opening == Opening::Quote;
             let alone = matches!(shape.opening, Opening::Rule | Opening::Heading) || quoted(shape) != quoted(next);
-            let joins = !begins && !alone && {
+            let heads = at == 0 && item.is_none() && shape.is_short() && next.indent > shape.indent + 1;
+            let joins = !begins && !alone && !heads && {
                 let folded = item.is_some_and(|item| match self.shapes[item].opening {
                     Opening::Bullet(text) | Opening::Number(text, _) => {
                         next.indent >= self.shapes[item].indent + text.min(2)
@@ -278,21 +281,22 @@ impl Block<'_, '_> {
             || self.shapes.iter().filter(|shape| within(shape)).count() * 4 >= self.shapes.len()
     }
 
-    /// Joins the lines of a short entry, from `BEGIN:` to `END:` or from a brace to the one that closes it.
+    /// Joins the lines of a short entry, from `BEGIN:` to `END:` or from a brace to the one that closes it; of a
+    /// message and its translation.
     fn entries(&mut self) {
         let mut open = None;
         for at in 0..self.shapes.len() {
             let line = self.shapes[at].text;
-            if line.starts_with("BEGIN:") || line == "{" {
+            if line.starts_with("BEGIN:") || line.starts_with("msgid ") || line == "{" {
                 open = Some(at);
-            } else if line.starts_with("END:") || matches!(line, "}" | "},") {
+            } else if line.starts_with("END:") || line.starts_with("msgstr ") || matches!(line, "}" | "},") {
                 let Some(from) = open.take() else { continue };
                 let width: usize = self.shapes[from..=at].iter().map(|shape| shape.width + 1).sum();
                 if width <= MAX_ANSWER_CHARS && self.lines[from..=at].iter().all(|line| line.record) {
                     for line in &mut self.lines[from..at] {
                         line.ends = false;
                     }
-                    self.lines[from..=at].iter_mut().for_each(|line| line.whole = false);
+                    self.lines[from..=at].iter_mut().for_each(|line| line.states = true);
                 }
             }
         }
@@ -306,8 +310,12 @@ impl Block<'_, '_> {
         let mut begins = 0;
         for at in 0..self.shapes.len() {
             let shape = &self.shapes[at];
-            let introduces = at < last && self.lines[at].ends && shape.introduces();
-            let heads = at == 0 && at < last && self.lines[0].ends && shape.is_short() && self.heads();
+            let followed = at < last && self.lines[at].ends;
+            let introduces = followed && shape.introduces();
+            // What is indented belongs to the line above it.
+            let deeper = || self.shapes[at + 1].indent > shape.indent + 1;
+            let heads = followed && shape.opening != Opening::Rule && shape.is_short() && deeper()
+                || at == 0 && at < last && self.lines[0].ends && shape.is_short() && self.heads();
             while let Some(&lead) = open.last() {
                 let deeper = shape.indent > self.shapes[lead].indent
                     || shape.indent == self.shapes[lead].indent && (shape.is_item() || !introduces);
@@ -322,7 +330,8 @@ impl Block<'_, '_> {
             if introduces || heads {
                 open.push(at);
                 // A lead-in states nothing without what it introduces. Nor does a heading of few words; a longer one may.
-                if introduces || shape.text.split_whitespace().count() <= 3 {
+                let names = !shape.text.contains(['(', '{']);
+                if names && (introduces || at == 0 && shape.text.split_whitespace().count() <= 3) {
                     (begins..=at).for_each(|line| self.lines[line].states = false);
                 }
             }

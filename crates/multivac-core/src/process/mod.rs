@@ -8,9 +8,10 @@ mod references;
 mod sentences;
 mod shapes;
 
+pub use lines::MAX_ANSWER_CHARS;
 pub use markup::markup;
 pub use passages::passages;
-pub use sentences::{MAX_ANSWER_CHARS, Sentence, answerable, sentences};
+pub use sentences::{Sentence, answerable, sentences};
 
 use crate::datum::Timestamp;
 use crate::queue::Job;

@@ -5,13 +5,10 @@ use std::ops::Range;
 use super::markup::hidden;
 use super::normalise::{GAP, normalise};
 use super::sentences::{answerable, sentences};
-use super::shapes::Shape;
+use super::shapes::{HEADING_BYTES, Shape};
 
 /// The longest passage, in bytes, before a paragraph is split between sentences: a passage should be about one thing.
 const MAX_PASSAGE_BYTES: usize = 2_000;
-
-/// A single line shorter than this, in bytes, without an end mark, is a heading: it belongs to what follows it.
-pub(super) const HEADING_BYTES: usize = 80;
 
 /// The passages of a text, in order; at least one.
 #[must_use]
@@ -76,14 +73,16 @@ fn is_blank(c: char) -> bool {
     c.is_whitespace() && c != GAP
 }
 
-/// The paragraphs of a text: what is between blank lines.
+/// The paragraphs of a text: what is between blank lines. One of several lines keeps its indentation.
 fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
-        rest = rest.trim_start_matches(is_blank);
-        if rest.is_empty() {
+        let begun = rest.trim_start_matches(is_blank);
+        if begun.is_empty() {
             return None;
         }
+        let blank = &rest[..rest.len() - begun.len()];
+        rest = &rest[blank.rfind('\n').map_or(0, |end| end + 1)..];
         let mut end = rest.len();
         let mut at = 0;
         for line in rest.split_inclusive('\n') {
@@ -95,7 +94,8 @@ fn paragraphs(text: &str) -> impl Iterator<Item = &str> {
         }
         let (paragraph, after) = rest.split_at(end);
         rest = after;
-        Some(paragraph.trim_end())
+        let paragraph = paragraph.trim_end();
+        Some(if paragraph.contains('\n') { paragraph } else { paragraph.trim_start() })
     })
 }
 

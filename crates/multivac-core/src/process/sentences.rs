@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::lines::{Line, lines};
+use super::lines::{Line, MAX_ANSWER_CHARS, lines};
 use super::markup::{markup, tag};
 use super::normalise::GAP;
 use super::references::reference;
@@ -17,9 +17,6 @@ use crate::words::{
     ABBREVIATIONS, ABBREVIATIONS_LAST, ABBREVIATIONS_NUMBER, CLAUSE_STARTS, NAME_PARTICLES, NAMES_WITH_MARKS,
     ORDINAL_LEADS, ORDINAL_NOUNS, SENTENCE_STARTS, TITLES, WordList,
 };
-
-/// The longest answer, in characters: the contract's bound between a sentence and a clause of it.
-pub const MAX_ANSWER_CHARS: usize = 300;
 
 /// The longest attribution after a quoted question, in words: "asked Mira", "the cook wanted to know".
 const MAX_ATTRIBUTION_WORDS: usize = 8;

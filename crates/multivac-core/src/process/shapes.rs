@@ -50,6 +50,9 @@ pub(super) struct Shape<'a> {
     pub(super) ends_mark: bool,
 }
 
+/// A single line shorter than this, in bytes, without an end mark, is a heading: it belongs to what follows it.
+pub(super) const HEADING_BYTES: usize = 80;
+
 /// The words before a colon that can be a key, and its longest length in bytes.
 const MAX_KEY_WORDS: usize = 4;
 const MAX_KEY_BYTES: usize = 48;
@@ -104,7 +107,7 @@ impl<'a> Shape<'a> {
 
     /// Whether it can be a heading: short, and not ended as a sentence is.
     pub(super) fn is_short(&self) -> bool {
-        self.text.len() < super::passages::HEADING_BYTES && !self.ends_mark && !self.text.ends_with([',', ';'])
+        self.text.len() < HEADING_BYTES && !self.ends_mark && !self.text.ends_with([',', ';'])
     }
 
     /// Whether a word, or by quoted-printable a line, goes on in the next line.
@@ -116,6 +119,10 @@ impl<'a> Shape<'a> {
 
     /// Whether it ends as a line of source code does.
     pub(super) fn is_code(&self) -> bool {
+        !self.text.starts_with('\\') && self.ends_code()
+    }
+
+    fn ends_code(&self) -> bool {
         self.text.ends_with([';', '{', '}', '(', '[', ']'])
             || self.text.ends_with("},")
             || self.text.ends_with("),")

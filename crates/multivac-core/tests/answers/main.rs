@@ -1,6 +1,8 @@
 //! Data, questions, and the answer or abstention that each question must get.
 #![allow(clippy::unwrap_used)]
 
+mod records;
+
 use multivac_core::answer::{Answer, Stance, answer, fitted_threshold};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
 use multivac_core::index::{Index, term, words};
