@@ -17,9 +17,8 @@ pub const MAX_ANSWER_CHARS: usize = 300;
 /// The narrowest column to which prose is wrapped, in characters. Narrower lines are those of a list, an address or a poem.
 const MIN_COLUMN: usize = 45;
 
-/// The longest items, in characters on average, of a list that is one sentence with its lead-in: longer ones say something by
-/// themselves.
-const SHORT_ITEM: usize = 40;
+/// The longest items, in words, of a list that is one sentence with its lead-in: longer ones say something by themselves.
+const MAX_NAME_WORDS: usize = 3;
 
 /// A line of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +91,7 @@ impl Block<'_, '_> {
     /// Makes a line a record: one sentence, if it is no longer than an answer may be.
     fn record(&mut self, at: usize) {
         self.lines[at].record = true;
-        self.lines[at].whole = self.shapes[at].width <= MAX_ANSWER_CHARS;
+        self.lines[at].whole = self.shapes[at].width <= MAX_ANSWER_CHARS && !self.shapes[at].text.contains('<');
     }
 
     /// Whether the lines are the rows of a table, and then its head leads them.
@@ -242,7 +241,10 @@ impl Block<'_, '_> {
                 if next.lower && !lower {
                     written || folded || fits()
                 } else {
-                    shape.is_broken() || folded && !shape.ends_mark || fits() && written
+                    // A number goes on with a sentence that has come over the end of a line before.
+                    let number = next.text.starts_with(|c: char| c.is_ascii_digit()) && written && !shape.ends_mark;
+                    let within = at > 0 && !self.lines[at - 1].ends;
+                    shape.is_broken() || folded && !shape.ends_mark || fits() && written || number && within
                 }
             };
             if joins {
@@ -381,15 +383,24 @@ impl Block<'_, '_> {
             let items = self.shapes[at + 1..].iter().take_while(|shape| shape.is_item()).count();
             let lead = at;
             at += items + 1;
-            if items < 2 || self.lines[lead + 1].lead != Some(self.first + lead) {
+            let end = lead + items;
+            let listed = &self.shapes[lead + 1..=end];
+            let names = |shape: &Shape<'_>| {
+                let words = shape.text.split_whitespace().count();
+                words <= MAX_NAME_WORDS + 1 && !shape.text.contains([',', ':', '(']) && shape.indent == listed[0].indent
+            };
+            if items < 2
+                || self.shapes[lead].is_item()
+                || self.lines[lead + 1].lead != Some(self.first + lead)
+                || !listed.iter().all(names)
+            {
                 continue;
             }
-            let end = lead + items;
             let width: usize = self.shapes[lead + 1..=end].iter().map(|shape| shape.width + 1).sum();
             let begin = (0..lead).rev().find(|line| self.lines[*line].ends).map_or(0, |line| line + 1);
             let whole = width + self.shapes[begin..=lead].iter().map(|shape| shape.width + 1).sum::<usize>();
             let alone = self.shapes.get(end + 1).is_none_or(|_| self.lines[end].ends);
-            if width <= items * SHORT_ITEM && whole <= MAX_ANSWER_CHARS && alone {
+            if whole <= MAX_ANSWER_CHARS && alone {
                 self.lines[lead..end].iter_mut().for_each(|line| line.ends = false);
                 for line in &mut self.lines[begin..=end] {
                     (line.states, line.whole, line.lead) = (true, false, None);

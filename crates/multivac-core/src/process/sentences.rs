@@ -21,6 +21,9 @@ use crate::words::{
 /// The longest attribution after a quoted question, in words: "asked Mira", "the cook wanted to know".
 const MAX_ATTRIBUTION_WORDS: usize = 8;
 
+/// From how many full stops on they are no end mark.
+const LEADER_DOTS: usize = 5;
+
 /// What opens a quotation or a bracket, or a question in Spanish.
 const OPENING: [char; 14] = ['"', '\'', '“', '‘', '„', '‚', '«', '»', '‹', '(', '[', '¿', '¡', '*'];
 
@@ -254,6 +257,10 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize, af
     let starts_sentence = || SENTENCE_STARTS.contains(beginner) && !next[beginner.len()..].starts_with('.');
     let word =
         || text[start..at].rsplit(|c: char| c.is_whitespace() || OPENING.contains(&c)).next().unwrap_or_default();
+    // A row of dots leads to what stands at the end of a line, as in a list of prices.
+    if mark == '.' && end >= at + LEADER_DOTS {
+        return false;
+    }
     if mark != '.' || end > at + 1 {
         // "Yahoo! Inc.", "Jeopardy! champions"
         let firm =
@@ -276,7 +283,10 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize, af
         || beginner.bytes().all(|b| b"IVXLCDM".contains(&b)) && !beginner.is_empty() && beginner != "I";
     if one_of(&TITLES)
         || one_of(&ABBREVIATIONS)
-        || number && (one_of(&ABBREVIATIONS_NUMBER) || ABBREVIATIONS_NUMBER.contains(lower.as_str()))
+        || number
+            && (one_of(&ABBREVIATIONS_NUMBER)
+                || ABBREVIATIONS_NUMBER.contains(lower.as_str())
+                || lower.ends_with("str"))
     {
         return false;
     }
@@ -285,8 +295,8 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize, af
     }
     // An initial, as in "Isaac Y. Asimov", or several, as in "J.F.", "U.N.E.S.C.O." and "z. B.".
     if word.split(['.', '-']).all(|part| part.chars().count() <= 1) && word.chars().any(char::is_alphabetic) {
-        let several = word.chars().count() > 1;
-        return starts_sentence() && (several || !NAME_PARTICLES.contains(beginner));
+        let initial = word.chars().count() == 1 && word == word.to_uppercase();
+        return starts_sentence() && !(initial && NAME_PARTICLES.contains(beginner));
     }
     true
 }
