@@ -409,3 +409,7 @@ impl Block<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "lines_tests.rs"]
+mod tests;

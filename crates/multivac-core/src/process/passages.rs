@@ -133,8 +133,10 @@ fn split(paragraph: &str, passages: &mut Vec<String>) {
 
 /// A lead as it is repeated at the beginning of a passage, with the line under it that makes it a table's head.
 fn head_of(paragraph: &str, lead: &Range<usize>) -> String {
-    let under = paragraph[lead.end..].split_inclusive('\n').nth(1);
-    let under = under.filter(|line| line.len() < HEADING_BYTES && !line.contains(char::is_alphanumeric));
+    let under = paragraph[lead.end..].trim_start_matches(' ').strip_prefix('\n').and_then(|under| {
+        let length = under.bytes().take(HEADING_BYTES).position(|byte| byte == b'\n')? + 1;
+        Some(&under[..length]).filter(|under| !under.contains(char::is_alphanumeric))
+    });
     format!("{}\n{}", &paragraph[lead.clone()], under.unwrap_or_default())
 }
 

@@ -154,23 +154,23 @@ pub fn answerable(text: &str) -> Vec<Sentence> {
             last += 1;
         }
         let line = &lines[first];
-        let mut lead = line.lead.and_then(|lead| of_lines[lead]).map(|(_, last)| last);
         // Of a lead-in only the sentence that the colon ends states nothing.
         let ends_line = || text[whole.end..lines[last].bytes.end].trim().is_empty();
         let states = !is_question(&text[whole.clone()])
             && (lines[last].states || !ends_line())
             && reference(&text[whole.start..]).is_none();
-        let pieces = clauses(text, whole.clone());
-        for bytes in pieces {
-            let at = found.len();
-            if line.record && lead.is_none() {
-                // What is cut from a long record is read with its beginning.
-                lead = of_lines[first].map(|(begin, _)| begin);
-            }
-            for line in &mut of_lines[first..=last] {
-                *line = Some((line.map_or(at, |(begin, _)| begin), at));
-            }
+        let begin = found.len();
+        // What is cut from a long record is read with its beginning.
+        let of_record = of_lines[first].map(|(begin, _)| begin).filter(|_| line.record);
+        let lead = line.lead.and_then(|lead| of_lines[lead]).map(|(_, last)| last).or(of_record);
+        for bytes in clauses(text, whole.clone()) {
+            let lead = lead.or((line.record && found.len() > begin).then_some(begin));
             found.push(Sentence { cut: bytes != whole, line: line.record, states, lead, bytes });
+        }
+        if found.len() > begin {
+            for line in &mut of_lines[first..=last] {
+                *line = Some((line.map_or(begin, |(begin, _)| begin), found.len() - 1));
+            }
         }
     }
     found
