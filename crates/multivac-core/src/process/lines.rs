@@ -56,9 +56,14 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
     let mut lines: Vec<Line> = shapes.iter().map(line).collect();
     let mut at = 0;
     while at < shapes.len() {
-        let end = at + shapes[at..].iter().take_while(|shape| shape.opening != Opening::Blank).count();
+        // The end of a wiki's template or table is the end of a paragraph, too.
+        let closed = |shape: &Shape<'_>| matches!(shape.text, "}}" | "|}");
+        let mut end = at;
+        while end < shapes.len() && shapes[end].opening != Opening::Blank && !(end > at && closed(&shapes[end - 1])) {
+            end += 1;
+        }
         Block { first: at, shapes: &shapes[at..end], lines: &mut lines[at..end] }.classify();
-        at = end + 1;
+        at = end + usize::from(shapes.get(end).is_none_or(|shape| shape.opening == Opening::Blank));
     }
     lines
 }
@@ -112,6 +117,7 @@ impl Block<'_, '_> {
             let tight = fields.iter().all(|(_, tight)| *tight);
             let prose = || self.shapes.iter().any(|shape| shape.ends_mark);
             let rows = match separator {
+                "|" if self.shapes.iter().filter(|shape| shape.opening == Opening::Key).count() * 2 > lines => 0,
                 "\t" | "|" => counts.len(),
                 ";" if tight || usual > 1 => same,
                 "," if tight && !prose() || usual > 1 && lines > 2 && !prose() => same,
@@ -167,17 +173,25 @@ impl Block<'_, '_> {
         if !(stamps > 1 && stamps * 2 >= others || stamps + keys > 1 && (stamps + keys) * 5 >= others * 3) {
             return false;
         }
+        // The length of the record so far, and whether it begins with a time.
+        let (mut width, mut timed) = (0, false);
         for at in 0..self.shapes.len() {
             self.record(at);
-            let (shape, next) = (&self.shapes[at], self.shapes.get(at + 1));
-            // A line that is indented goes on with the one before, as in the head of a mail.
-            let folds = |next: &Shape<'_>| {
-                next.opening == Opening::Plain && next.indent > shape.indent && !next.is_code() && !shape.introduces()
-            };
-            if next.is_some_and(|next| shape.is_broken() && shape.width >= MIN_COLUMN || stamps == 0 && folds(next)) {
-                self.lines[at].ends = false;
-                self.lines[at].whole = false;
+            let shape = &self.shapes[at];
+            if at > 0 && !self.lines[at - 1].ends {
+                width += 1 + shape.width;
+            } else {
+                width = shape.width;
+                timed =
+                    shape.opening == Opening::Stamp && !shape.text.starts_with(char::is_alphabetic) && shape.states();
             }
+            let Some(next) = self.shapes.get(at + 1) else { break };
+            // What follows in a line without a time goes on with the message before, if that does not become too long; a
+            // line that is indented goes on with the key before, as in the head of a mail.
+            let told = timed && width + 1 + next.width <= MAX_ANSWER_CHARS;
+            let folds = stamps == 0 && next.indent > shape.indent && !next.is_code() && !shape.introduces();
+            let broken = shape.is_broken() && shape.width >= MIN_COLUMN;
+            self.lines[at].ends = !(next.opening == Opening::Plain && (told || folds) || broken);
         }
         true
     }
@@ -230,8 +244,10 @@ impl Block<'_, '_> {
             };
             let quoted = |shape: &Shape<'_>| shape.opening == Opening::Quote;
             let alone = matches!(shape.opening, Opening::Rule | Opening::Heading) || quoted(shape) != quoted(next);
+            // "Dear Jon," stands on a line of its own.
+            let greets = at == 0 && shape.text.ends_with(',') && shape.width * 2 < next.width;
             let heads = at == 0 && item.is_none() && shape.is_short() && next.indent > shape.indent + 1;
-            let joins = !begins && !alone && !heads && {
+            let joins = !begins && !alone && !heads && !greets && {
                 let folded = item.is_some_and(|item| match self.shapes[item].opening {
                     Opening::Bullet(text) | Opening::Number(text, _) => {
                         next.indent >= self.shapes[item].indent + text.min(2)
@@ -239,7 +255,7 @@ impl Block<'_, '_> {
                     _ => false,
                 });
                 if next.lower && !lower {
-                    written || folded || fits()
+                    written || folded || shape.is_broken() || fits()
                 } else {
                     // A number goes on with a sentence that has come over the end of a line before.
                     let number = next.text.starts_with(|c: char| c.is_ascii_digit()) && written && !shape.ends_mark;
@@ -274,13 +290,11 @@ impl Block<'_, '_> {
         if self.shapes.len() > 3 && longest[0] > longest[1] + 20 { longest[1] } else { longest[0] }
     }
 
-    /// Whether the lines hold sentences with end marks: the last ends with one, or a third do.
+    /// Whether the lines hold sentences with end marks: the last ends with one, or a fifth have one.
     fn is_written(&self) -> bool {
-        let ends = self.shapes.iter().filter(|shape| shape.ends_mark).count();
         let within = |shape: &Shape<'_>| shape.text.contains(". ") || shape.text.contains("? ");
-        self.shapes.last().is_some_and(|shape| shape.ends_mark)
-            || ends * 3 >= self.shapes.len()
-            || self.shapes.iter().filter(|shape| within(shape)).count() * 4 >= self.shapes.len()
+        let ends = self.shapes.iter().filter(|shape| shape.ends_mark || within(shape)).count();
+        self.shapes.last().is_some_and(|shape| shape.ends_mark) || ends * 5 >= self.shapes.len()
     }
 
     /// Joins the lines of a short entry, from `BEGIN:` to `END:` or from a brace to the one that closes it; of a
@@ -319,8 +333,10 @@ impl Block<'_, '_> {
             let heads = followed && shape.opening != Opening::Rule && shape.is_short() && deeper()
                 || at == 0 && at < last && self.lines[0].ends && shape.is_short() && self.heads();
             while let Some(&lead) = open.last() {
-                let deeper = shape.indent > self.shapes[lead].indent
-                    || shape.indent == self.shapes[lead].indent && (shape.is_item() || !introduces);
+                let above = &self.shapes[lead];
+                let beside = above.introduces() || lead == 0;
+                let deeper = shape.indent > above.indent
+                    || shape.indent == above.indent && beside && (shape.is_item() && !above.is_item() || !introduces);
                 if deeper {
                     break;
                 }

@@ -17,9 +17,13 @@ fn read(text: &str) -> Vec<String> {
 fn the_lines_of_a_log_are_records_with_all_their_sentences() {
     let log = "2026-11-28 10:00:02 ERROR payments: no invoice. The disk is full\n\
         2026-11-28 10:00:03 INFO mail: sent 12 letters to the customers of the north\n\
-            at java.lang.Thread\n2026-11-28 10:00:04 WARN stock: low";
-    let lines: Vec<String> = log.lines().map(|line| format!("L {}", line.trim())).collect();
+        2026-11-28 10:00:04 WARN stock: low";
+    let lines: Vec<String> = log.lines().map(|line| format!("L {line}")).collect();
     assert_eq!(read(log), lines);
+    assert_eq!(
+        read("[10:31] mira: hello\nand good day\n[10:32] jon: hello"),
+        ["L [10:31] mira: hello/and good day", "L [10:32] jon: hello"]
+    );
 }
 
 #[test]

@@ -280,9 +280,13 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize, af
     let one_of = |list: &WordList| list.contains(word) || word.len() > 1 && list.contains(lower.as_str());
     let number = first.is_numeric()
         || matches!(first, '+' | '§' | '°')
-        || beginner.bytes().all(|b| b"IVXLCDM".contains(&b)) && !beginner.is_empty() && beginner != "I";
+        || beginner.bytes().all(|b| b"IVXLCDM".contains(&b))
+            && !beginner.is_empty()
+            && !matches!(beginner, "I" | "L" | "C" | "D" | "M");
+    // "CA" is no "ca.", though "DR. SMITH" is one.
+    let capitals = word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase());
     if one_of(&TITLES)
-        || one_of(&ABBREVIATIONS)
+        || !capitals && one_of(&ABBREVIATIONS)
         || number
             && (one_of(&ABBREVIATIONS_NUMBER)
                 || ABBREVIATIONS_NUMBER.contains(lower.as_str())

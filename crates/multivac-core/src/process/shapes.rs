@@ -112,7 +112,7 @@ impl<'a> Shape<'a> {
 
     /// Whether a word, or by quoted-printable a line, goes on in the next line.
     pub(super) fn is_broken(&self) -> bool {
-        let soft = self.text.ends_with('=') && (60..=76).contains(&self.width) && self.text.contains(' ');
+        let soft = self.text.ends_with('=') && (60..=78).contains(&self.width) && self.text.contains(' ');
         soft || self.text.ends_with('\u{ad}')
             || self.text.strip_suffix(['-', '\u{2010}']).is_some_and(|rest| rest.ends_with(char::is_alphabetic))
     }
@@ -162,6 +162,10 @@ fn opening(line: &str) -> Opening {
     }
     if let Some(text) = bullet(line) {
         return Opening::Bullet(text);
+    }
+    // A parameter of a wiki's template.
+    if first == b'|' && !line[1..].contains('|') && is_key(line[1..].trim_start()) {
+        return Opening::Key;
     }
     let second = bytes.get(1).copied().unwrap_or_default();
     match first {
