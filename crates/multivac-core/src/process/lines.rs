@@ -102,6 +102,9 @@ impl Block<'_, '_> {
     /// Whether the lines are the rows of a table, and then its head leads them.
     fn table(&mut self) -> bool {
         for separator in SEPARATORS {
+            if !self.shapes.iter().any(|shape| shape.text.contains(separator)) {
+                continue;
+            }
             let fields: Vec<(usize, bool)> = self.shapes.iter().map(|shape| shape.separators(separator)).collect();
             let mut counts: Vec<usize> = fields
                 .iter()

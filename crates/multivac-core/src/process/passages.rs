@@ -46,7 +46,7 @@ fn passages_of(text: &str, passages: &mut Vec<String>) {
         if !item && is_heading(paragraph) {
             heading.push_str(paragraph);
             heading.push('\n');
-            if heading.len() < 2 * HEADING_BYTES || paragraph.ends_with(':') {
+            if heading.len() < if paragraph.ends_with(':') { 4 } else { 2 } * HEADING_BYTES {
                 continue;
             }
             passages.push(std::mem::take(&mut heading).trim_end().to_owned());

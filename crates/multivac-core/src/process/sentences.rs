@@ -36,12 +36,14 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
 fn split(text: &str, lines: &[Line]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let (mut start, mut line) = (0, 0);
+    let mut whole = lines[0].whole;
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let end = match c {
             '\n' => {
                 let ends = lines[line].ends;
                 line += 1;
+                whole = lines[line].whole;
                 if !ends {
                     continue;
                 }
@@ -65,8 +67,7 @@ fn split(text: &str, lines: &[Line]) -> Vec<Range<usize>> {
                 start = end;
                 continue;
             }
-            _ if lines[line].whole => continue,
-            '.' | '!' | '?' | '…' => {
+            '.' | '!' | '?' | '…' if !whole => {
                 let mut end = at + c.len_utf8();
                 while let Some((i, closing)) = chars.next_if(|(_, c)| closes(*c)) {
                     end = i + closing.len_utf8();
@@ -91,7 +92,7 @@ fn split(text: &str, lines: &[Line]) -> Vec<Range<usize>> {
                 end
             }
             // Scripts with these end marks put no space after them.
-            '。' | '！' | '？' | '｡' | '।' | '؟' | '۔' => {
+            '。' | '！' | '？' | '｡' | '।' | '؟' | '۔' if !whole => {
                 let mut end = at + c.len_utf8();
                 while let Some((i, closing)) = chars.next_if(|(_, c)| matches!(c, '」' | '』' | '”' | '）' | '"'))
                 {
