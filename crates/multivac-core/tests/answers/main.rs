@@ -3,6 +3,7 @@
 
 mod cases;
 mod files;
+mod records;
 mod unicode;
 mod words;
 
@@ -263,6 +264,25 @@ fn the_time_for_a_text_is_proportional_to_its_length_whatever_it_repeats() {
         ".a",
         "수도는",
         "l'",
+        "a: b\n",
+        "a;b\n",
+        "a,b\n",
+        "a  b\n",
+        "- a\n",
+        "a:\n",
+        "a:\n- b\n",
+        " a:\n  b\n",
+        "10:00 a\n",
+        "a?\nb: c\n",
+        "{\na: b\n}\n",
+        "\"A?\" ",
+        "a. [1]",
+        "a.<ref>",
+        "<ref",
+        "{{",
+        "a.{{b}} ",
+        "am 3. ",
+        "> a\n",
     ];
     let texts: Vec<String> = kinds.iter().map(|kind| "x".to_owned() + &kind.repeat((64 << 10) / kind.len())).collect();
     let refs: Vec<&str> = texts.iter().map(String::as_str).collect();
