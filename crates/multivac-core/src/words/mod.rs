@@ -14,7 +14,7 @@ fn read(files: &[&'static str]) -> WordList {
 
 /// Reads a list whose lines give a word and what it stands for.
 fn read_pairs(file: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
-    read(file).into_iter().filter_map(|line| line.split_once(' '))
+    read(&[file]).into_iter().filter_map(|line| line.split_once(' '))
 }
 
 /// The characters that HTML's entities stand for.
@@ -35,7 +35,7 @@ macro_rules! languages {
     ($($name:literal)*) => {
         /// Languages other than English.
         pub(crate) static LANGUAGES: LazyLock<Vec<Language>> = LazyLock::new(|| vec![$(Language {
-            stop_words: read(include_str!(concat!($name, "/stop_words.txt"))),
+            stop_words: read(&[include_str!(concat!($name, "/stop_words.txt"))]),
             question_words: read_pairs(include_str!(concat!($name, "/question_words.txt"))).collect(),
         }),*]);
 
