@@ -31,7 +31,7 @@ pub(super) enum Opening {
 }
 
 /// The signs that divide a row into fields. The last is two or more spaces, or a tab.
-pub(super) const SEPARATORS: [&str; 5] = ["\t", "|", ";", ",", "  "];
+pub(super) const SEPARATORS: [&str; 6] = ["\t", "|", "&", ";", ",", "  "];
 
 /// A line and how it looks.
 #[derive(Debug, Clone)]
@@ -70,7 +70,12 @@ impl<'a> Shape<'a> {
         let line = whole.trim_start();
         let indent = whole.chars().take_while(|c| c.is_whitespace()).map(|c| if c == '\t' { 4 } else { 1 }).sum();
         let first = line.trim_start_matches(|c: char| !c.is_alphanumeric()).chars().next();
-        let bare = line.trim_end_matches(['"', '\'', '”', '’', '“', '»', '«', ')', ']', '*', '_']);
+        // What a line of HTML ends with is before its last tags.
+        let mut bare = line;
+        while let Some(open) = bare.rfind('<').filter(|open| bare.ends_with('>') && tag(&bare[*open..]).is_some()) {
+            bare = bare[..open].trim_end();
+        }
+        let bare = bare.trim_end_matches(['"', '\'', '”', '’', '“', '»', '«', ')', ']', '*', '_']);
         Self {
             bytes,
             text: line,
@@ -102,6 +107,7 @@ impl<'a> Shape<'a> {
     pub(super) fn introduces(&self) -> bool {
         self.opening == Opening::Heading
             || self.text.starts_with("! ")
+            || self.text.ends_with(" VALUES")
             || self.text.ends_with([':', '：', '{']) && self.opening != Opening::Rule
     }
 
