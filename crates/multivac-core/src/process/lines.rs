@@ -358,7 +358,7 @@ impl Block<'_, '_> {
                 || at == 0 && at < last && self.lines[0].ends && shape.is_short() && self.heads();
             while let Some(&lead) = open.last() {
                 let above = &self.shapes[lead];
-                let beside = above.introduces() || lead == 0;
+                let beside = above.introduces() || lead == 0 && !above.is_item();
                 let deeper = shape.indent > above.indent
                     || shape.indent == above.indent && beside && (shape.is_item() && !above.is_item() || !introduces);
                 if deeper {
@@ -371,9 +371,12 @@ impl Block<'_, '_> {
             }
             if introduces || heads {
                 open.push(at);
-                // A lead-in states nothing without what it introduces. Nor does a heading of few words; a longer one may.
-                let names = !shape.text.contains(['(', '{']);
-                if names && (introduces || at == 0 && shape.text.split_whitespace().count() <= 3) {
+                // A lead-in states nothing without what it introduces. Nor does a heading of few words, or of keys; a longer one
+                // of prose may.
+                let few = shape.text.split_whitespace().count() <= 3;
+                let keys = || at == 0 && matches!(self.shapes[1].opening, Opening::Key | Opening::Stamp);
+                let heading = shape.opening == Opening::Plain && (few && at == 0 || keys()) || few && shape.is_item();
+                if !shape.text.contains(['(', '{']) && (introduces || heading) {
                     (begins..=at).for_each(|line| self.lines[line].states = false);
                 }
             }
