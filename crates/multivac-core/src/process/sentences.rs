@@ -76,7 +76,7 @@ fn split(text: &str, lines: &[Line]) -> Vec<Range<usize>> {
                     end = i + closing.len_utf8();
                 }
                 // Notes, as an encyclopedia has them after a sentence, are a piece of their own.
-                let notes = text[end..].starts_with(['[', '<', '{']).then(|| references(&text[end..])).unwrap_or(0);
+                let notes = references(&text[end..]);
                 if !ends_sentence(text, start, at, c, end, end + notes) {
                     continue;
                 }

@@ -256,9 +256,9 @@ fn is_stamp(line: &str) -> bool {
 
 /// Whether a line begins with a key and a colon or an equals sign, or with a name in angle brackets, as in a chat.
 fn is_key(line: &str) -> bool {
-    if line.starts_with('<') {
-        let name = line[1..].bytes().take(MAX_KEY_BYTES).position(|b| b == b'>').filter(|length| *length > 0);
-        return name.is_some_and(|name| line[name + 2..].starts_with(' ')) && tag(line).is_none();
+    if let Some(inner) = line.strip_prefix('<') {
+        let name = inner.bytes().take(MAX_KEY_BYTES).position(|b| b == b'>').filter(|length| *length > 0);
+        return name.is_some_and(|name| inner[name + 1..].starts_with(' ')) && tag(line).is_none();
     }
     let Some(at) = line.bytes().take(MAX_KEY_BYTES).position(|b| matches!(b, b':' | b'=')) else { return false };
     let (key, value) = (line[..at].trim_end(), &line[at + 1..]);
