@@ -271,22 +271,28 @@ impl Block<'_, '_> {
             // "Dear Jon," stands on a line of its own.
             let greets = at == 0 && shape.text.ends_with(',') && shape.width * 2 < next.width;
             let heads = at == 0 && item.is_none() && shape.is_short() && next.indent > shape.indent + 1;
-            let joins = !begins && !alone && !heads && !greets && {
-                let folded = item.is_some_and(|item| match self.shapes[item].opening {
-                    Opening::Bullet(text) | Opening::Number(text, _) => {
-                        next.indent >= self.shapes[item].indent + text.min(2)
-                    }
-                    _ => false,
-                });
-                if next.lower && !lower {
-                    written || folded || shape.is_broken() || fits()
-                } else {
-                    // A number goes on with a sentence that has come over the end of a line before.
-                    let number = next.text.starts_with(|c: char| c.is_ascii_digit()) && written && !shape.ends_mark;
-                    let within = at > 0 && !self.lines[at - 1].ends;
-                    shape.is_broken() || folded && !shape.ends_mark || fits() && written || number && within
-                }
-            };
+            // An option of a manual is one with its description.
+            let described =
+                shape.text.starts_with('-') && shape.opening == Opening::Directive && next.indent > shape.indent + 1;
+            let joins = !begins
+                && (described
+                    || !alone && !heads && !greets && {
+                        let folded = item.is_some_and(|item| match self.shapes[item].opening {
+                            Opening::Bullet(text) | Opening::Number(text, _) => {
+                                next.indent >= self.shapes[item].indent + text.min(2)
+                            }
+                            _ => false,
+                        });
+                        if next.lower && !lower {
+                            written || folded || shape.is_broken() || fits()
+                        } else {
+                            // A number goes on with a sentence that has come over the end of a line before.
+                            let number =
+                                next.text.starts_with(|c: char| c.is_ascii_digit()) && written && !shape.ends_mark;
+                            let within = at > 0 && !self.lines[at - 1].ends;
+                            shape.is_broken() || folded && !shape.ends_mark || fits() && written || number && within
+                        }
+                    });
             if joins {
                 self.lines[at].ends = false;
             } else if item.is_some() && !begins {
