@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::markup::tag;
 use super::shapes::{Opening, SEPARATORS, Shape};
 use crate::words::COLUMN_NAMES;
 
@@ -84,7 +85,7 @@ impl Block<'_, '_> {
             }
             return;
         }
-        if !(self.table() || self.keyed() || self.code()) {
+        if !(self.page() || self.table() || self.keyed() || self.code()) {
             self.prose();
         }
         self.entries();
@@ -99,6 +100,21 @@ impl Block<'_, '_> {
         self.lines[at].whole = self.shapes[at].width <= MAX_ANSWER_CHARS && !self.shapes[at].text.contains('<');
     }
 
+    /// Whether the lines are of HTML, where the end of a line means nothing, and tags say what is a record.
+    fn page(&mut self) -> bool {
+        let tagged = |shape: &Shape<'_>| shape.text.starts_with('<') && tag(shape.text).is_some_and(|tag| !tag.inline);
+        if self.shapes.iter().filter(|shape| tagged(shape)).count() * 3 < self.shapes.len() {
+            return false;
+        }
+        for at in 0..self.shapes.len() {
+            let shape = &self.shapes[at];
+            let name = shape.text.get(1..3).unwrap_or_default();
+            self.lines[at].record = tagged(shape) && matches!(name, "li" | "td" | "th" | "tr" | "dt" | "dd" | "op");
+            self.lines[at].ends = self.shapes.get(at + 1).is_none_or(tagged);
+        }
+        true
+    }
+
     /// Whether the lines are the rows of a table, and then its head leads them.
     fn table(&mut self) -> bool {
         for separator in SEPARATORS {
@@ -109,7 +125,7 @@ impl Block<'_, '_> {
             let mut counts: Vec<usize> = fields
                 .iter()
                 .zip(self.shapes)
-                .filter(|(_, shape)| shape.opening != Opening::Rule)
+                .filter(|(_, shape)| shape.opening != Opening::Rule && !shape.text.starts_with('\\'))
                 .map(|(f, _)| f.0)
                 .collect();
             let lines = counts.len();
@@ -121,14 +137,18 @@ impl Block<'_, '_> {
             let prose = || self.shapes.iter().any(|shape| shape.ends_mark);
             let rows = match separator {
                 "|" if self.shapes.iter().filter(|shape| shape.opening == Opening::Key).count() * 2 > lines => 0,
-                "\t" | "|" => counts.len(),
+                "&" if !self.shapes.iter().any(|shape| shape.text.ends_with("\\\\")) => 0,
+                "\t" | "|" | "&" => counts.len(),
                 ";" if tight || usual > 1 => same,
                 "," if tight && !prose() || usual > 1 && lines > 2 && !prose() => same,
                 "  " if lines > 2 && !prose() => counts.len(),
                 _ => 0,
             };
-            let items =
-                self.shapes.iter().filter(|shape| shape.begins_item() && !shape.text.starts_with(['|', '!'])).count();
+            let items = self
+                .shapes
+                .iter()
+                .filter(|shape| shape.begins_item() && !shape.text.starts_with(['|', '!', '\\']))
+                .count();
             if rows < 2 || rows * 4 < lines * 3 || items * 2 > lines {
                 continue;
             }
@@ -152,6 +172,7 @@ impl Block<'_, '_> {
     fn is_head(&self, row: usize, separator: &str) -> bool {
         let digits = |shape: &Shape<'_>| shape.text.contains(|c: char| c.is_ascii_digit());
         let rows = &self.shapes[row + 1..];
+        let divided = || rows.iter().filter(|shape| shape.text.contains(separator));
         if rows.is_empty() || digits(&self.shapes[row]) {
             return false;
         }
@@ -164,7 +185,7 @@ impl Block<'_, '_> {
         rows[0].opening == Opening::Rule
             || fields().any(name)
             || (fields().all(|field| field.split_whitespace().count() <= 3)
-                && rows.iter().filter(|shape| digits(shape)).count() * 2 >= rows.len())
+                && divided().filter(|shape| digits(shape)).count() * 2 >= divided().count())
     }
 
     /// Whether most lines begin with a time or a key.
@@ -250,22 +271,28 @@ impl Block<'_, '_> {
             // "Dear Jon," stands on a line of its own.
             let greets = at == 0 && shape.text.ends_with(',') && shape.width * 2 < next.width;
             let heads = at == 0 && item.is_none() && shape.is_short() && next.indent > shape.indent + 1;
-            let joins = !begins && !alone && !heads && !greets && {
-                let folded = item.is_some_and(|item| match self.shapes[item].opening {
-                    Opening::Bullet(text) | Opening::Number(text, _) => {
-                        next.indent >= self.shapes[item].indent + text.min(2)
-                    }
-                    _ => false,
-                });
-                if next.lower && !lower {
-                    written || folded || shape.is_broken() || fits()
-                } else {
-                    // A number goes on with a sentence that has come over the end of a line before.
-                    let number = next.text.starts_with(|c: char| c.is_ascii_digit()) && written && !shape.ends_mark;
-                    let within = at > 0 && !self.lines[at - 1].ends;
-                    shape.is_broken() || folded && !shape.ends_mark || fits() && written || number && within
-                }
-            };
+            // An option of a manual is one with its description.
+            let described =
+                shape.text.starts_with('-') && shape.opening == Opening::Directive && next.indent > shape.indent + 1;
+            let joins = !begins
+                && (described
+                    || !alone && !heads && !greets && {
+                        let folded = item.is_some_and(|item| match self.shapes[item].opening {
+                            Opening::Bullet(text) | Opening::Number(text, _) => {
+                                next.indent >= self.shapes[item].indent + text.min(2)
+                            }
+                            _ => false,
+                        });
+                        if next.lower && !lower {
+                            written || folded || shape.is_broken() || fits()
+                        } else {
+                            // A number goes on with a sentence that has come over the end of a line before.
+                            let number =
+                                next.text.starts_with(|c: char| c.is_ascii_digit()) && written && !shape.ends_mark;
+                            let within = at > 0 && !self.lines[at - 1].ends;
+                            shape.is_broken() || folded && !shape.ends_mark || fits() && written || number && within
+                        }
+                    });
             if joins {
                 self.lines[at].ends = false;
             } else if item.is_some() && !begins {
@@ -337,7 +364,7 @@ impl Block<'_, '_> {
                 || at == 0 && at < last && self.lines[0].ends && shape.is_short() && self.heads();
             while let Some(&lead) = open.last() {
                 let above = &self.shapes[lead];
-                let beside = above.introduces() || lead == 0;
+                let beside = above.introduces() || lead == 0 && !above.is_item();
                 let deeper = shape.indent > above.indent
                     || shape.indent == above.indent && beside && (shape.is_item() && !above.is_item() || !introduces);
                 if deeper {
@@ -350,9 +377,12 @@ impl Block<'_, '_> {
             }
             if introduces || heads {
                 open.push(at);
-                // A lead-in states nothing without what it introduces. Nor does a heading of few words; a longer one may.
-                let names = !shape.text.contains(['(', '{']);
-                if names && (introduces || at == 0 && shape.text.split_whitespace().count() <= 3) {
+                // A lead-in states nothing without what it introduces. Nor does a heading of few words, or of keys; a longer one
+                // of prose may.
+                let few = shape.text.split_whitespace().count() <= 3;
+                let keys = || at == 0 && matches!(self.shapes[1].opening, Opening::Key | Opening::Stamp);
+                let heading = shape.opening == Opening::Plain && (few && at == 0 || keys()) || few && shape.is_item();
+                if !shape.text.contains(['(', '{']) && (introduces || heading) {
                     (begins..=at).for_each(|line| self.lines[line].states = false);
                 }
             }

@@ -22,6 +22,9 @@ use crate::words::{
 /// The longest attribution after a quoted question, in words: "asked Mira", "the cook wanted to know".
 const MAX_ATTRIBUTION_WORDS: usize = 8;
 
+/// The longest tag before a heading of HTML, in bytes.
+const MAX_HEADING_TAG: usize = 80;
+
 /// From how many full stops on they are no end mark.
 const LEADER_DOTS: usize = 5;
 
@@ -74,7 +77,7 @@ fn split(text: &str, lines: &[Line]) -> Vec<Range<usize>> {
                     end = i + closing.len_utf8();
                 }
                 // Notes, as an encyclopedia has them after a sentence, are a piece of their own.
-                let notes = text[end..].starts_with(['[', '<', '{']).then(|| references(&text[end..])).unwrap_or(0);
+                let notes = references(&text[end..]);
                 if !ends_sentence(text, start, at, c, end, end + notes) {
                     continue;
                 }
@@ -147,6 +150,8 @@ pub fn answerable(text: &str) -> Vec<Sentence> {
     // For each line, the first of the sentences in it and the last.
     let mut of_lines: Vec<Option<(usize, usize)>> = vec![None; lines.len()];
     let mut first = 0;
+    // The last of HTML's headings.
+    let mut heading = None;
     for whole in split(text, &lines) {
         while lines[first].bytes.end < whole.start {
             first += 1;
@@ -161,21 +166,32 @@ pub fn answerable(text: &str) -> Vec<Sentence> {
         let states = !is_question(&text[whole.clone()])
             && (lines[last].states || !ends_line())
             && reference(&text[whole.start..]).is_none();
+        let heads = is_heading(&text[..whole.start]);
         let begin = found.len();
         // What is cut from a long record is read with its beginning.
         let of_record = of_lines[first].map(|(begin, _)| begin).filter(|_| line.record);
-        let lead = line.lead.and_then(|lead| of_lines[lead]).map(|(_, last)| last).or(of_record);
+        let lead = line.lead.and_then(|lead| of_lines[lead]).map(|(_, last)| last).or(of_record).or(heading);
         for bytes in clauses(text, whole.clone()) {
             let lead = lead.or((line.record && found.len() > begin).then_some(begin));
-            found.push(Sentence { cut: bytes != whole, line: line.record, states, lead, bytes });
+            found.push(Sentence { cut: bytes != whole, line: line.record, states: states && !heads, lead, bytes });
         }
         if found.len() > begin {
             for line in &mut of_lines[first..=last] {
                 *line = Some((line.map_or(begin, |(begin, _)| begin), found.len() - 1));
             }
+            heading = if heads { Some(begin) } else { heading };
         }
     }
     found
+}
+
+/// Whether what comes after the end of this text is a heading of HTML, or the term or the name of a column or a row.
+fn is_heading(before: &str) -> bool {
+    // A tag is short here, unless it is not one.
+    let open = before.bytes().rev().take(MAX_HEADING_TAG).position(|byte| byte == b'<');
+    let Some(tag) = open.map(|back| &before[before.len() - back..]) else { return false };
+    let name = tag.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_ascii_lowercase();
+    matches!(name.as_str(), "h1" | "h2" | "h3" | "h4" | "h5" | "h6" | "th" | "dt" | "caption" | "title" | "summary")
 }
 
 /// Whether a sentence asks and states nothing: it ends as a question does, or it is a quoted question and who asked it.

@@ -197,3 +197,70 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn abbreviations_and_ordinals_of_seven_languages_end_no_sentence() {
+    for text in [
+        "Orders go to Messrs. Lind and Abt.",
+        "She lives on Fifth Ave. New York.",
+        "See Art. 17 of the law.",
+        "It has 900 sq. ft. in all.",
+        "Call Tel. 555 1234 now.",
+        "Yahoo! Inc. was sold.",
+        "Mme. Curie won it.",
+        "Der Vertrag wurde am 3. Oktober 1990 geschlossen.",
+        "Der 1. FC Tarn gewann im 20. Jahrhundert.",
+        "Dr. med. Lind wohnt in der Hauptstr. 12, vgl. Abb. 3 auf S. 7.",
+        "Es gibt z. B. Brot, d. h. Essen.",
+        "Voir l'art. 12 et le t. II, p. 45.",
+        "Si veda il n. 5 della Dott.ssa Bianchi.",
+        "El Sr. Pérez vive en EE. UU. desde 1990.",
+        "Prof. dr. ir. Kuiper woont op nr. 9.",
+        "O Sr. Silva mora na Av. Paulista.",
+        "Tea ............ 15.50",
+    ] {
+        assert_eq!(split(text), [text]);
+    }
+    // Nor does a list of them swallow the ends of others.
+    for text in [
+        "Die Antwort ist 42.|Der Rest ist falsch.",
+        "He is from Fresno, CA.|Petra is not.",
+        "Das ist Nr. 5.|Das war alles.",
+        "I said no.|Petra did not.",
+    ] {
+        assert_eq!(split(&text.replace('|', " ")).join("|"), text);
+    }
+}
+
+#[test]
+fn a_quoted_question_and_who_asked_it_state_nothing() {
+    for (text, states) in [
+        ("\"Who has the key?\" asked Mira.", false),
+        ("« Qui a la clé ? » demanda Mira.", false),
+        ("„Wer hat den Schlüssel?“ fragte Mira.", false),
+        ("— Who has the key? asked Mira.", false),
+        ("Mira asked, \"Who has the key?\"", false),
+        ("\"Tobias has the key,\" answered the cook.", true),
+        ("\"Who has it?\" asked Mira, and Jon said, \"Tobias.\"", true),
+        ("\"Who?\" asked Mira of Orm, who had looked for the key all day and night.", true),
+    ] {
+        let sentences = answerable(text);
+        assert_eq!(sentences.iter().map(|sentence| sentence.states).collect::<Vec<_>>(), [states], "{text}");
+    }
+}
+
+#[test]
+fn a_note_is_no_part_of_the_sentence_before_it() {
+    assert_eq!(
+        split("It is old.[12] It stands.<ref>{{cite|title=A. B}}</ref> It fell."),
+        ["It is old.", "[12]", "It stands.", "<ref>{{cite|title=A. B}}</ref>", "It fell."]
+    );
+    assert!(answerable("It is old.[12]").iter().any(|sentence| !sentence.states));
+}
+
+#[test]
+fn a_heading_of_html_leads_what_follows_and_states_nothing() {
+    let page = "<h1>Orm</h1><table><tr><th>Mayor</th><td>Petra Lind</td></tr></table>";
+    let read: Vec<_> = answerable(page).into_iter().map(|s| (&page[s.bytes], s.states, s.lead)).collect();
+    assert_eq!(read, [("Orm", false, None), ("Mayor", false, Some(0)), ("Petra Lind", true, Some(1))]);
+}

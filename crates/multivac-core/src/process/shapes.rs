@@ -31,7 +31,7 @@ pub(super) enum Opening {
 }
 
 /// The signs that divide a row into fields. The last is two or more spaces, or a tab.
-pub(super) const SEPARATORS: [&str; 5] = ["\t", "|", ";", ",", "  "];
+pub(super) const SEPARATORS: [&str; 6] = ["\t", "|", "&", ";", ",", "  "];
 
 /// A line and how it looks.
 #[derive(Debug, Clone)]
@@ -70,7 +70,12 @@ impl<'a> Shape<'a> {
         let line = whole.trim_start();
         let indent = whole.chars().take_while(|c| c.is_whitespace()).map(|c| if c == '\t' { 4 } else { 1 }).sum();
         let first = line.trim_start_matches(|c: char| !c.is_alphanumeric()).chars().next();
-        let bare = line.trim_end_matches(['"', '\'', '”', '’', '“', '»', '«', ')', ']', '*', '_']);
+        // What a line of HTML ends with is before its last tags.
+        let mut bare = line;
+        while let Some(open) = bare.rfind('<').filter(|open| bare.ends_with('>') && tag(&bare[*open..]).is_some()) {
+            bare = bare[..open].trim_end();
+        }
+        let bare = bare.trim_end_matches(['"', '\'', '”', '’', '“', '»', '«', ')', ']', '*', '_']);
         Self {
             bytes,
             text: line,
@@ -102,6 +107,7 @@ impl<'a> Shape<'a> {
     pub(super) fn introduces(&self) -> bool {
         self.opening == Opening::Heading
             || self.text.starts_with("! ")
+            || self.text.ends_with(" VALUES")
             || self.text.ends_with([':', '：', '{']) && self.opening != Opening::Rule
     }
 
@@ -250,9 +256,9 @@ fn is_stamp(line: &str) -> bool {
 
 /// Whether a line begins with a key and a colon or an equals sign, or with a name in angle brackets, as in a chat.
 fn is_key(line: &str) -> bool {
-    if line.starts_with('<') {
-        let name = line[1..].bytes().take(MAX_KEY_BYTES).position(|b| b == b'>').filter(|length| *length > 0);
-        return name.is_some_and(|name| line[name + 2..].starts_with(' ')) && tag(line).is_none();
+    if let Some(inner) = line.strip_prefix('<') {
+        let name = inner.bytes().take(MAX_KEY_BYTES).position(|b| b == b'>').filter(|length| *length > 0);
+        return name.is_some_and(|name| inner[name + 1..].starts_with(' ')) && tag(line).is_none();
     }
     let Some(at) = line.bytes().take(MAX_KEY_BYTES).position(|b| matches!(b, b':' | b'=')) else { return false };
     let (key, value) = (line[..at].trim_end(), &line[at + 1..]);
