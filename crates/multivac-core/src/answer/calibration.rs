@@ -151,7 +151,9 @@ mod tests {
 
     #[test]
     fn confidence_is_interpolated_on_the_curve_and_without_one_it_is_the_models() {
-        for (of_model, confidence) in [(0.0, 0.0), (0.1, 0.0), (0.3, 0.1), (0.5, 0.2), (0.7, 0.5), (0.9, 0.8), (1.0, 0.8)] {
+        for (of_model, confidence) in
+            [(0.0, 0.0), (0.1, 0.0), (0.3, 0.1), (0.5, 0.2), (0.7, 0.5), (0.9, 0.8), (1.0, 0.8)]
+        {
             assert!((curve().confidence(of_model) - confidence).abs() < 1e-9, "{of_model}");
         }
         for of_model in [0.0, 0.123, 1.0] {

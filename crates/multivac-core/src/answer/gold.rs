@@ -93,7 +93,8 @@ mod tests {
         ] {
             assert!(holds(sentence, gold), "{sentence} {gold}");
         }
-        for (sentence, gold) in [("It opened in 1990.", "199"), ("Miranda built it.", "Mira"), ("", "Mira"), ("x", "")] {
+        for (sentence, gold) in [("It opened in 1990.", "199"), ("Miranda built it.", "Mira"), ("", "Mira"), ("x", "")]
+        {
             assert!(!holds(sentence, gold), "{sentence} {gold}");
         }
         assert!(GoldAnswers::new(["no", "Mira"]).is_in("Mira built it."), "one of several is enough");

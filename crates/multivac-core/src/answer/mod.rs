@@ -139,7 +139,8 @@ pub fn answer_calibrated(
     let calibrated = |score: f64| round(calibration.confidence(score));
     // What was not found is not right, whatever the curve says of a low confidence.
     let confidence = if best.is_empty() { 0.0 } else { calibrated(corroborated(found, &best, &stances, &scores)) };
-    let answer = best.first().filter(|_| confidence >= calibration.min_confidence).map(|best| candidates.text(&found[*best]));
+    let answer =
+        best.first().filter(|_| confidence >= calibration.min_confidence).map(|best| candidates.text(&found[*best]));
     // The score of the first is the confidence, and no other may be above one that is better ranked.
     let mut score = confidence;
     let evidence = best.iter().zip(stances).zip(&scores).enumerate().map(|(place, ((at, stance), own))| {

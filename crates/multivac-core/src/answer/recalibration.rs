@@ -177,7 +177,8 @@ fn held_out(way: Way, judged: &[Judged]) -> Vec<f64> {
     });
     let mut confidences = vec![0.0; judged.len()];
     for fold in 0..FOLDS {
-        let (of_fold, others): (Vec<_>, Vec<_>) = order.iter().enumerate().partition(|(place, _)| place % FOLDS == fold);
+        let (of_fold, others): (Vec<_>, Vec<_>) =
+            order.iter().enumerate().partition(|(place, _)| place % FOLDS == fold);
         let others: Vec<Judged> = others.into_iter().map(|(_, at)| judged[*at]).collect();
         let curve = Calibration::new(0.0, fit(way, &others)).expect("shares that rise");
         for (_, at) in of_fold {
@@ -348,7 +349,8 @@ fn auroc(confidences: &[f64], judged: &[Judged]) -> f64 {
 
 fn triggering(from: f64, confidences: &[f64], judged: &[Judged]) -> Triggering {
     let answers = confidences.iter().zip(judged).filter(|(p, one)| one.found && **p >= from);
-    let (answers, right) = answers.fold((0_usize, 0_usize), |(n, right), (_, one)| (n + 1, right + usize::from(one.right)));
+    let (answers, right) =
+        answers.fold((0_usize, 0_usize), |(n, right), (_, one)| (n + 1, right + usize::from(one.right)));
     let answerable = judged.iter().filter(|one| one.answerable).count();
     let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
     Triggering {

@@ -75,7 +75,8 @@ fn too_few_questions_or_all_alike_are_refused_with_what_is_needed() {
         let wrong = if right { "60 right and 0 wrong" } else { "0 right and 60 wrong" };
         assert!(recalibrate(&alike).expect_err("alike").to_string().contains(wrong));
     }
-    let lost: Vec<Judged> = all.iter().map(|one| Judged { found: false, right: false, confidence: 0.0, ..*one }).collect();
+    let lost: Vec<Judged> =
+        all.iter().map(|one| Judged { found: false, right: false, confidence: 0.0, ..*one }).collect();
     assert_eq!(recalibrate(&lost), Err(TooFew { found: 0, right: 0 }));
     assert_eq!(recalibrate(&[]), Err(TooFew { found: 0, right: 0 }));
 }
@@ -100,7 +101,9 @@ fn the_measures_are_those_of_the_field() {
     let stated: Vec<f64> = judged.iter().map(|one| one.confidence).collect();
     let measured = reliability(&stated, &judged);
     assert_eq!(measured.tenths[1].questions, 3);
-    assert!((measured.tenths[1].stated - 0.4 / 3.0).abs() < 1e-9 && (measured.tenths[1].right - 1.0 / 3.0).abs() < 1e-9);
+    assert!(
+        (measured.tenths[1].stated - 0.4 / 3.0).abs() < 1e-9 && (measured.tenths[1].right - 1.0 / 3.0).abs() < 1e-9
+    );
     assert_eq!((measured.tenths[0].questions, measured.tenths[9].questions), (0, 2));
     assert!((measured.calibration_error - (0.6 + 0.05) / 5.0).abs() < 1e-9);
     // Of six pairs of a right and a wrong one, five are in order and one is equal.
