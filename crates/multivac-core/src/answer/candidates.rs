@@ -1,7 +1,7 @@
 //! A question to its candidates: the sentences that may answer it, each with its features.
 
 use super::coverage::Coverage;
-use super::features::{self, Candidate, is_question};
+use super::features::{self, Candidate};
 use super::matching::{MatchCache, MatchedPassage};
 use super::question::ParsedQuestion;
 use crate::index::{Hit, IndexError, Snapshot};
@@ -28,11 +28,11 @@ impl Candidates {
         let hits = index.search(&terms, MAX_PASSAGES)?;
         let mut cache = MatchCache::new(question);
         let passages: Vec<MatchedPassage<'_>> = hits.iter().map(|hit| cache.match_passage(hit)).collect();
-        let coverages: Vec<Coverage> = passages.iter().map(|passage| Coverage::new(&cache, passage)).collect();
+        let coverages: Vec<Coverage<'_>> = passages.iter().map(|passage| Coverage::new(&cache, passage)).collect();
         let mut sentences = Vec::new();
-        for (at, (hit, passage)) in hits.iter().zip(&passages).enumerate() {
+        for (at, passage) in passages.iter().enumerate() {
             // A sentence that is a question itself repeats the words of one, and answers none.
-            let states = |part: &usize| !is_question(&hit.passage[passage.parts[*part].bytes.clone()]);
+            let states = |part: &usize| passage.parts[*part].states;
             let scored = |part: usize| (coverages[at].selection_score(question, part), at, part);
             sentences.extend((0..passage.parts.len()).filter(states).map(scored));
         }

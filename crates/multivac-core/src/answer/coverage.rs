@@ -2,14 +2,16 @@
 
 use super::matching::{MatchCache, MatchedPassage, SIMILARITIES};
 use super::question::ParsedQuestion;
+use crate::index::Part;
 
 /// From which similarity by spelling on a term counts as held, and from which by sense; see [`Coverage::held`].
 const HELD_BY_SPELLING: f32 = 0.6;
 const HELD_BY_SENSE: f32 = 0.35;
 
 /// How similar the words of a passage, and of each part of it, come to each term of the question, from 0 to 1.
-pub(super) struct Coverage {
+pub(super) struct Coverage<'a> {
     terms: usize,
+    parts: &'a [Part],
     /// A row for the passage, then one for each part: all terms by the first of the [`SIMILARITIES`], then by the next.
     rows: Vec<f32>,
 }
@@ -23,8 +25,8 @@ pub(super) struct CoverageRow<'a> {
     pub(super) sense: &'a [f32],
 }
 
-impl Coverage {
-    pub(super) fn new(cache: &MatchCache<'_>, passage: &MatchedPassage<'_>) -> Self {
+impl<'a> Coverage<'a> {
+    pub(super) fn new(cache: &MatchCache<'_>, passage: &MatchedPassage<'a>) -> Self {
         let terms = cache.question.terms.len();
         let mut rows = vec![0.0; SIMILARITIES * terms * (1 + passage.parts.len())];
         let words = std::iter::once(&passage.words[..])
@@ -36,11 +38,7 @@ impl Coverage {
                 }
             }
         }
-        Self { terms, rows }
-    }
-
-    fn parts(&self) -> usize {
-        (self.rows.len() / (SIMILARITIES * self.terms).max(1)).saturating_sub(1)
+        Self { terms, parts: passage.parts, rows }
     }
 
     fn row(&self, row: usize) -> CoverageRow<'_> {
@@ -56,9 +54,12 @@ impl Coverage {
         self.row(1 + part)
     }
 
-    /// A part and those beside it.
+    /// A part and what it is to be read with: its lead, and those beside it, unless it or they are records of their own.
     fn neighbours(&self, part: usize) -> impl Iterator<Item = CoverageRow<'_>> + Clone {
-        (part.saturating_sub(1)..self.parts().min(part + 2)).map(|part| self.part(part))
+        let (parts, lead) = (self.parts, self.parts[part].lead);
+        let beside = (part.saturating_sub(1)..parts.len().min(part + 2))
+            .filter(move |&at| at == part || Some(at) != lead && !parts[part].line && !parts[at].line);
+        beside.chain(lead).map(|part| self.part(part))
     }
 
     /// For each term, the best similarity by spelling in a part and those beside it.

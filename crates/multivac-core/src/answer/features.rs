@@ -28,18 +28,13 @@ fn flag(is: bool) -> f32 {
     f32::from(u8::from(is))
 }
 
-/// Whether a text ends as a question does.
-pub(super) fn is_question(text: &str) -> bool {
-    text.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])
-}
-
 /// The candidates at these places, given as (passage, part), in their order; without the features that only [`compare`] can
 /// compute.
 pub(super) fn candidates(
     cache: &MatchCache<'_>,
     hits: &[Hit],
     passages: &[MatchedPassage<'_>],
-    coverages: &[Coverage],
+    coverages: &[Coverage<'_>],
     places: impl Iterator<Item = (usize, usize)>,
 ) -> Vec<Candidate> {
     let question = cache.question;
@@ -138,7 +133,7 @@ fn part_features(
     cache: &MatchCache<'_>,
     passage: &MatchedPassage<'_>,
     at: usize,
-    coverage: &Coverage,
+    coverage: &Coverage<'_>,
     of_passage: Features,
 ) -> Features {
     let question = cache.question;

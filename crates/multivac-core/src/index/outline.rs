@@ -6,7 +6,7 @@ use std::ops::Range;
 use integer_encoding::VarInt;
 
 use super::words;
-use crate::process::{answerable, sentences};
+use crate::process::answerable;
 
 /// The outline of one passage.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Word {
     pub capital: bool,
 }
 
-/// A sentence, or a clause of a long one: what can be an answer.
+/// A sentence, or a clause of a long one: what can be an answer; see [`Sentence`](crate::process::Sentence).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Its bytes in the passage.
@@ -35,6 +35,12 @@ pub struct Part {
     pub words: Range<usize>,
     /// Whether it is a clause of a longer sentence.
     pub cut: bool,
+    /// Whether it is a record of its own: those beside it are not its context.
+    pub line: bool,
+    /// Whether it states something, and so can be an answer.
+    pub states: bool,
+    /// Which of the passage's parts it is to be read with: the head of its table, the lead-in of its list, its heading.
+    pub lead: Option<usize>,
 }
 
 /// The bit that marks the length of a word that begins with a capital letter; words are shorter than 128 bytes.
@@ -47,11 +53,13 @@ impl Outline {
         let words: Vec<Word> = words(passage)
             .map(|(at, word)| Word { bytes: at..at + word.len(), capital: word.starts_with(char::is_uppercase) })
             .collect();
-        let whole = sentences(passage);
-        let parts = answerable(passage).into_iter().map(|bytes| Part {
-            words: within(&words, &bytes),
-            cut: !whole.contains(&bytes),
-            bytes,
+        let parts = answerable(passage).into_iter().map(|sentence| Part {
+            words: within(&words, &sentence.bytes),
+            cut: sentence.cut,
+            line: sentence.line,
+            states: sentence.states,
+            lead: sentence.lead,
+            bytes: sentence.bytes,
         });
         Self { parts: parts.collect(), words }
     }
@@ -62,9 +70,12 @@ impl Outline {
         let mut out = Vec::with_capacity(8 + 4 * self.parts.len() + 2 * self.words.len());
         put(&mut out, self.parts.len());
         let mut end = 0;
-        for part in &self.parts {
+        for (at, part) in self.parts.iter().enumerate() {
             put(&mut out, part.bytes.start - end);
-            put(&mut out, (part.bytes.len() << 1) | usize::from(part.cut));
+            let flags = [part.cut, part.line, part.states].map(usize::from);
+            put(&mut out, part.bytes.len() << 3 | flags[2] << 2 | flags[1] << 1 | flags[0]);
+            // Leads are mostly near, and never the part itself.
+            put(&mut out, part.lead.map_or(0, |lead| at.abs_diff(lead) << 1 | usize::from(lead > at)));
             end = part.bytes.end;
         }
         end = 0;
@@ -83,12 +94,18 @@ impl Outline {
         let stored = &mut stored;
         let mut parts = Vec::new();
         let mut end = 0;
-        for _ in 0..take(stored).unwrap_or(0) {
-            let (Some(gap), Some(length)) = (take(stored), take(stored)) else { break };
-            let Some((start, after)) = advance(end, gap, length >> 1) else { break };
+        for at in 0..take(stored).unwrap_or(0) {
+            let (Some(gap), Some(length), Some(lead)) = (take(stored), take(stored), take(stored)) else { break };
+            let Some((start, after)) = advance(end, gap, length >> 3) else { break };
             end = after;
-            parts.push(Part { bytes: start..end, words: 0..0, cut: length & 1 == 1 });
+            let flag = |bit: usize| length >> bit & 1 == 1;
+            let (distance, after) = (lead >> 1, lead & 1 == 1);
+            let lead = if after { at.checked_add(distance) } else { at.checked_sub(distance) };
+            let lead = lead.filter(|_| distance > 0);
+            parts.push(Part { bytes: start..end, words: 0..0, cut: flag(0), line: flag(1), states: flag(2), lead });
         }
+        let count = parts.len();
+        parts.iter_mut().for_each(|part| part.lead = part.lead.filter(|lead| *lead < count));
         let mut words = Vec::with_capacity(stored.len() / 2);
         end = 0;
         while let Some(gap) = take(stored) {

@@ -7,7 +7,7 @@ mod sentences;
 
 pub use markup::markup;
 pub use passages::passages;
-pub use sentences::{MAX_ANSWER_CHARS, answerable, sentences};
+pub use sentences::{MAX_ANSWER_CHARS, Sentence, answerable, sentences};
 
 use crate::datum::Timestamp;
 use crate::queue::Job;

@@ -92,7 +92,7 @@ fn split(paragraph: &str, passages: &mut Vec<String>) {
             return vec![sentence];
         }
         let clauses = answerable(&paragraph[sentence.clone()]).into_iter();
-        clauses.map(|clause| sentence.start + clause.start..sentence.start + clause.end).collect()
+        clauses.map(|clause| sentence.start + clause.bytes.start..sentence.start + clause.bytes.end).collect()
     });
     for piece in pieces {
         if piece.end - start > MAX_PASSAGE_BYTES && end > start {

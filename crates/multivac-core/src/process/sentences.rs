@@ -68,10 +68,41 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The parts of a text that can be an answer: its sentences, and the clauses of those over [`MAX_ANSWER_CHARS`].
+/// A sentence of a text, or a clause of one over [`MAX_ANSWER_CHARS`]: what can be an answer, and what it is to be read with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sentence {
+    /// Its bytes in the text.
+    pub bytes: Range<usize>,
+    /// Whether it is a clause of a longer sentence.
+    pub cut: bool,
+    /// Whether it is a record of its own (a log's line, a table's row, a list's item): those beside it are not its context.
+    pub line: bool,
+    /// Whether it states something: a question, a list's lead-in and a table's head do not, so they are no answers.
+    pub states: bool,
+    /// Which of the text's sentences it is to be read with: the head of its table, the lead-in of its list, its heading.
+    pub lead: Option<usize>,
+}
+
+/// The sentences of a text, in order, those over [`MAX_ANSWER_CHARS`] cut into clauses.
 #[must_use]
-pub fn answerable(text: &str) -> Vec<Range<usize>> {
-    sentences(text).into_iter().flat_map(|sentence| clauses(text, sentence)).collect()
+pub fn answerable(text: &str) -> Vec<Sentence> {
+    let mut found = Vec::new();
+    for whole in sentences(text) {
+        let cut = |bytes: &Range<usize>| *bytes != whole;
+        found.extend(clauses(text, whole.clone()).into_iter().map(|bytes| Sentence {
+            cut: cut(&bytes),
+            line: false,
+            states: !is_question(&text[bytes.clone()]),
+            lead: None,
+            bytes,
+        }));
+    }
+    found
+}
+
+/// Whether a sentence ends as a question does.
+fn is_question(sentence: &str) -> bool {
+    sentence.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])
 }
 
 fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) {
