@@ -244,7 +244,12 @@ async fn questions_that_do_not_serve_are_refused_and_nothing_is_written() {
     asking.stdin.take().unwrap().write_all(questions().as_bytes()).unwrap();
     let ended = asking.wait_with_output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
-    assert!(out.join("calibration.json").exists());
+    let written = fs::read_to_string(out.join("calibration.json")).unwrap();
+    // To the standard output, as from a container, which has no place to keep a file.
+    let both = calibrate(&[questions_file, "--out", "-"], &flags);
+    let written_again: Value = serde_json::from_slice(&both.stdout).unwrap();
+    assert_eq!(written_again["curve"], serde_json::from_str::<Value>(&written).unwrap()["curve"]);
+    assert!(String::from_utf8(both.stderr).unwrap().contains("calibration error"));
 }
 
 #[tokio::test]

@@ -47,7 +47,7 @@ pub struct Judged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected {MIN_QUESTIONS} questions or more for which something is found, of which what is found is right for \
-     {MIN_OF_EACH} or more, and wrong for {MIN_OF_EACH} or more; there are {found}, {right} right and {} wrong", found - right
+     {MIN_OF_EACH} or more, and wrong for {MIN_OF_EACH} or more; there are {found}, {right} right and {} wrong", .found - .right
 )]
 pub struct TooFew {
     /// For how many something was found.

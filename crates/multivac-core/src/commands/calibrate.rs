@@ -31,7 +31,7 @@ pub struct Calibrate {
     /// holds, a list of such texts, or null where the data do not answer. - is the standard input.
     #[arg(value_name = "QUESTIONS")]
     pub questions: PathBuf,
-    /// The file to write, for --calibration; it must not exist.
+    /// The file to write, for --calibration; it must not exist. - is the standard output: what is told goes to the standard error.
     #[arg(long, value_name = "FILE", default_value = "calibration.json")]
     pub out: PathBuf,
     /// Replace that file if it exists, once the new one is whole.
@@ -91,7 +91,10 @@ impl Calibrate {
         let questions = labelled(&file, &text)?;
         // Whether it can be written is known before the work, and the file is made after it: so nothing is left of a command
         // that is interrupted in between.
-        drop(Draft::new(&self.out, self.force)?);
+        let file_out = (self.out.as_os_str() != "-").then_some(&self.out);
+        if let Some(path) = file_out {
+            drop(Draft::new(path, self.force)?);
+        }
         let origin = Origin::new(&settings).await?;
         let index = index(&origin).await?;
         let learned = index.snapshot().learned;
@@ -100,12 +103,22 @@ impl Calibrate {
         }
         let judged = blocking(move || judge(&index, &questions)).await?;
         let done = recalibrate(&judged).map_err(|source| CalibrateError::TooFew { file, source })?;
-        let draft = Draft::new(&self.out, self.force)?;
         let written = done.calibration.write(done.questions, metrics::version(), &Timestamp::now().to_string());
-        let failed = |source| CommandError::File { path: self.out.clone(), source };
-        draft.file()?.write_all(written.as_bytes()).map_err(failed)?;
-        draft.keep()?;
-        if self.output.json { write_json(out, &done) } else { Ok(report(out, &done, learned, &self.out)?) }
+        let mut stderr = io::stderr();
+        let told: &mut dyn Write = match file_out {
+            Some(path) => {
+                let draft = Draft::new(path, self.force)?;
+                let failed = |source| CommandError::File { path: path.clone(), source };
+                draft.file()?.write_all(written.as_bytes()).map_err(failed)?;
+                draft.keep()?;
+                out
+            }
+            None => {
+                out.write_all(written.as_bytes())?;
+                &mut stderr
+            }
+        };
+        if self.output.json { write_json(told, &done) } else { Ok(report(told, &done, learned, file_out)?) }
     }
 }
 
@@ -210,7 +223,7 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|ended| CalibrateError::Task(ended.to_string()))??)
 }
 
-fn report(out: &mut dyn Write, done: &Recalibration, learned: u64, file: &Path) -> io::Result<()> {
+fn report(out: &mut dyn Write, done: &Recalibration, learned: u64, file: Option<&PathBuf>) -> io::Result<()> {
     let Recalibration { questions, answerable, right, before, after, .. } = done;
     writeln!(
         out,
@@ -250,7 +263,8 @@ fn report(out: &mut dyn Write, done: &Recalibration, learned: u64, file: &Path) 
         Way::Isotonic => "isotonic regression",
     };
     let points = done.calibration.points();
-    writeln!(out, "\n{} has {way} ({points} points). Start with --calibration {0}", file.display())
+    writeln!(out, "\nThe curve: {way}; {points} points.")?;
+    file.map_or(Ok(()), |file| writeln!(out, "Start with: --calibration {}", file.display()))
 }
 
 #[cfg(test)]
