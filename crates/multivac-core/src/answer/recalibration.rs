@@ -13,10 +13,10 @@ use super::calibration::Calibration;
 use super::model::fitted_threshold;
 
 /// Questions that are needed at least: with fewer, even two numbers follow chance.
-pub const MIN_QUESTIONS: usize = 30;
+const MIN_QUESTIONS: usize = 30;
 
 /// Of these, right ones and wrong ones that are needed at least.
-pub const MIN_OF_EACH: usize = 5;
+const MIN_OF_EACH: usize = 5;
 
 /// From so many questions on, steps are tried: there are ten groups of [`GROUP`] then.
 const MIN_FOR_STEPS: usize = 200;

@@ -109,8 +109,8 @@ fn the_measures_are_those_of_the_field() {
     // Of six pairs of a right and a wrong one, five are in order and one is equal.
     assert!((measured.auroc - 5.5 / 6.0).abs() < 1e-9);
     let at = triggering(0.15, &stated, &judged);
-    assert_eq!((at.answered, at.precision, at.recall), (0.8, 0.75, 1.0));
-    assert!((at.f1 - 6.0 / 7.0).abs() < 1e-9);
+    assert_eq!((at.answered, at.precision, at.recall), (0.8, 0.75, 0.6));
+    assert!((at.f1 - 6.0 / 9.0).abs() < 1e-9);
     assert!(best_f1(&stated, &judged).f1 >= at.f1);
     assert_eq!(lowest_with(1.0, &stated, &judged).map(|at| (at.from, at.answered)), Some((0.55, 0.4)));
     assert_eq!(lowest_with(1.1, &stated, &judged), None);

@@ -56,7 +56,7 @@ pub enum CalibrateError {
         why: String,
     },
     /// The file is too large.
-    #[error("{0}: expected {} MiB at most", MAX_FILE_BYTES >> 20)]
+    #[error("{0}: expected 64 MiB at most")]
     TooLarge(String),
     /// There is nothing to ask.
     #[error("there are no data: feed it first, and wait until they are learned")]
