@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 use multivac_core::commands::backup::{Export, Source};
+use multivac_core::commands::calibrate::Calibrate;
 use multivac_core::commands::dead::Dead;
 use multivac_core::commands::doctor::Doctor;
 use multivac_core::runtime::health::HealthArgs;
@@ -38,6 +39,12 @@ pub enum Command {
     ///
     /// That it succeeded is recorded where the settings say that the data are, for the metrics and their alert.
     Drill(Source),
+    /// Ask your own questions, show how far the confidence of the answers can be trusted, and write a file for --calibration.
+    ///
+    /// Of the data of MongoDB with REDIS_URL and MONGO_URL; else of those of --data-dir, also while a server uses it. 30 questions
+    /// are needed at least, right and wrong ones among them; better are 200 or more, of the kind that people ask, with those that the
+    /// data do not answer. Nothing is fed or changed. docs/answers.md says how to read what is printed.
+    Calibrate(Calibrate),
     /// Ask the server that listens at --listen whether it is ready: exit code 0 if so, else 1 and what is missing.
     ///
     /// For a container's health check, since the image holds no other program that could ask.

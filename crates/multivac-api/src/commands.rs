@@ -24,10 +24,13 @@ pub async fn run(command: Command, config: &Config) -> Result<i32, CommandError>
         Command::Export(export) => export.run(settings()).await?,
         Command::Import(source) => backup::import(source, settings()).await?,
         Command::Drill(source) => backup::drill(source, settings()).await?,
+        Command::Calibrate(calibrate) => {
+            with_output(async |out| calibrate.run(out, settings()).await).await?;
+        }
         Command::Doctor(doctor) => {
             let subject = Subject {
                 args: &config.backends,
-                queue: config.threshold().and_then(|_| config.queue_settings()),
+                queue: config.calibration().and_then(|_| config.queue_settings()),
                 data_dir: Some(&config.data_dir),
                 listen: &config.listen,
                 has_index: true,

@@ -1,12 +1,14 @@
 //! The server's settings.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use multivac_core::answer::{fitted_threshold, threshold_for};
+use multivac_core::answer::{Calibration, fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::{Durability, QueueSettings};
 use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_size, duration};
@@ -20,6 +22,9 @@ const MAX_DRAIN_DELAY: Duration = Duration::from_secs(15);
 
 /// Open files beside the clients' connections: the index's, the database's, connections to Redis and MongoDB.
 const OTHER_FILES: u64 = 512;
+
+/// How much of a calibration is read: hundreds of times what `calibrate` writes.
+const MAX_CALIBRATION_BYTES: u64 = 1 << 20;
 
 /// Clients' connections that there is room for at least.
 const MIN_CONNECTIONS: u64 = 64;
@@ -91,14 +96,22 @@ pub struct Config {
     pub durability: Durability,
 
     /// The confidence below which the reply is INSUFFICIENT DATA, from 0 to 1. A higher one gives fewer answers, of which
-    /// more are right.
-    #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", default_value_t = fitted_threshold(), value_name = "P", value_parser = probability)]
-    pub min_confidence: f64,
+    /// more are right. Left out: that of --calibration, or else the one that was fitted with the model (docs/answers.md).
+    #[arg(long, env = "MULTIVAC_MIN_CONFIDENCE", value_name = "P", value_parser = probability)]
+    pub min_confidence: Option<f64>,
 
     /// Instead of a confidence, the share of answers that should be right, such as 0.9: it chooses the confidence at which
-    /// that share was right on the data that the model was fitted to. Other data may give another share.
-    #[arg(long, env = "MULTIVAC_MIN_PRECISION", value_name = "P", value_parser = probability, conflicts_with = "min_confidence")]
+    /// that share was right on the data that the model was fitted to. Other data may give another share. Not with
+    /// --calibration, which gives confidence another meaning: `calibrate` prints which --min-confidence gave which share.
+    #[arg(long, env = "MULTIVAC_MIN_PRECISION", value_name = "P", value_parser = probability,
+          conflicts_with_all = ["min_confidence", "calibration"])]
     pub min_precision: Option<f64>,
+
+    /// A file that `calibrate` has written: from then on, confidence is the share of right answers among the questions that
+    /// were asked there, and --min-confidence is that of their best F1 if it is not given. It is of one model: after an upgrade
+    /// that brings another, the server does not start with it, and the questions have to be asked again.
+    #[arg(long, env = "MULTIVAC_CALIBRATION", value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
 
     #[command(flatten)]
     /// Where the queue and the store are.
@@ -135,15 +148,23 @@ impl Config {
         })
     }
 
-    /// The confidence below which there is no answer.
+    /// What confidence means, and from which on there is an answer.
     ///
     /// # Errors
-    /// When no confidence reached that precision.
-    pub fn threshold(&self) -> Result<f64, ConfigError> {
-        let Some(precision) = self.min_precision else { return Ok(self.min_confidence) };
-        let unreachable =
-            || ConfigError::Invalid("--min-precision: no confidence gave as much; expected a lower one".to_owned());
-        threshold_for(precision).ok_or_else(unreachable)
+    /// When no confidence reached the precision that is asked for, or a file is no calibration.
+    pub fn calibration(&self) -> Result<Calibration, ConfigError> {
+        let mut calibration = match (&self.calibration, self.min_precision) {
+            (Some(path), _) => calibration_in(path)?,
+            (None, None) => fitted_threshold().into(),
+            (None, Some(precision)) => {
+                let unreachable = "--min-precision: no confidence gave as much; expected a lower one";
+                threshold_for(precision).ok_or_else(|| ConfigError::Invalid(unreachable.to_owned()))?.into()
+            }
+        };
+        if let Some(min_confidence) = self.min_confidence {
+            calibration.min_confidence = min_confidence;
+        }
+        Ok(calibration)
     }
 }
 
@@ -155,6 +176,18 @@ impl Config {
 pub(crate) fn max_connections() -> Result<usize, TooFewFiles> {
     let files = files::require(MIN_FILES)?;
     Ok(usize::try_from((files - OTHER_FILES).min(50_000)).expect("50,000 fits"))
+}
+
+fn calibration_in(path: &Path) -> Result<Calibration, ConfigError> {
+    let unreadable = |source| {
+        let path = path.display().to_string();
+        ConfigError::Unreadable { variable: "MULTIVAC_CALIBRATION", path, source }
+    };
+    let mut text = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_CALIBRATION_BYTES).read_to_end(&mut text)).map_err(unreadable)?;
+    // What is not UTF-8 is no calibration either.
+    Calibration::read(&String::from_utf8_lossy(&text))
+        .map_err(|error| ConfigError::Invalid(format!("--calibration: {}: {error}", path.display())))
 }
 
 fn probability(text: &str) -> Result<f64, String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use multivac_core::accept::Acceptor;
 use multivac_core::adapters::Warnings;
 use multivac_core::adapters::embedded::Damage;
-use multivac_core::answer::StandingAnswer;
+use multivac_core::answer::{Calibration, StandingAnswer};
 use multivac_core::observe::metrics;
 use multivac_core::queue::QueueError;
 use multivac_core::status::Registry;
@@ -31,8 +31,8 @@ pub(crate) struct State {
     pub(crate) answering: AnswerThreads,
     /// The largest datum, in bytes.
     pub(crate) max_datum_size: usize,
-    /// The confidence below which there is no answer.
-    pub(crate) min_confidence: f64,
+    /// What confidence means, and from which on there is an answer.
+    pub(crate) calibration: Arc<Calibration>,
     /// What the last check of the backends' set-up found; not set before the first.
     pub(crate) warnings: Warnings,
     /// What of the embedded file cannot be read.

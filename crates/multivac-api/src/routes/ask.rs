@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use actix_web::http::header::{HeaderValue, WARNING};
 use actix_web::{HttpRequest, HttpResponse, mime, web};
-use multivac_core::answer::{Answer, INSUFFICIENT_DATA, Status, answer};
+use multivac_core::answer::{Answer, INSUFFICIENT_DATA, Status, answer_calibrated};
 use multivac_core::observe::metrics;
 use multivac_core::question::{MAX_QUESTION_CHARS, Question};
 use percent_encoding::percent_decode;
@@ -73,8 +73,8 @@ fn fenced() -> Problem {
 
 /// The answer to any question.
 async fn other(state: &State, question: Question) -> Result<Arc<Answer>, Problem> {
-    let (snapshot, min_confidence) = (state.registry.index.snapshot(), state.min_confidence);
-    let answered = state.answering.run(move || answer(&question, &snapshot, min_confidence)).await;
+    let (snapshot, calibration) = (state.registry.index.snapshot(), Arc::clone(&state.calibration));
+    let answered = state.answering.run(move || answer_calibrated(&question, &snapshot, &calibration)).await;
     Ok(Arc::new(answered.map_err(|panicked| Problem::fault(&panicked))??))
 }
 

@@ -7,6 +7,7 @@ mod backup;
 mod bad_input;
 mod bulk;
 mod bulk_ends;
+mod calibrate;
 mod clock;
 mod configuration;
 mod curl;

@@ -4,21 +4,25 @@
 //! answer if it is likely enough to be right. Nothing is stored: data that are new, better or retracted change an answer by
 //! themselves.
 //!
-//! In the order of reading: `question`, `candidates`, `matching`, `coverage`, `features`, `expected`, `model`,
+//! In the order of reading: `question`, `candidates`, `matching`, `coverage`, `features`, `requirements`, `expected`, `model`,
 //! `corroboration`; below them `table` (the features' names and values), `forest` (the trees), `lexicon` and `vectors` (what
-//! is known of words). `standing` keeps the answer to one question, `training` is what `fit.py` learns from.
+//! is known of words). `standing` keeps the answer to one question, `training` is what `fit.py` learns from. `calibration` is
+//! what confidence means for an operator's own data, `recalibration` finds that out, by questions with `gold` answers.
 
+mod calibration;
 mod candidates;
 mod corroboration;
 mod coverage;
 mod expected;
 mod features;
 mod forest;
+mod gold;
 mod language;
 mod lexicon;
 mod matching;
 mod model;
 mod question;
+mod recalibration;
 mod requirements;
 mod standing;
 mod table;
@@ -29,9 +33,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+pub use calibration::{Calibration, CalibrationError};
 pub use corroboration::Stance;
+pub use gold::GoldAnswers;
 pub use model::{fitted_threshold, threshold_for};
 pub use question::MAX_TERMS;
+pub use recalibration::{Judged, Recalibration, Reliability, Tenth, TooFew, Triggering, Way, recalibrate};
 pub use standing::StandingAnswer;
 pub use table::{Features, TermFeatures};
 pub use training::{TrainingCandidate, TrainingQuestion, training_question};
@@ -110,6 +117,18 @@ impl Answer {
 /// # Errors
 /// When the index cannot be read.
 pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Result<Answer, IndexError> {
+    answer_calibrated(question, index, &min_confidence.into())
+}
+
+/// The same with a confidence that means what an operator's own questions have shown.
+///
+/// # Errors
+/// When the index cannot be read.
+pub fn answer_calibrated(
+    question: &Question,
+    index: &Snapshot,
+    calibration: &Calibration,
+) -> Result<Answer, IndexError> {
     let parsed = ParsedQuestion::new(question, index)?;
     let candidates = Candidates::new(&parsed, index)?;
     let found = &candidates.found;
@@ -119,14 +138,24 @@ pub fn answer(question: &Question, index: &Snapshot, min_confidence: f64) -> Res
     show_contradictions(&mut best, &mut stances);
     let shown = best.iter().take(MAX_EVIDENCE);
     let scores = model::confidences(shown.map(|at| (&found[*at].features, Choice::new(*at, &ranked))));
-    let confidence = round(corroborated(found, &best, &stances, &scores));
-    let answer = best.first().filter(|_| confidence >= min_confidence).map(|best| candidates.text(&found[*best]));
+    let calibrated = |score: f64| round(calibration.confidence(score));
+    // What was not found is not right, whatever the curve says of a low confidence.
+    let confidence = match best.first() {
+        // A veto stays one, however many data say the same.
+        Some(best_one) => {
+            let confidence = corroborated(found, &best, &stances, &scores);
+            calibrated(requirements::left_of(confidence, &found[*best_one].features))
+        }
+        None => 0.0,
+    };
+    let answer =
+        best.first().filter(|_| confidence >= calibration.min_confidence).map(|best| candidates.text(&found[*best]));
     // The score of the first is the confidence, and no other may be above one that is better ranked.
     let mut score = confidence;
     let evidence = best.iter().zip(stances).zip(&scores).enumerate().map(|(place, ((at, stance), own))| {
         let features = &found[*at].features;
         if place > 0 {
-            score = score.min(round(*own));
+            score = score.min(calibrated(requirements::left_of(*own, features)));
         }
         let hit = &candidates.hits[found[*at].passage];
         Evidence { id: hit.id, passage: hit.passage.clone(), score, stance, features: features.main() }

@@ -3,6 +3,8 @@
 
 use std::sync::LazyLock;
 
+use sha2::{Digest, Sha256};
+
 use super::forest::Forest;
 use super::table::{Features, TermFeatures, WAYS_TO_HOLD};
 
@@ -77,6 +79,13 @@ impl Choice {
     fn values(self) -> [f32; Self::LEN] {
         [self.sum, self.over_own, self.over_other, self.over_mean, self.other, self.crowd]
     }
+}
+
+/// Names the model: what is calibrated for one says nothing of another.
+pub(super) fn fingerprint() -> &'static str {
+    static FINGERPRINT: LazyLock<String> =
+        LazyLock::new(|| Sha256::digest(TABLE).iter().take(8).map(|byte| format!("{byte:02x}")).collect());
+    &FINGERPRINT
 }
 
 /// The confidence below which MultiVAC abstains, unless it is configured otherwise.

@@ -68,14 +68,14 @@ pub struct Settings<'a> {
     pub data_dir: &'a Path,
 }
 
-/// What an export reads: servers, or a data directory, beside the process that may be using it.
-enum Origin {
+/// What an export, and `calibrate`, reads: servers, or a data directory, beside the process that may be using it.
+pub(super) enum Origin {
     Servers(Box<Backends>),
     Directory(Beside),
 }
 
 impl Origin {
-    async fn new(settings: &Settings<'_>) -> Result<Self, CommandError> {
+    pub(super) async fn new(settings: &Settings<'_>) -> Result<Self, CommandError> {
         if let Some(urls) = settings.args.server_urls()? {
             let backends = Backends::servers(urls, settings.args, settings.queue.clone()).await?;
             // As import does: at night, when nobody looks, a server that is away for a minute is no reason to have no backup.
@@ -89,7 +89,7 @@ impl Origin {
         Ok(Self::Directory(Beside::new(settings.data_dir)))
     }
 
-    fn snapshot(&self) -> SnapshotEntries<'_> {
+    pub(super) fn snapshot(&self) -> SnapshotEntries<'_> {
         match self {
             Self::Servers(backends) => backends.store.snapshot(),
             Self::Directory(beside) => beside.snapshot(),

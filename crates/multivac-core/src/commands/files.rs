@@ -1,4 +1,4 @@
-//! The files of backups: written under another name until they are whole, and kept for as long as they are wanted.
+//! Files that are written under another name until they are whole; and those of backups, kept for as long as they are wanted.
 
 use std::fs::{self, File};
 use std::io;

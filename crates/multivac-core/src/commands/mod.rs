@@ -1,6 +1,7 @@
 //! The operator's commands that both programs have: what they take, what they print, and how they end.
 
 pub mod backup;
+pub mod calibrate;
 pub mod dead;
 pub mod doctor;
 
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
+
+use calibrate::CalibrateError;
 
 use crate::adapters::embedded::OpenError;
 use crate::adapters::{BackendError, Backends};
@@ -73,6 +76,9 @@ pub enum CommandError {
     /// The backup cannot be written or restored.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// The confidence cannot be calibrated.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
     /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
