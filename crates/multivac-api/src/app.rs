@@ -70,7 +70,7 @@ impl Application {
     /// See [`AppError`].
     pub async fn build(config: Config) -> Result<Self, AppError> {
         let urls = config.backends.server_urls()?;
-        let calibration = Arc::new(config.calibration()?);
+        let calibration = config.calibration()?;
         let settings = config.queue_settings()?;
         let limits = (settings.max_queued, settings.max_queued_bytes);
         let max_connections = max_connections()?;
@@ -115,10 +115,10 @@ impl Application {
                 index: Arc::clone(&index),
                 follower,
             },
-            standing: StandingAnswer::new(config.question, Arc::clone(&calibration), index),
+            standing: StandingAnswer::new(config.question, calibration.clone(), index),
             answering: AnswerThreads::start(cores).map_err(AppError::Threads)?,
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
-            calibration,
+            calibration: Arc::new(calibration),
             warnings: backends.warnings.clone(),
             damage: backends.damage.clone(),
             stop: CancellationToken::new(),

@@ -28,7 +28,7 @@ const TOWNS: [&str; 6] = ["Tarn", "Velm", "Osk", "Brae", "Lund", "Quay"];
 
 /// A keeper for each lighthouse of a town, as data; of each third one nobody has said anything.
 fn data() -> Vec<StoredDatum> {
-    let told = keepers().filter(|(at, ..)| at % 3 != 0);
+    let told = keepers().filter(|(at, ..)| !at.is_multiple_of(3));
     told.map(|(_, town, number, person)| {
         process(
             &job(&format!("The lighthouse {town} {number} is kept by {person} since 19{number}.")),
@@ -49,7 +49,7 @@ fn question(town: &str, number: usize) -> String {
 /// A question for each lighthouse, with null where nobody has said it.
 fn questions() -> String {
     let line = |(at, town, number, person): (usize, &str, usize, &str)| {
-        let answer = if at % 3 == 0 { Value::Null } else { json!([person, "nobody at all"]) };
+        let answer = if at.is_multiple_of(3) { Value::Null } else { json!([person, "nobody at all"]) };
         format!("{}\n", json!({"question": question(town, number), "answer": answer}))
     };
     keepers().map(line).collect()
@@ -260,7 +260,7 @@ async fn a_calibration_that_is_interrupted_leaves_no_file() {
     let many: String = (0..5)
         .flat_map(|time| keepers().map(move |(at, town, number, person)| (time, at, town, number, person)))
         .map(|(time, at, town, number, person)| {
-            let answer = if at % 3 == 0 { Value::Null } else { person.into() };
+            let answer = if at.is_multiple_of(3) { Value::Null } else { person.into() };
             let question = format!("{} I ask for time {time}.", question(town, number));
             format!("{}\n", json!({"question": question, "answer": answer}))
         })

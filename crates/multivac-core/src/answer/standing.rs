@@ -9,7 +9,7 @@ use crate::question::Question;
 /// One question whose answer is kept until the index changes.
 pub struct StandingAnswer {
     question: Question,
-    calibration: Arc<Calibration>,
+    calibration: Calibration,
     index: Arc<Index>,
     last: Mutex<Option<(u64, Arc<Answer>)>>,
 }
@@ -17,8 +17,8 @@ pub struct StandingAnswer {
 impl StandingAnswer {
     /// A standing question to an index.
     #[must_use]
-    pub fn new(question: Question, calibration: Arc<Calibration>, index: Arc<Index>) -> Self {
-        Self { question, calibration, index, last: Mutex::new(None) }
+    pub fn new(question: Question, calibration: impl Into<Calibration>, index: Arc<Index>) -> Self {
+        Self { question, calibration: calibration.into(), index, last: Mutex::new(None) }
     }
 
     /// The question.
@@ -73,8 +73,8 @@ mod tests {
     #[test]
     fn a_state_of_the_index_costs_one_search_however_many_ask() {
         let index = Arc::new(Index::new().expect("a new index"));
-        let question = "How is entropy reversed?".parse().expect("a question");
-        let standing = StandingAnswer::new(question, Arc::new(0.0.into()), Arc::clone(&index));
+        let standing =
+            StandingAnswer::new("How is entropy reversed?".parse().expect("a question"), 0.0, Arc::clone(&index));
         let asked_by_many = || {
             let answers: Vec<Arc<Answer>> = std::thread::scope(|scope| {
                 let asking: Vec<_> =
