@@ -38,7 +38,20 @@ impl<'a> Coverage<'a> {
                 }
             }
         }
-        Self { terms, parts: passage.parts, rows }
+        let mut coverage = Self { terms, parts: passage.parts, rows };
+        (0..passage.parts.len()).for_each(|part| coverage.read_with(part, antecedent(cache, passage, part)));
+        coverage
+    }
+
+    /// Counts what another part holds as held by a part too.
+    fn read_with(&mut self, part: usize, other: Option<usize>) {
+        let Some(other) = other else { return };
+        let width = SIMILARITIES * self.terms;
+        for at in 0..width {
+            let held = self.rows[(1 + other) * width + at];
+            let own = &mut self.rows[(1 + part) * width + at];
+            *own = own.max(held);
+        }
     }
 
     fn row(&self, row: usize) -> CoverageRow<'_> {
@@ -102,6 +115,15 @@ impl<'a> Coverage<'a> {
         };
         (0..self.terms).map(held).collect()
     }
+}
+
+/// The part that names what another is about: its lead (a heading, a table's head), or the sentence before one that begins with
+/// a word that refers back ("It arrives at noon.").
+fn antecedent(cache: &MatchCache<'_>, passage: &MatchedPassage<'_>, part: usize) -> Option<usize> {
+    let own = &passage.parts[part];
+    let first = passage.words[own.words.clone()].first();
+    let refers_back = || !own.line && !own.cut && first.is_some_and(|word| cache.word(*word).lexeme.classes.points_back);
+    own.lead.or_else(|| part.checked_sub(1).filter(|_| refers_back()))
 }
 
 impl CoverageRow<'_> {

@@ -28,6 +28,7 @@ static CLASSES: LazyLock<foldhash::HashMap<&'static str, Classes>> = LazyLock::n
     mark(&words::PLACE_PREPOSITIONS, |c| c.leads_place = true);
     mark(&words::NEGATIONS, |c| c.negates = true);
     mark(&words::PRONOUNS, |c| c.points_back = true);
+    mark(&words::EXACT, |c| c.exact = true);
     classes
 });
 
@@ -42,8 +43,10 @@ pub(super) struct Classes {
     pub(super) leads_place: bool,
     pub(super) negates: bool,
     pub(super) points_back: bool,
-    /// It has a digit or a sign, so that nothing but the same can stand for it.
+    /// It has a digit or a sign.
     pub(super) code: bool,
+    /// Nothing but the same can stand for it.
+    pub(super) exact: bool,
 }
 
 /// A word by itself.
@@ -94,6 +97,7 @@ impl Lexeme {
         let bare = lower.as_str();
         let mut classes = CLASSES.get(bare).copied().unwrap_or_default();
         classes.code = is_code(bare);
+        classes.exact |= classes.code;
         classes.number |= bare.contains(|c: char| c.is_ascii_digit());
         classes.date |= is_year(bare);
         classes.negates |= bare.ends_with("n't") || bare.ends_with("n’t");

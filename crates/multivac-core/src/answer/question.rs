@@ -197,10 +197,13 @@ impl ParsedQuestion {
 /// The longest abbreviation that makes one code with the number after it, in letters.
 const CODE_PREFIX: usize = 4;
 
-/// Whether nothing but the same can stand for a word, given the classes of the next one.
+/// Whether nothing but the same can stand for a word, given the classes of the next one: a number, a day, a code or the letters
+/// that begin one ("LH" in "LH 447"), a Roman numeral, a single letter ("vitamin C").
 fn is_exact(word: &str, classes: &Classes, next: Option<Classes>) -> bool {
-    let prefix = || word.len() <= CODE_PREFIX && word.bytes().all(|b| b.is_ascii_uppercase());
-    classes.code || (next.is_some_and(|next| next.code) && prefix())
+    let capitals = word.bytes().all(|b| b.is_ascii_uppercase());
+    let is_roman = word.len() > 1 && word.bytes().all(|b| matches!(b, b'I' | b'V' | b'X' | b'L'));
+    let begins_code = word.len() <= CODE_PREFIX && next.is_some_and(|next| next.code);
+    classes.exact || capitals && (is_roman || begins_code || word.len() == 1 && word != "I")
 }
 
 /// Whether a word is negated, given the classes of the words before it: one that negates is near, and no content word is

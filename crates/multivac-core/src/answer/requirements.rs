@@ -83,11 +83,13 @@ fn has_another(cache: &MatchCache<'_>, words: &[PassageWord], term: &QuestionTer
     let own = letters(&term.lexeme.lower);
     (0..words.len()).any(|i| {
         let lexeme = &cache.word(words[i]).lexeme;
-        if !lexeme.classes.code || lexeme.term == term.lexeme.term {
+        // A single letter or a Roman numeral looks like any other word here.
+        let is_short = lexeme.lower.len() <= 4 && words[i].capital && !lexeme.classes.stop;
+        if lexeme.term == term.lexeme.term || !(lexeme.classes.exact || is_short && !term.lexeme.classes.exact) {
             return false;
         }
         let follows_the_same = i > 0 && term.after.as_ref() == Some(&cache.word(words[i - 1]).lexeme.term);
-        follows_the_same || (!own.is_empty() && letters(&lexeme.lower) == own)
+        follows_the_same || (term.lexeme.classes.code && lexeme.classes.code && !own.is_empty() && letters(&lexeme.lower) == own)
     })
 }
 

@@ -70,6 +70,8 @@ word_lists! {
     STOP_WORDS = "en/stop_words.txt";
     /// Numbers written as words.
     NUMBERS = "en/numbers.txt";
+    /// Words that nothing else can stand for, as with numbers in figures.
+    EXACT = "en/exact.txt";
     /// Words that name a time.
     DATES = "en/dates.txt";
     /// Words that introduce a reason.
