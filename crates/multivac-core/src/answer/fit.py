@@ -31,6 +31,8 @@ import collections
 import gzip
 import json
 import pathlib
+import random
+import re
 import subprocess
 import sys
 
@@ -78,10 +80,13 @@ NO_ODDS = -10.0
 class Set:
     """Data sets, with a row of features for each candidate."""
 
-    def __init__(self, path, weight=1.0):
+    def __init__(self, path, weight=1.0, change=lambda text: text):
         with gzip.open(path) as file:
-            text = file.read()
-        questions = json.loads(text)["questions"]
+            everything = json.load(file)
+        questions = everything["questions"]
+        for datum in everything["data"]:
+            datum["text"] = change(datum["text"])
+        text = json.dumps(everything).encode()
         raw = subprocess.run(["cargo", "run", "--release", "--quiet", "-p", "multivac-core", "--example", "features"],
                              input=text, stdout=subprocess.PIPE, check=True, cwd=HERE).stdout
         names, terms, count, values = raw.split(b"\n", 3)
@@ -167,6 +172,17 @@ class Set:
             ]
             right[q] = self.right[first]
         return rows, right
+
+
+def as_records(text, random=random.Random(7)):
+    """The sentences of a paragraph as somebody else may feed them: a log, a chat, a list. All else stays as it is."""
+    lines = re.split(r"(?<=[.!?])\s+(?=[A-Z])", text)
+    time = f"{random.randint(0, 23):02}:{random.randint(10, 59)}"
+    name = random.choice(["api", "worker", "sshd[2213]", "scheduler", "mira", "jon", "petra", "db-1"])
+    begin, end = random.choice([
+        (f"2026-03-{random.randint(10, 28)}T{time}:07Z INFO {name} ", ""), (f"Mar {random.randint(10, 28)} {time}:31 gate {name}: ", ""),
+        (f"[{time}] {name}: ", "."), ("- ", ""), ("* ", "."), (f"{time} [info] {name}: ", "")])
+    return "\n".join(begin + line.rstrip(".") + end for line in lines)
 
 
 def fit_terms(s, which):
@@ -341,6 +357,7 @@ def main(arguments):
     s = Set(arguments.train, SET_WEIGHT[0])
     for path in arguments.more:
         s.add(Set(path, SET_WEIGHT[1]))
+    s.add(Set(arguments.train, SET_WEIGHT[1], as_records))
     print(f"{len(s.kind)} questions, {len(s.right)} candidates, {len(s.names)} features; an answer is among them for "
           f"{len(set(s.question[s.right > 0]) & set(np.flatnonzero(s.kind == 'in'))) / (s.kind == 'in').sum():.3f}")
     choices, right, top = held_out(s)
