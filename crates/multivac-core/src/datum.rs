@@ -86,7 +86,7 @@ pub(crate) fn is_blank(text: &str) -> bool {
 }
 
 /// Cf and `Default_Ignorable_Code_Point`, from Unicode's `DerivedGeneralCategory.txt` and `DerivedCoreProperties.txt`.
-fn is_invisible(char: char) -> bool {
+pub(crate) fn is_invisible(char: char) -> bool {
     matches!(char,
         '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
         | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'

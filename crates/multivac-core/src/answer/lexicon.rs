@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::vectors::{Vector, vector};
-use crate::index::term;
+use crate::index::{lower, term};
 use crate::words::{self, WordList};
 
 /// Words in one generation of the cache. There are two, some 40 MiB together: text repeats its words, and analysing one is
@@ -88,14 +88,14 @@ pub(super) fn lexeme(word: &str) -> Arc<Lexeme> {
 
 impl Lexeme {
     fn new(word: &str) -> Self {
-        let lower = word.to_lowercase();
-        let bare = lower.strip_suffix("'s").or_else(|| lower.strip_suffix("’s")).unwrap_or(&lower);
+        let lower = lower(word);
+        let bare = lower.as_str();
         let mut classes = CLASSES.get(bare).copied().unwrap_or_default();
         classes.number |= bare.contains(|c: char| c.is_ascii_digit());
         classes.date |= is_year(bare);
         classes.negates |= bare.ends_with("n't") || bare.ends_with("n’t");
         let (vector, rarity) = vector(bare).map_or((None, UNKNOWN_RARITY), |(vector, rarity)| (Some(vector), rarity));
-        Self { term: term(word), vector, rarity, classes, lower: bare.to_owned() }
+        Self { term: term(word), vector, rarity, classes, lower }
     }
 }
 

@@ -14,6 +14,7 @@ mod coverage;
 mod expected;
 mod features;
 mod forest;
+mod language;
 mod lexicon;
 mod matching;
 mod model;

@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use unicode_segmentation::UnicodeSegmentation;
-
 use super::expected::{ExpectedTerm, expected_terms};
-use super::lexicon::{Lexeme, lexeme};
+use super::language::{has_no_content, language};
+use super::lexicon::{self, Lexeme, lexeme};
 use super::table::TermFeatures;
 use super::vectors::{DIMENSIONS, Vector, unit};
-use crate::index::{IndexError, Indexed, Snapshot};
+use crate::index::{IndexError, Indexed, Snapshot, respelled, words};
 use crate::question::Question;
-use crate::words::{DATE_NOUNS, MEASURES, NUMBER_NOUNS, PERSON_NOUNS, PLACE_NOUNS, REASON_NOUNS};
+use crate::words::{DATE_NOUNS, Language, MEASURES, NUMBER_NOUNS, PERSON_NOUNS, PLACE_NOUNS, REASON_NOUNS};
 
 /// Terms of a question that are used; a longer question mostly repeats itself.
 pub const MAX_TERMS: usize = 24;
@@ -35,6 +34,19 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// By its name in the lists of question words.
+    fn named(name: &str) -> Self {
+        match name {
+            "person" => Self::Person,
+            "date" => Self::Date,
+            "place" => Self::Place,
+            "number" => Self::Number,
+            "reason" => Self::Reason,
+            "manner" => Self::Manner,
+            _ => Self::Thing,
+        }
+    }
+
     /// Whether its answers are numbers, dates or names, which are either the same or not.
     pub(super) fn has_values(self) -> bool {
         match self {
@@ -85,16 +97,24 @@ pub(super) struct ParsedQuestion {
 impl ParsedQuestion {
     /// Takes a question apart, and weighs its terms by how rare they are in the index.
     pub(super) fn new(question: &Question, index: &Snapshot) -> Result<Self, IndexError> {
-        let words: Vec<(&str, Arc<Lexeme>)> =
-            question.as_str().unicode_words().map(|word| (word, lexeme(word))).collect();
-        let content = |word: &&(&str, Arc<Lexeme>)| !word.1.classes.stop;
+        let words: Vec<(&str, Arc<Lexeme>)> = words(question.as_str())
+            .map(|(_, word)| Ok((word, known(word, index)?)))
+            .collect::<Result<_, IndexError>>()?;
+        let language = language(&words);
+        let has_content = |lexeme: &Lexeme| match language {
+            Some(language) => !has_no_content(language, &lexeme.lower),
+            None => !lexeme.classes.stop,
+        };
         // "Who is it?" has nothing but stop words: then these are the terms.
-        let all_stop = !words.iter().any(|word| content(&word));
-        let (kind, question_word, noun) = kind(&words);
+        let all_stop = !words.iter().any(|(_, lexeme)| has_content(lexeme));
+        let (kind, question_word, noun) = match language {
+            Some(language) => kind_in(language, &words),
+            None => kind(&words),
+        };
         let (mut terms, mut sum): (Vec<QuestionTerm>, _) = (Vec::new(), [0.0_f32; DIMENSIONS]);
         let mut focus = None;
         for (at, (word, lexeme)) in words.iter().enumerate() {
-            if lexeme.classes.stop && !all_stop {
+            if !has_content(lexeme) && !all_stop {
                 continue;
             }
             if noun == Some(at) {
@@ -161,6 +181,14 @@ impl ParsedQuestion {
     }
 }
 
+/// What is known of a word of a question: in its other spelling, where the data have that one alone.
+fn known(word: &str, index: &Snapshot) -> Result<Arc<Lexeme>, IndexError> {
+    let lexeme = lexeme(word);
+    let Some(respelled) = respelled(word).map(|word| lexicon::lexeme(&word)) else { return Ok(lexeme) };
+    let other = index.look_up(&lexeme.term)?.frequency == 0 && index.look_up(&respelled.term)?.frequency > 0;
+    Ok(if other { respelled } else { lexeme })
+}
+
 /// The kind of a question, which of its words is the question word, and which is the noun that says of what kind the
 /// answer is.
 fn kind(words: &[(&str, Arc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
@@ -191,6 +219,18 @@ fn kind(words: &[(&str, Arc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
     };
     let names_kind = matches!(lower(at), "what" | "which" | "whose") || kind == Kind::Number;
     (kind, Some(at), noun.filter(|_| names_kind))
+}
+
+/// The same of a question in another language than English; its first question word decides.
+fn kind_in(language: &Language, words: &[(&str, Arc<Lexeme>)]) -> (Kind, Option<usize>, Option<usize>) {
+    let asks = |at: usize| Some(Kind::named(language.question_words.get(words.get(at)?.1.lower.as_str())?));
+    let Some((at, first)) = (0..words.len()).find_map(|at| Some((at, asks(at)?))) else {
+        return (Kind::Thing, None, None);
+    };
+    // "Wie viele" is how many.
+    let kind = asks(at + 1).filter(|next| *next == Kind::Number).unwrap_or(first);
+    let noun = (at + 1..words.len().min(at + 4)).find(|noun| !has_no_content(language, &words[*noun].1.lower));
+    (kind, Some(at), noun.filter(|_| matches!(kind, Kind::Thing | Kind::Number)))
 }
 
 /// BM25's inverse document frequency (Robertson and Spärck Jones 1976, with the 1 that keeps it positive), with a
@@ -227,6 +267,31 @@ mod tests {
             ("entropy", Kind::Thing),
         ] {
             assert_eq!(parsed(question).kind, kind, "{question}");
+        }
+    }
+
+    #[test]
+    fn a_question_in_another_language_has_its_own_stop_words_and_question_words() {
+        for (question, kind, terms) in [
+            ("Wer gründete die Stadt Łódź?", Kind::Person, &["gründete", "stadt", "łódź"][..]),
+            ("Wie viele Brücken hat die Stadt?", Kind::Number, &["brücken", "stadt"]),
+            ("Quand l'école a-t-elle ouvert ?", Kind::Date, &["l'école", "ouvert"]),
+            ("¿Dónde vive el alcalde?", Kind::Place, &["vive", "alcalde"]),
+            ("Perché il ponte è chiuso?", Kind::Reason, &["ponte", "chiuso"]),
+            ("Quem construiu a ponte?", Kind::Person, &["construiu", "ponte"]),
+            ("Wanneer is de brug gebouwd?", Kind::Date, &["brug", "gebouwd"]),
+            ("Кто построил маяк?", Kind::Person, &["построил", "маяк"]),
+            ("도서관은 어디에 있습니까?", Kind::Place, &["도서", "서관"]),
+            ("한글은 누가 만들었습니까?", Kind::Person, &["한글", "만들"]),
+            ("Who directed Die Hard?", Kind::Person, &["directed", "die", "hard"]),
+        ] {
+            let parsed = parsed(question);
+            assert_eq!(parsed.kind, kind, "{question}");
+            assert_eq!(
+                parsed.terms.iter().map(|term| term.lexeme.lower.as_str()).collect::<Vec<_>>(),
+                terms,
+                "{question}"
+            );
         }
     }
 

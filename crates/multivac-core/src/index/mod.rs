@@ -40,7 +40,7 @@ use files::Files;
 pub use outline::{Outline, Part, Word};
 use owners::PlannedChanges;
 use schema::{Fields, Stored};
-pub use terms::{term, words};
+pub use terms::{lower, respelled, term, words};
 
 /// The index could not be read or written: a full disk, or a fault.
 #[derive(Debug, thiserror::Error)]

@@ -43,9 +43,6 @@ pub struct Part {
     pub lead: Option<usize>,
 }
 
-/// The bit that marks the length of a word that begins with a capital letter; words are shorter than 128 bytes.
-const CAPITAL: u8 = 0x80;
-
 impl Outline {
     /// The outline of a passage.
     #[must_use]
@@ -64,7 +61,8 @@ impl Outline {
         Self { parts: parts.collect(), words }
     }
 
-    /// The stored form: gaps and lengths as LEB128, about two bytes a word.
+    /// The stored form: distances and lengths as LEB128, about two bytes a word. Words may lie within one another, so it is
+    /// their beginnings that are in order.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(8 + 4 * self.parts.len() + 2 * self.words.len());
@@ -78,12 +76,11 @@ impl Outline {
             put(&mut out, part.lead.map_or(0, |lead| at.abs_diff(lead) << 1 | usize::from(lead > at)));
             end = part.bytes.end;
         }
-        end = 0;
+        let mut start = 0;
         for word in &self.words {
-            put(&mut out, word.bytes.start - end);
-            let length = u8::try_from(word.bytes.len()).expect("words are short, or not words");
-            out.push(length | if word.capital { CAPITAL } else { 0 });
-            end = word.bytes.end;
+            put(&mut out, word.bytes.start - start);
+            put(&mut out, word.bytes.len() << 1 | usize::from(word.capital));
+            start = word.bytes.start;
         }
         out
     }
@@ -107,13 +104,11 @@ impl Outline {
         let count = parts.len();
         parts.iter_mut().for_each(|part| part.lead = part.lead.filter(|lead| *lead < count));
         let mut words = Vec::with_capacity(stored.len() / 2);
-        end = 0;
-        while let Some(gap) = take(stored) {
-            let Some((length, rest)) = stored.split_first() else { break };
-            *stored = rest;
-            let Some((start, after)) = advance(end, gap, usize::from(length & !CAPITAL)) else { break };
-            end = after;
-            words.push(Word { bytes: start..end, capital: length & CAPITAL != 0 });
+        let mut before = 0;
+        while let (Some(gap), Some(length)) = (take(stored), take(stored)) {
+            let Some((start, end)) = advance(before, gap, length >> 1) else { break };
+            before = start;
+            words.push(Word { bytes: start..end, capital: length & 1 == 1 });
         }
         for part in &mut parts {
             part.words = within(&words, &part.bytes);

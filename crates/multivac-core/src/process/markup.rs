@@ -5,10 +5,16 @@
 
 use std::ops::Range;
 
-use crate::words::{BLOCK_TAGS, INLINE_TAGS};
+use crate::words::{BLOCK_TAGS, ENTITIES, INLINE_TAGS};
 
 /// The longest tag, in bytes. A longer one counts as text, so that the time to scan a text stays proportional to its length.
 const MAX_TAG_BYTES: usize = 1_000;
+
+/// The longest name of an entity, in bytes.
+const MAX_ENTITY_BYTES: usize = 24;
+
+/// What Windows-1252 has where Unicode has controls, from 0x80 to 0x9F; a space where it has nothing.
+const WINDOWS_1252: &str = "€ ‚ƒ„…†‡ˆ‰Š‹Œ Ž  ‘’“”•–—˜™š›œ žŸ";
 
 /// A tag at the beginning of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +23,8 @@ pub(super) struct Tag {
     pub(super) length: usize,
     /// Whether a sentence continues after it.
     pub(super) inline: bool,
+    /// Whether a word does.
+    pub(super) within_word: bool,
 }
 
 /// The tag at the beginning of a text; `None` where it does not begin with one.
@@ -26,7 +34,7 @@ pub(super) fn tag(text: &str) -> Option<Tag> {
         return None;
     }
     if bytes.starts_with(b"<!doctype") || bytes.starts_with(b"<!DOCTYPE") {
-        return Some(Tag { length: close(bytes)?, inline: false });
+        return Some(Tag { length: close(bytes)?, inline: false, within_word: false });
     }
     let from = 1 + usize::from(bytes.get(1) == Some(&b'/'));
     let name = bytes[from..].iter().take(12).take_while(|b| b.is_ascii_alphanumeric()).count();
@@ -36,7 +44,7 @@ pub(super) fn tag(text: &str) -> Option<Tag> {
     }
     let inline = INLINE_TAGS.contains(lower.as_str());
     (inline || BLOCK_TAGS.contains(lower.as_str())).then_some(())?;
-    Some(Tag { length: close(bytes)?, inline })
+    Some(Tag { length: close(bytes)?, inline, within_word: matches!(lower.as_str(), "wbr" | "sub") })
 }
 
 /// The length of a tag, up to its `>`; one within quotes does not close it. `None` where another `<` comes first.
@@ -93,7 +101,7 @@ pub fn markup(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(begin) = text[at..].find(['<', '&']).map(|i| at + i) {
-        let length = tag(&text[begin..]).map(|tag| tag.length).or_else(|| entity(&text[begin..]));
+        let length = tag(&text[begin..]).map(|tag| tag.length).or_else(|| Some(entity(&text[begin..])?.0));
         at = begin + length.unwrap_or(1);
         if length.is_some() {
             found.push(begin..at);
@@ -102,11 +110,26 @@ pub fn markup(text: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The length of an entity: `&nbsp;`, `&#160;`.
-fn entity(text: &str) -> Option<usize> {
-    let name = text.strip_prefix('&')?.as_bytes();
-    let length = name.iter().take(10).take_while(|b| b.is_ascii_alphanumeric() || **b == b'#').count();
-    (length > 1 && name.get(length) == Some(&b';')).then_some(length + 2)
+/// The entity at the beginning of a text: its length, and the character that it stands for. `&nbsp;`, `&#160;`, `&#xA0;`.
+pub(super) fn entity(text: &str) -> Option<(usize, char)> {
+    let body = text.strip_prefix('&')?;
+    let length = body.bytes().take(MAX_ENTITY_BYTES).take_while(|b| b.is_ascii_alphanumeric() || *b == b'#').count();
+    let (name, rest) = body.split_at(length);
+    rest.starts_with(';').then_some(())?;
+    let char = match name.strip_prefix('#') {
+        None => *ENTITIES.get(name)?,
+        Some(code) => {
+            let code = match code.strip_prefix(['x', 'X']) {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => code.parse(),
+            };
+            // Those of controls were meant for Windows-1252, which browsers heed. What is no character shows as nothing.
+            let code = code.ok()?;
+            let windows = code.checked_sub(0x80).and_then(|at| WINDOWS_1252.chars().nth(at as usize));
+            windows.or_else(|| char::from_u32(code)).unwrap_or('\0')
+        }
+    };
+    Some((length + 2, char))
 }
 
 #[cfg(test)]
@@ -117,9 +140,9 @@ mod tests {
 
     #[test]
     fn tags_are_distinguished_from_other_signs() {
-        assert_eq!(tag("<b>x"), Some(Tag { length: 3, inline: true }));
-        assert_eq!(tag("</P >x"), Some(Tag { length: 5, inline: false }));
-        assert_eq!(tag("<a href=\"x>y\">z"), Some(Tag { length: 14, inline: true }));
+        assert_eq!(tag("<b>x"), Some(Tag { length: 3, inline: true, within_word: false }));
+        assert_eq!(tag("</P >x"), Some(Tag { length: 5, inline: false, within_word: false }));
+        assert_eq!(tag("<a href=\"x>y\">z"), Some(Tag { length: 14, inline: true, within_word: false }));
         for text in ["<", "< b>", "<b", "<u8>", "<bold>", "<b <i>", "<3", "a<b>", "<ü>", "</", "<a\u{301}>"] {
             assert_eq!(tag(text), None, "{text}");
         }

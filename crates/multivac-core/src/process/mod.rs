@@ -1,13 +1,19 @@
 //! Link 3: from a job's text to a stored datum. Pure: no I/O, and the same text always gives the same result.
 
+mod lines;
 mod markup;
 mod normalise;
 mod passages;
+mod plain;
+mod references;
 mod sentences;
+mod shapes;
 
+pub use lines::MAX_ANSWER_CHARS;
 pub use markup::markup;
 pub use passages::passages;
-pub use sentences::{MAX_ANSWER_CHARS, Sentence, answerable, sentences};
+pub use plain::Plain;
+pub use sentences::{Sentence, answerable, sentences};
 
 use crate::datum::Timestamp;
 use crate::queue::Job;

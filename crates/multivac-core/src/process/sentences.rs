@@ -1,57 +1,99 @@
 //! From text to sentences, by byte range, and from long sentences to clauses.
 //!
 //! Rules rather than a model: a sentence ends with an end mark, closing quotes or brackets, and white space before something
-//! that can begin a sentence. A full stop after an abbreviation or an initial ends none. Line breaks end a sentence where the
-//! lines are a list, a heading or a table; so do HTML's block tags, and places where control characters were.
+//! that can begin a sentence. A full stop after an abbreviation, an initial or an ordinal ends none; the lists of these are
+//! in `words/`, for several languages at once, since a text does not say which it is in. Whether the end of a line ends a
+//! sentence, `lines` says; so do HTML's block tags, and places where control characters were.
 
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::lines::{Line, MAX_ANSWER_CHARS, lines};
 use super::markup::{markup, tag};
 use super::normalise::GAP;
-use crate::words::{ABBREVIATIONS, ABBREVIATIONS_LAST, CLAUSE_STARTS, SENTENCE_STARTS, TITLES};
+use super::references::reference;
+use crate::datum::is_invisible;
+use crate::words::{
+    ABBREVIATIONS, ABBREVIATIONS_LAST, ABBREVIATIONS_NUMBER, CLAUSE_STARTS, NAME_PARTICLES, NAMES_WITH_MARKS,
+    ORDINAL_LEADS, ORDINAL_NOUNS, SENTENCE_STARTS, TITLES, WordList,
+};
 
-/// The longest answer, in characters: the contract's bound between a sentence and a clause of it.
-pub const MAX_ANSWER_CHARS: usize = 300;
+/// The longest attribution after a quoted question, in words: "asked Mira", "the cook wanted to know".
+const MAX_ATTRIBUTION_WORDS: usize = 8;
+
+/// From how many full stops on they are no end mark.
+const LEADER_DOTS: usize = 5;
+
+/// What opens a quotation or a bracket, or a question in Spanish.
+const OPENING: [char; 14] = ['"', '\'', '“', '‘', '„', '‚', '«', '»', '‹', '(', '[', '¿', '¡', '*'];
 
 /// The sentences of a text as byte ranges, in order, without the white space around them.
 #[must_use]
 pub fn sentences(text: &str) -> Vec<Range<usize>> {
+    split(text, &lines(text))
+}
+
+fn split(text: &str, lines: &[Line]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let mut start = 0;
+    let (mut start, mut line) = (0, 0);
+    let mut whole = lines[0].whole;
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let end = match c {
-            '\n' if line_ends_sentence(text, start, at) => at,
-            GAP => at,
-            '<' => match tag(&text[at..]) {
-                None => continue,
-                Some(tag) => {
-                    let end = at + tag.length;
-                    while chars.next_if(|(i, _)| *i < end).is_some() {}
-                    if tag.inline {
-                        continue;
-                    }
-                    push_trimmed(text, start..at, &mut found);
-                    start = end;
+            '\n' => {
+                let ends = lines[line].ends;
+                line += 1;
+                whole = lines[line].whole;
+                if !ends {
                     continue;
                 }
-            },
-            '.' | '!' | '?' | '…' => {
+                at
+            }
+            GAP => at,
+            '<' | '{' => {
+                let (length, inline) = match tag(&text[at..]) {
+                    Some(tag) => (tag.length, tag.inline),
+                    None => match reference(&text[at..]) {
+                        Some(length) => (length, true),
+                        None => continue,
+                    },
+                };
+                let end = at + length;
+                while chars.next_if(|(i, _)| *i < end).is_some() {}
+                if inline {
+                    continue;
+                }
+                push_trimmed(text, start..at, &mut found);
+                start = end;
+                continue;
+            }
+            '.' | '!' | '?' | '…' if !whole => {
                 let mut end = at + c.len_utf8();
-                while let Some((i, closing)) = chars
-                    .next_if(|(_, c)| matches!(c, '.' | '!' | '?' | '…' | '"' | '\'' | '”' | '’' | '»' | ')' | ']'))
-                {
+                while let Some((i, closing)) = chars.next_if(|(_, c)| closes(*c)) {
                     end = i + closing.len_utf8();
                 }
-                if !ends_sentence(text, start, at, c, end) {
+                // Notes, as an encyclopedia has them after a sentence, are a piece of their own.
+                let notes = text[end..].starts_with(['[', '<', '{']).then(|| references(&text[end..])).unwrap_or(0);
+                if !ends_sentence(text, start, at, c, end, end + notes) {
                     continue;
+                }
+                if notes > 0 {
+                    push_trimmed(text, start..end, &mut found);
+                    start = end;
+                    end += notes;
+                    while chars.next_if(|(i, _)| *i < end).is_some() {}
+                }
+                // French puts a space before the closing quotes.
+                let spaced = text[end..].strip_prefix([' ', '\u{a0}', '\u{202f}']).filter(|rest| rest.starts_with('»'));
+                if let Some(rest) = spaced {
+                    end = text.len() - rest.len() + '»'.len_utf8();
+                    while chars.next_if(|(i, _)| *i < end).is_some() {}
                 }
                 end
             }
             // Scripts with these end marks put no space after them.
-            '。' | '！' | '？' | '｡' | '।' | '؟' | '۔' => {
+            '。' | '！' | '？' | '｡' | '।' | '؟' | '۔' if !whole => {
                 let mut end = at + c.len_utf8();
                 while let Some((i, closing)) = chars.next_if(|(_, c)| matches!(c, '」' | '』' | '”' | '）' | '"'))
                 {
@@ -66,6 +108,20 @@ pub fn sentences(text: &str) -> Vec<Range<usize>> {
     }
     push_trimmed(text, start..text.len(), &mut found);
     found
+}
+
+/// What may stand between an end mark and the white space after it.
+fn closes(c: char) -> bool {
+    matches!(c, '.' | '!' | '?' | '…' | '"' | '\'' | '”' | '’' | '“' | '‘' | '»' | '«' | '›' | ')' | ']' | '*' | '_')
+}
+
+/// The length of the references that a text begins with.
+fn references(text: &str) -> usize {
+    let mut length = 0;
+    while let Some(more) = reference(&text[length..]) {
+        length += more;
+    }
+    length
 }
 
 /// A sentence of a text, or a clause of one over [`MAX_ANSWER_CHARS`]: what can be an answer, and what it is to be read with.
@@ -86,23 +142,59 @@ pub struct Sentence {
 /// The sentences of a text, in order, those over [`MAX_ANSWER_CHARS`] cut into clauses.
 #[must_use]
 pub fn answerable(text: &str) -> Vec<Sentence> {
-    let mut found = Vec::new();
-    for whole in sentences(text) {
-        let cut = |bytes: &Range<usize>| *bytes != whole;
-        found.extend(clauses(text, whole.clone()).into_iter().map(|bytes| Sentence {
-            cut: cut(&bytes),
-            line: false,
-            states: !is_question(&text[bytes.clone()]),
-            lead: None,
-            bytes,
-        }));
+    let lines = lines(text);
+    let mut found: Vec<Sentence> = Vec::new();
+    // For each line, the first of the sentences in it and the last.
+    let mut of_lines: Vec<Option<(usize, usize)>> = vec![None; lines.len()];
+    let mut first = 0;
+    for whole in split(text, &lines) {
+        while lines[first].bytes.end < whole.start {
+            first += 1;
+        }
+        let mut last = first;
+        while lines[last].bytes.end < whole.end {
+            last += 1;
+        }
+        let line = &lines[first];
+        // Of a lead-in only the sentence that the colon ends states nothing.
+        let ends_line = || text[whole.end..lines[last].bytes.end].trim().is_empty();
+        let states = !is_question(&text[whole.clone()])
+            && (lines[last].states || !ends_line())
+            && reference(&text[whole.start..]).is_none();
+        let begin = found.len();
+        // What is cut from a long record is read with its beginning.
+        let of_record = of_lines[first].map(|(begin, _)| begin).filter(|_| line.record);
+        let lead = line.lead.and_then(|lead| of_lines[lead]).map(|(_, last)| last).or(of_record);
+        for bytes in clauses(text, whole.clone()) {
+            let lead = lead.or((line.record && found.len() > begin).then_some(begin));
+            found.push(Sentence { cut: bytes != whole, line: line.record, states, lead, bytes });
+        }
+        if found.len() > begin {
+            for line in &mut of_lines[first..=last] {
+                *line = Some((line.map_or(begin, |(begin, _)| begin), found.len() - 1));
+            }
+        }
     }
     found
 }
 
-/// Whether a sentence ends as a question does.
+/// Whether a sentence asks and states nothing: it ends as a question does, or it is a quoted question and who asked it.
 fn is_question(sentence: &str) -> bool {
-    sentence.trim_end_matches(['"', '\'', '”', '’', ')', ' ']).ends_with(['?', '？', '؟'])
+    const MARKS: [char; 3] = ['?', '？', '؟'];
+    if sentence
+        .trim_end_matches(['"', '\'', '”', '’', '“', '‘', '»', '«', '›', ')', '*', '_', ' ', '\u{a0}'])
+        .ends_with(MARKS)
+    {
+        return true;
+    }
+    // "Who has the key?" asked Mira.
+    if !sentence.starts_with(&OPENING[..9]) && !sentence.starts_with(['—', '–', '-']) {
+        return false;
+    }
+    let Some((_, after)) = sentence.split_once(MARKS) else { return false };
+    let quotes: &[char] = &['"', '”', '“', '’', '‘', '»', '«', '\''];
+    let attribution = after.trim_start().trim_start_matches(quotes).trim();
+    !attribution.contains(quotes) && attribution.split_whitespace().count() <= MAX_ATTRIBUTION_WORDS
 }
 
 fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) {
@@ -124,6 +216,10 @@ fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) 
 /// The range without the white space and the tags around it.
 fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     let mut piece = text[range.clone()].trim_start();
+    // The sign of a quoted line of a mail.
+    if piece.starts_with('>') {
+        piece = piece.trim_start_matches(['>', ' ']).trim_start();
+    }
     while let Some(tag) = tag(piece) {
         piece = piece[tag.length..].trim_start();
     }
@@ -140,73 +236,88 @@ fn trim(text: &str, range: Range<usize>) -> Range<usize> {
     start..start + piece.len()
 }
 
-/// Whether the end mark `mark` at `at`, closed at `end`, ends the sentence that began at `start`.
-fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize) -> bool {
-    let after = &text[end..];
+/// Whether the end mark `mark` at `at`, closed at `end`, ends the sentence that began at `start`; what follows is at `after`.
+fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize, after: usize) -> bool {
+    let after = text[after..].trim_start_matches(is_invisible);
     if after.is_empty() {
         return true;
     }
     if !after.starts_with(char::is_whitespace) {
         return false;
     }
-    let next = after.trim_start();
-    let Some(first) = next.trim_start_matches(['"', '\'', '“', '‘', '«', '(', '[', '¿', '¡']).chars().next()
-    else {
-        return true;
-    };
+    let next = after.trim_start().trim_start_matches(is_invisible);
+    if mark != '.' && next.starts_with('»') && !next.starts_with("»,") {
+        // The closing quotes of French, and then what follows them.
+        return !next['»'.len_utf8()..].trim_start().starts_with(char::is_lowercase);
+    }
+    let next = next.trim_start_matches(OPENING);
+    let Some(first) = next.chars().next() else { return true };
     if first.is_lowercase() {
         return false;
     }
+    let beginner = next.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let starts_sentence = || SENTENCE_STARTS.contains(beginner) && !next[beginner.len()..].starts_with('.');
+    let word =
+        || text[start..at].rsplit(|c: char| c.is_whitespace() || OPENING.contains(&c)).next().unwrap_or_default();
+    // A row of dots leads to what stands at the end of a line, as in a list of prices.
+    if mark == '.' && end >= at + LEADER_DOTS {
+        return false;
+    }
     if mark != '.' || end > at + 1 {
+        // "Yahoo! Inc.", "Jeopardy! champions"
+        let firm =
+            next[beginner.len()..].starts_with('.') && ABBREVIATIONS_LAST.contains(beginner.to_lowercase().as_str());
+        let named = || end == at + 1 && NAMES_WITH_MARKS.contains(format!("{}{mark}", word().to_lowercase()).as_str());
+        return mark == '.' || !(firm || named() && !starts_sentence());
+    }
+    let word = word();
+    if word.is_empty() {
         return true;
     }
-    let word = text[start..at].rsplit(|c: char| c.is_whitespace() || c == '(' || c == '"').next().unwrap_or_default();
-    let lower = word.to_lowercase();
-    let starts_sentence = || {
-        let beginner = next.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-        SENTENCE_STARTS.contains(beginner)
-    };
-    if TITLES.contains(lower.as_str()) || ABBREVIATIONS.contains(lower.as_str()) {
-        // "No." is an abbreviation before a number; otherwise it is the word that ends a sentence.
-        return lower == "no" && !first.is_numeric();
+    if word.bytes().all(|b| b.is_ascii_digit()) {
+        return !is_ordinal(text, start, at, word, beginner);
     }
-    if ABBREVIATIONS_LAST.contains(lower.as_str()) {
+    let lower = word.to_lowercase();
+    // A single capital is an initial, and no abbreviation of a small letter's.
+    let one_of = |list: &WordList| list.contains(word) || word.len() > 1 && list.contains(lower.as_str());
+    let number = first.is_numeric()
+        || matches!(first, '+' | '§' | '°')
+        || beginner.bytes().all(|b| b"IVXLCDM".contains(&b))
+            && !beginner.is_empty()
+            && !matches!(beginner, "I" | "L" | "C" | "D" | "M");
+    // "CA" is no "ca.", though "DR. SMITH" is one.
+    let capitals = word.len() > 1 && word.bytes().all(|b| b.is_ascii_uppercase());
+    if one_of(&TITLES)
+        || !capitals && one_of(&ABBREVIATIONS)
+        || number
+            && (one_of(&ABBREVIATIONS_NUMBER)
+                || ABBREVIATIONS_NUMBER.contains(lower.as_str())
+                || lower.ends_with("str"))
+    {
+        return false;
+    }
+    if one_of(&ABBREVIATIONS_LAST) {
         return starts_sentence();
     }
-    // An initial, as in "Isaac Y. Asimov", or several, as in "J.F.".
-    let mut letters = word.split('.');
-    if letters.all(|part| part.chars().count() <= 1) && word.chars().any(char::is_uppercase) {
-        return word.chars().count() > 1 && starts_sentence();
-    }
-    // A number that begins a line of a list: "1. First".
-    if word.chars().all(|c| c.is_ascii_digit()) && word.len() <= 3 && text[start..at].trim() == word {
-        return false;
+    // An initial, as in "Isaac Y. Asimov", or several, as in "J.F.", "U.N.E.S.C.O." and "z. B.".
+    if word.split(['.', '-']).all(|part| part.chars().count() <= 1) && word.chars().any(char::is_alphabetic) {
+        let initial = word.chars().count() == 1 && word == word.to_uppercase();
+        return starts_sentence() && !(initial && NAME_PARTICLES.contains(beginner));
     }
     true
 }
 
-/// Whether the line that ends at `at` is a heading, a list item or a table row, rather than wrapped prose.
-fn line_ends_sentence(text: &str, start: usize, at: usize) -> bool {
-    let next = text[at + 1..].split('\n').next().unwrap_or_default();
-    if next.trim().is_empty() {
+/// Whether a number before a full stop is an ordinal, as in German and other languages, or begins an item of a list.
+fn is_ordinal(text: &str, start: usize, at: usize, number: &str, next: &str) -> bool {
+    if number.len() > 3 {
+        return false;
+    }
+    let before = text[start..at - number.len()].trim_end_matches(' ');
+    if before.is_empty() || before.ends_with('\n') {
         return true;
     }
-    let line = text[start..at].rsplit('\n').next().unwrap_or_default().trim();
-    is_item(next) || is_item(line) || is_row(line) || is_row(next) || (line.len() < 50 && begins_upper(next))
-}
-
-fn is_item(line: &str) -> bool {
-    let line = line.trim_start();
-    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
-    line.starts_with(['-', '*', '•', '–', '·', '#', '>']) || (rest.len() < line.len() && rest.starts_with(['.', ')']))
-}
-
-fn is_row(line: &str) -> bool {
-    line.contains(['\t', '|'])
-}
-
-fn begins_upper(line: &str) -> bool {
-    line.trim_start().chars().next().is_some_and(|c| !c.is_lowercase())
+    let lead = before.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    ORDINAL_NOUNS.contains(next) || ORDINAL_LEADS.contains(lead.to_lowercase().as_str())
 }
 
 /// Cuts a sentence into clauses of at most [`MAX_ANSWER_CHARS`], at the best place that there is.

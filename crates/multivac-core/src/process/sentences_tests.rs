@@ -42,6 +42,14 @@ fn wrapped_lines_are_one_sentence_and_items_are_several() {
 }
 
 #[test]
+fn what_is_not_seen_neither_ends_a_sentence_nor_hides_its_end() {
+    for sign in ['\u{ad}', '\u{200b}', '\u{200e}', '\u{2069}', '\u{feff}'] {
+        let text = format!("It is{sign} so.{sign} {sign}That is all{sign}.");
+        assert_eq!(split(&text).len(), 2, "{sign:?}");
+    }
+}
+
+#[test]
 fn other_scripts_have_their_own_end_marks() {
     assert_eq!(split("光あれ。そして光があった。"), ["光あれ。", "そして光があった。"]);
 }
