@@ -193,6 +193,7 @@ impl Case {
 }
 
 /// Prints how many cases of each kind are right, and fails if one is not.
+#[allow(clippy::print_stdout, reason = "the table is what the test is read for")]
 pub(super) fn report(rows: &[(String, usize, Vec<String>)]) {
     let mut table = format!("{:<24} right   of\n", "kind");
     for (name, cases, faults) in rows {
