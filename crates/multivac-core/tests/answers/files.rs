@@ -15,7 +15,7 @@ fn of_twenty_kinds_of_files_the_line_or_entry_that_is_asked_for_is_the_answer() 
         for case in &file.cases {
             let reply = ask(&index, &case.question);
             if let Some(fault) = case.fault(reply.answer.as_deref(), &fed) {
-                faults.push(case.failed(&file.name, fault, &reply));
+                faults.push(case.failed(&file.name, fault, &reply, &index));
             }
         }
         (file.name, file.cases.len(), faults)
