@@ -90,7 +90,8 @@ impl<'a> Corpus<'a> {
         for text in texts {
             let id = DatumId::generate();
             keys.insert(id, text.key.as_str());
-            let job = Job { id, datum: Datum::new(&text.text, usize::MAX)?, received_at: Timestamp::now(), trace: None };
+            let job =
+                Job { id, datum: Datum::new(&text.text, usize::MAX)?, received_at: Timestamp::now(), trace: None };
             changes.push(Change::Put(Box::new(process(&job, Timestamp::now()))));
         }
         index.apply(&changes)?;
@@ -139,9 +140,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for without in 0..NEAR_INDEXES {
         let is_without = |key: &str| part.get(key) == Some(&without);
         let all_gold = |labelled: &LabelledQuestion, key: &str| labelled.gold.iter().any(|gold| gold == key);
-        let asked: Vec<usize> = (0..near.len())
-            .filter(|at| near[*at].gold.first().is_some_and(|gold| is_without(gold)))
-            .collect();
+        let asked: Vec<usize> =
+            (0..near.len()).filter(|at| near[*at].gold.first().is_some_and(|gold| is_without(gold))).collect();
         // A question with several texts that answer it needs them all gone.
         let gone = |key: &str| is_without(key) || asked.iter().any(|at| all_gold(near[*at], key));
         let corpus = Corpus::new(set.data.iter().filter(|text| !gone(&text.key)))?;

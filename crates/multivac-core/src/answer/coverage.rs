@@ -122,7 +122,8 @@ impl<'a> Coverage<'a> {
 fn antecedent(cache: &MatchCache<'_>, passage: &MatchedPassage<'_>, part: usize) -> Option<usize> {
     let own = &passage.parts[part];
     let first = passage.words[own.words.clone()].first();
-    let refers_back = || !own.line && !own.cut && first.is_some_and(|word| cache.word(*word).lexeme.classes.points_back);
+    let refers_back =
+        || !own.line && !own.cut && first.is_some_and(|word| cache.word(*word).lexeme.classes.points_back);
     own.lead.or_else(|| part.checked_sub(1).filter(|_| refers_back()))
 }
 
@@ -152,9 +153,13 @@ pub(super) fn largest_gap(question: &ParsedQuestion, held: impl Iterator<Item = 
 /// The share of the second weightiest term that is not held.
 pub(super) fn second_gap(question: &ParsedQuestion, held: impl Iterator<Item = f32>) -> f32 {
     let missing = question.terms.iter().zip(held).map(|(term, held)| term.weight * (1.0 - held));
-    let (_, second) = missing.fold((0.0_f32, 0.0_f32), |(first, second), gap| {
-        if gap > first { (gap, first) } else { (first, second.max(gap)) }
-    });
+    let (_, second) =
+        missing.fold(
+            (0.0_f32, 0.0_f32),
+            |(first, second), gap| {
+                if gap > first { (gap, first) } else { (first, second.max(gap)) }
+            },
+        );
     second / question.total
 }
 

@@ -4,8 +4,8 @@ use super::coverage::{Coverage, CoverageRow, largest_gap, second_gap, share, sha
 use super::expected::{ExpectedTerm, log_odds_and_share};
 use super::matching::{MatchCache, MatchedPassage, PassageWord};
 use super::question::{Kind, ParsedQuestion, QuestionTerm};
-use super::table::Features;
 use super::requirements::Requirements;
+use super::table::Features;
 use super::vectors::{DIMENSIONS, Sum, cosine};
 use crate::index::Hit;
 
@@ -213,9 +213,9 @@ fn part_features(
         codes: required.codes,
         codes_around: required.codes_around,
         conflicts: flag(required.conflicts),
-        negates_shared: flag(required.negates),
+        negates_shared: flag(required.affirms || required.denies),
         codes_passage: required.codes_passage,
-        vetoed: flag(required.is_vetoed()),
+        vetoed: required.veto(),
         run: longest_run(cache, words) as f32,
         negates: flag(negates != question.negates),
         adds_names: ln(words_of_kind(Kind::Person, cache, words).count()),

@@ -22,8 +22,9 @@ paragraph, "out" are about something else, "adversarial" only look answered. Tho
 - Whatever is measured or learned from choices uses choices of trees that had not seen the question (FOLDS parts, by
   paragraph).
 - The sums of the confidence trees for such choices make the curve: an isotonic regression (Barlow et al., 1972) of the
-  share that was right, over the first set's questions that are answered, those about something else, and the near ones, of
-  which two count as one. The threshold is where that mix has its best F1; the other thresholds come from the same.
+  share that was right, over the questions that are answered, those about something else, and the near ones, each with its
+  weight. The threshold is where that mix has its best F1; the other thresholds come from the same.
+- The first set is learned from twice: the second time its paragraphs are made into logs, chats and lists (as_records).
 """
 
 import argparse
@@ -42,9 +43,9 @@ import numpy as np
 HERE = pathlib.Path(__file__).resolve().parent
 FOLDS = 5
 # Of the first set, and of each other.
-SET_WEIGHT = (1.0, 0.7)
+SET_WEIGHT = (1.0, 0.3)
 NEAR_WEIGHT = 0.5
-ADVERSARIAL_WEIGHT = 1.3
+ADVERSARIAL_WEIGHT = 1.5
 ALMOST = 0.5
 PARAMETERS = {
     "learning_rate": 0.05, "min_data_in_leaf": 60, "lambda_l2": 5.0, "feature_fraction": 0.5, "bagging_fraction": 0.7,
@@ -53,14 +54,14 @@ PARAMETERS = {
 }
 RANK = PARAMETERS | {"objective": "lambdarank", "lambdarank_truncation_level": 10, "label_gain": [0, 1],
                      "num_leaves": 15, "learning_rate": 0.03}
-CONFIDENCE = PARAMETERS | {"objective": "cross_entropy", "num_leaves": 8, "min_data_in_leaf": 40, "learning_rate": 0.03,
-                      "feature_fraction": 0.3}
+CONFIDENCE = PARAMETERS | {"objective": "cross_entropy", "num_leaves": 12, "min_data_in_leaf": 80, "learning_rate": 0.03,
+                           "lambda_l2": 20, "bagging_fraction": 0.5, "feature_fraction": 0.2}
 TERM = {"objective": "binary", "num_leaves": 10, "min_data_in_leaf": 100, "learning_rate": 0.08, "lambda_l2": 5.0,
         "feature_fraction": 0.7, "seed": 7, "deterministic": True, "force_row_wise": True, "num_threads": 2, "verbose": -1}
 TERM_TREES = 60
 RIVALS = 16
 RANK_TREES = 500
-CONFIDENCE_TREES = 300
+CONFIDENCE_TREES = 350
 # The sums of so many forests, which differ by their seed alone, are averaged: there are few questions to learn from.
 CONFIDENCE_FORESTS = 3
 # The kinds of questions that the curve, the thresholds and F1 are about.
@@ -68,6 +69,8 @@ MIX = ["in", "out", "near"]
 # As model.rs computes them, after the features.
 CHOICE = ["sum", "over_own", "over_other", "over_mean", "other", "crowd"]
 NO_SUM = -9.0
+# As in requirements.rs.
+LEFT_BY_VETO, LEFT_BY_DENIAL = 0.3, 0.5
 # As in question.rs, table.rs and features.rs.
 MAX_TERMS = 24
 WAYS_TO_HOLD = 5
@@ -253,8 +256,8 @@ def curve(top, right, weight):
     return [p for i, p in enumerate(points) if i == 0 or p[0] > points[i - 1][0]]
 
 
-def report(name, s, top, right, points, threshold):
-    confidence = np.interp(top, *zip(*points))
+def report(name, s, choices, top, right, points, threshold):
+    confidence = left(s, choices, np.interp(top, *zip(*points)))
     kind = s.kind
     for label, main in (("", (kind == "in") | (kind == "out")), (" with near", np.isin(kind, MIX) & is_asked(s, right))):
         answered = confidence >= threshold
@@ -285,6 +288,12 @@ def best_f1(confidence, right, answerable, weight):
     last = np.append(confidence[order][1:] != confidence[order][:-1], True)
     at = np.argmax(np.where(last, f1, 0))
     return f1[at], confidence[order][at]
+
+
+def left(s, choices, confidence):
+    """Confidence after a veto; as requirements.rs has it."""
+    veto = choices[:, s.names.index("vetoed")]
+    return confidence * np.where(veto >= 1, LEFT_BY_VETO, np.where(veto > 0, LEFT_BY_DENIAL, 1))
 
 
 def precisions(confidence, right, weight):
@@ -325,13 +334,13 @@ def held_out(s):
     return choices, right, top
 
 
-def calibrate(s, top, right):
+def calibrate(s, choices, top, right):
     """The curve, the threshold, and the thresholds for other precisions."""
-    mix = s.first & np.isin(s.kind, MIX) & is_asked(s, right)
-    weight = np.where(s.kind == "near", NEAR_WEIGHT, 1.0)[mix]
+    mix = np.isin(s.kind, MIX) & is_asked(s, right)
+    weight = s.weight[mix]
     points = curve(top[mix], right[mix], weight)
-    confidence = np.interp(top[mix], *zip(*points))
-    _, threshold = best_f1(confidence, right[mix], (s.kind[mix] == "in").sum(), weight)
+    confidence = left(s, choices[mix], np.interp(top[mix], *zip(*points)))
+    _, threshold = best_f1(confidence, right[mix], weight[s.kind[mix] == "in"].sum(), weight)
     table = precisions(confidence, right[mix], weight)
     answered = [(p, t, (confidence[s.kind[mix] == "in"] >= t).mean()) for p, t in table]
     return points, round(float(threshold), 4), answered
@@ -361,8 +370,8 @@ def main(arguments):
     print(f"{len(s.kind)} questions, {len(s.right)} candidates, {len(s.names)} features; an answer is among them for "
           f"{len(set(s.question[s.right > 0]) & set(np.flatnonzero(s.kind == 'in'))) / (s.kind == 'in').sum():.3f}")
     choices, right, top = held_out(s)
-    points, threshold, answered = calibrate(s, top, right)
-    report("held out", s, top, right, points, threshold)
+    points, threshold, answered = calibrate(s, choices, top, right)
+    report("held out", s, choices, top, right, points, threshold)
     everything = np.ones(len(s.kind), bool)
     terms, rank = fit_terms(s, everything), fit_rank(s, everything[s.question])
     confidence = fit_confidence(s, choices, right, everything)
@@ -377,7 +386,7 @@ def main(arguments):
         d.expect(terms, np.ones(len(d.kind), bool))
         d.lead()
         choices, right = d.choices(rank.predict(d.features, raw_score=True))
-        report(pathlib.Path(path).name, d, mean(confidence, choices), right, points, threshold)
+        report(pathlib.Path(path).name, d, choices, mean(confidence, choices), right, points, threshold)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ pub(super) struct QuestionTerm {
     pub(super) name: bool,
     /// Whether a word that negates is before it.
     pub(super) negated: bool,
-    /// Whether nothing but the same can stand for it: a number, a word with a digit or a sign, "LH" in "LH 447".
-    pub(super) exact: bool,
+    /// Whether it is a number, a code or the letters that begin one, a Roman numeral, a single letter.
+    pub(super) code: bool,
     /// The term of the word before it.
     pub(super) after: Option<String>,
 }
@@ -146,7 +146,7 @@ impl ParsedQuestion {
                 indexed,
                 name: word.starts_with(char::is_uppercase) && (at > 0 || question_word != Some(0)),
                 negated: is_negated(words[..at].iter().map(|(_, lexeme)| lexeme.classes)),
-                exact: is_exact(word, &lexeme.classes, words.get(at + 1).map(|(_, next)| next.classes)),
+                code: is_code(word, lexeme.classes, words.get(at + 1).map(|(_, next)| next.classes)),
                 after: at.checked_sub(1).map(|before| words[before].1.term.clone()),
             });
         }
@@ -197,19 +197,23 @@ impl ParsedQuestion {
 /// The longest abbreviation that makes one code with the number after it, in letters.
 const CODE_PREFIX: usize = 4;
 
-/// Whether nothing but the same can stand for a word, given the classes of the next one: a number, a day, a code or the letters
-/// that begin one ("LH" in "LH 447"), a Roman numeral, a single letter ("vitamin C").
-fn is_exact(word: &str, classes: &Classes, next: Option<Classes>) -> bool {
+/// Whether a word is a number or a code, given the classes of the next one: it has a digit or a sign, begins a code ("LH" in
+/// "LH 447"), is a Roman numeral or a single letter ("vitamin C").
+fn is_code(word: &str, classes: Classes, next: Option<Classes>) -> bool {
     let capitals = word.bytes().all(|b| b.is_ascii_uppercase());
     let is_roman = word.len() > 1 && word.bytes().all(|b| matches!(b, b'I' | b'V' | b'X' | b'L'));
     let begins_code = word.len() <= CODE_PREFIX && next.is_some_and(|next| next.code);
-    classes.exact || capitals && (is_roman || begins_code || word.len() == 1 && word != "I")
+    classes.code || capitals && (is_roman || begins_code || word.len() == 1 && word != "I")
 }
 
 /// Whether a word is negated, given the classes of the words before it: one that negates is near, and no content word is
 /// between.
 pub(super) fn is_negated(before: impl DoubleEndedIterator<Item = Classes>) -> bool {
-    before.rev().take(NEGATED_WITHIN).take_while(|classes| classes.stop || classes.negates).any(|classes| classes.negates)
+    before
+        .rev()
+        .take(NEGATED_WITHIN)
+        .take_while(|classes| classes.stop || classes.negates)
+        .any(|classes| classes.negates)
 }
 
 /// What is known of a word of a question: in its other spelling, where the data have that one alone.

@@ -3,16 +3,21 @@
 
 use super::coverage::Coverage;
 use super::matching::{MatchCache, MatchedPassage, PassageWord};
-use super::table::Features;
 use super::question::{NEGATED_WITHIN, ParsedQuestion, QuestionTerm, is_negated};
+use super::table::Features;
 
-/// What is left of the confidence in a sentence that does not meet them: from the highest that is fitted it falls below the
-/// threshold. Of the questions that the model was fitted to, one of a hundred loses a right answer by it.
+/// What is left of the confidence in a sentence that does not meet them: even the highest falls below the threshold. Where the
+/// sentence alone negates, more is left.
 const LEFT_BY_VETO: f64 = 0.3;
+const LEFT_BY_DENIAL: f64 = 0.5;
 
 /// The confidence in a sentence, after a veto.
 pub(super) fn left_of(confidence: f64, features: &Features) -> f64 {
-    if features.vetoed > 0.0 { LEFT_BY_VETO * confidence } else { confidence }
+    match features.vetoed {
+        veto if veto >= 1.0 => LEFT_BY_VETO * confidence,
+        veto if veto > 0.0 => LEFT_BY_DENIAL * confidence,
+        _ => confidence,
+    }
 }
 
 /// How a sentence meets the requirements.
@@ -26,32 +31,43 @@ pub(super) struct Requirements {
     pub(super) codes_passage: f32,
     /// Whether the sentence has another code where the question has one of those that it lacks.
     pub(super) conflicts: bool,
-    /// Whether one of question and sentence negates a word that they share, and the other does not.
-    pub(super) negates: bool,
+    /// Whether the question negates a word that the sentence has without a negation.
+    pub(super) affirms: bool,
+    /// Whether the sentence negates a word that the question has without a negation.
+    pub(super) denies: bool,
 }
 
 impl Requirements {
-    /// Whether the sentence is hardly an answer, whatever else speaks for it.
-    pub(super) fn is_vetoed(&self) -> bool {
-        self.conflicts || self.negates || (0.0..1.0).contains(&self.codes_around)
+    /// How much speaks against the sentence, whatever speaks for it; see [`Features::vetoed`]. A negation of the sentence's
+    /// may be about something else: "not only A, but also B".
+    pub(super) fn veto(&self) -> f32 {
+        let is_vetoed = self.conflicts || self.affirms || (0.0..1.0).contains(&self.codes_around);
+        if is_vetoed { 1.0 } else { 0.5 * f32::from(u8::from(self.denies)) }
     }
 
     /// Of the part at `at` of a passage.
-    pub(super) fn new(cache: &MatchCache<'_>, passage: &MatchedPassage<'_>, at: usize, coverage: &Coverage<'_>) -> Self {
+    pub(super) fn new(
+        cache: &MatchCache<'_>,
+        passage: &MatchedPassage<'_>,
+        at: usize,
+        coverage: &Coverage<'_>,
+    ) -> Self {
         let question = cache.question;
         let words = &passage.words[passage.parts[at].words.clone()];
         let (own, around, whole) = (coverage.part(at).exact, coverage.exact_around(at), coverage.passage().exact);
         let (mut all, mut held, mut held_around, mut held_whole) = (0.0, 0.0, 0.0, 0.0);
         let mut conflicts = false;
         for (i, (term, near)) in question.terms.iter().zip(around).enumerate() {
-            if term.exact {
-                let joined = if own[i] == 0.0 && is_joined(cache, question, words, i) { 1.0 } else { 0.0 };
-                let own = f32::max(own[i], joined);
+            if !term.code && !term.lexeme.classes.exact {
+                continue;
+            }
+            let own = if is_joined(cache, question, words, i) { 1.0 } else { own[i] };
+            conflicts |= own == 0.0 && has_another(cache, words, term);
+            if term.code {
                 all += term.weight;
                 held += term.weight * own;
                 held_around += term.weight * own.max(near);
                 held_whole += term.weight * own.max(whole[i]);
-                conflicts |= own == 0.0 && has_another(cache, words, term);
             }
         }
         let share = |held: f32| if all > 0.0 { held / all } else { -1.0 };
@@ -60,7 +76,8 @@ impl Requirements {
             codes_around: share(held_around),
             codes_passage: share(held_whole),
             conflicts,
-            negates: negates(cache, question, words),
+            affirms: differs(cache, question, words, true),
+            denies: differs(cache, question, words, false),
         }
     }
 }
@@ -71,7 +88,9 @@ fn is_joined(cache: &MatchCache<'_>, question: &ParsedQuestion, words: &[Passage
     let own = lower(at);
     let others = [at.checked_sub(1).map_or("", lower), lower(at + 1)];
     words.iter().map(|word| cache.word(*word).lexeme.lower.as_str()).any(|word| {
-        let is = |before: &str, after: &str| !before.is_empty() && !after.is_empty() && word.strip_prefix(before) == Some(after);
+        let is = |before: &str, after: &str| {
+            !before.is_empty() && !after.is_empty() && word.strip_prefix(before) == Some(after)
+        };
         word.len() > own.len() && (is(others[0], own) || is(own, others[1]))
     })
 }
@@ -89,21 +108,21 @@ fn has_another(cache: &MatchCache<'_>, words: &[PassageWord], term: &QuestionTer
             return false;
         }
         let follows_the_same = i > 0 && term.after.as_ref() == Some(&cache.word(words[i - 1]).lexeme.term);
-        follows_the_same || (term.lexeme.classes.code && lexeme.classes.code && !own.is_empty() && letters(&lexeme.lower) == own)
+        follows_the_same
+            || (term.lexeme.classes.code && lexeme.classes.code && !own.is_empty() && letters(&lexeme.lower) == own)
     })
 }
 
-/// Whether a term of the question is negated there and nowhere among the words, or the reverse. To "Is it open?" it is an
-/// answer that it is not.
-fn negates(cache: &MatchCache<'_>, question: &ParsedQuestion, words: &[PassageWord]) -> bool {
-    if !question.asks {
-        return false;
-    }
+/// Whether the question has a word that is negated there (or is not), and is everywhere not (or is) among these words. To "Is
+/// it open?" it is an answer that it is not.
+fn differs(cache: &MatchCache<'_>, question: &ParsedQuestion, words: &[PassageWord], negated: bool) -> bool {
     let in_sentence = |i: usize| {
         is_negated(words[i.saturating_sub(NEGATED_WITHIN)..i].iter().map(|word| cache.word(*word).lexeme.classes))
     };
-    question.terms.iter().enumerate().filter(|(_, term)| !term.name).any(|(at, term)| {
-        let mut places = (0..words.len()).filter(|&i| cache.spelling(words[i], at) > 0.0).peekable();
-        places.peek().is_some() && places.all(|i| in_sentence(i) != term.negated)
-    })
+    let terms = question.terms.iter().enumerate().filter(|(_, term)| !term.name && term.negated == negated);
+    question.asks
+        && terms.map(|(at, _)| at).any(|at| {
+            let mut places = (0..words.len()).filter(|&i| cache.spelling(words[i], at) > 0.0).peekable();
+            places.peek().is_some() && places.all(|i| in_sentence(i) != negated)
+        })
 }

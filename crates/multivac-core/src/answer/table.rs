@@ -244,7 +244,7 @@ features! {
     negates_shared,
     /// 0 to 1, or -1: as `codes`, for the passage.
     codes_passage,
-    /// 0 or 1: it lacks what the question requires; see `requirements.rs`.
+    /// 1: it lacks what the question requires; 0.5: it negates what the question does not; else 0. See `requirements.rs`.
     vetoed,
     /// How far the sentence's log-odds are above the best of another passage.
     odds_lead,
