@@ -23,7 +23,7 @@ paragraph, "out" are about something else, "adversarial" only look answered. Tho
   paragraph).
 - The sums of the confidence trees for such choices make the curve: an isotonic regression (Barlow et al., 1972) of the
   share that was right, over the questions that are answered, those about something else, and the near ones, each with its
-  weight. The threshold is where that mix has its best F1; the other thresholds come from the same.
+  weight. The threshold is the lowest where that mix has nearly its best F1; the other thresholds come from the same.
 - The first set is learned from twice: the second time its paragraphs are made into logs, chats and lists (as_records).
 """
 
@@ -64,13 +64,15 @@ RANK_TREES = 500
 CONFIDENCE_TREES = 350
 # The sums of so many forests, which differ by their seed alone, are averaged: there are few questions to learn from.
 CONFIDENCE_FORESTS = 3
+# How much F1 may be under the best at the threshold.
+FLAT = 0.001
 # The kinds of questions that the curve, the thresholds and F1 are about.
 MIX = ["in", "out", "near"]
 # As model.rs computes them, after the features.
 CHOICE = ["sum", "over_own", "over_other", "over_mean", "other", "crowd"]
 NO_SUM = -9.0
 # As in requirements.rs.
-LEFT_BY_VETO, LEFT_BY_DENIAL = 0.3, 0.5
+LEFT_BY_VETO = 0.25
 # As in question.rs, table.rs and features.rs.
 MAX_TERMS = 24
 WAYS_TO_HOLD = 5
@@ -280,20 +282,30 @@ def report(name, s, choices, top, right, points, threshold):
             print(f"  {confidence[here].mean():.2f}  {here.sum():6d}    {right[here].mean():.2f}")
 
 
-def best_f1(confidence, right, answerable, weight):
+def f1s(confidence, right, answerable, weight):
+    """The F1 of answering from each confidence on, and those confidences, falling."""
     order = np.argsort(-confidence, kind="stable")
     hits = np.cumsum((right * weight)[order])
     answered = np.cumsum(weight[order])
-    f1 = 2 * hits / (answered + answerable)
     last = np.append(confidence[order][1:] != confidence[order][:-1], True)
-    at = np.argmax(np.where(last, f1, 0))
-    return f1[at], confidence[order][at]
+    return (2 * hits / (answered + answerable))[last], confidence[order][last]
+
+
+def best_f1(confidence, right, answerable, weight):
+    f1, confidence = f1s(confidence, right, answerable, weight)
+    return f1.max(), confidence[f1.argmax()]
+
+
+def lowest_threshold(confidence, right, answerable, weight):
+    """The lowest confidence with nearly the best F1: its top is flat, and who feeds little has no other datum to confirm it."""
+    f1, confidence = f1s(confidence, right, answerable, weight)
+    return confidence[f1 >= f1.max() - FLAT].min()
 
 
 def left(s, choices, confidence):
     """Confidence after a veto; as requirements.rs has it."""
     veto = choices[:, s.names.index("vetoed")]
-    return confidence * np.where(veto >= 1, LEFT_BY_VETO, np.where(veto > 0, LEFT_BY_DENIAL, 1))
+    return confidence * np.where(veto > 0, LEFT_BY_VETO, 1)
 
 
 def precisions(confidence, right, weight):
@@ -340,7 +352,7 @@ def calibrate(s, choices, top, right):
     weight = s.weight[mix]
     points = curve(top[mix], right[mix], weight)
     confidence = left(s, choices[mix], np.interp(top[mix], *zip(*points)))
-    _, threshold = best_f1(confidence, right[mix], weight[s.kind[mix] == "in"].sum(), weight)
+    threshold = lowest_threshold(confidence, right[mix], weight[s.kind[mix] == "in"].sum(), weight)
     table = precisions(confidence, right[mix], weight)
     answered = [(p, t, (confidence[s.kind[mix] == "in"] >= t).mean()) for p, t in table]
     return points, round(float(threshold), 4), answered

@@ -6,18 +6,12 @@ use super::matching::{MatchCache, MatchedPassage, PassageWord};
 use super::question::{NEGATED_WITHIN, ParsedQuestion, QuestionTerm, is_negated};
 use super::table::Features;
 
-/// What is left of the confidence in a sentence that does not meet them: even the highest falls below the threshold. Where the
-/// sentence alone negates, more is left.
-const LEFT_BY_VETO: f64 = 0.3;
-const LEFT_BY_DENIAL: f64 = 0.5;
+/// What is left of the confidence in a sentence that does not meet them: even the highest falls below the threshold.
+const LEFT_BY_VETO: f64 = 0.25;
 
 /// The confidence in a sentence, after a veto.
 pub(super) fn left_of(confidence: f64, features: &Features) -> f64 {
-    match features.vetoed {
-        veto if veto >= 1.0 => LEFT_BY_VETO * confidence,
-        veto if veto > 0.0 => LEFT_BY_DENIAL * confidence,
-        _ => confidence,
-    }
+    if features.vetoed > 0.0 { LEFT_BY_VETO * confidence } else { confidence }
 }
 
 /// How a sentence meets the requirements.
@@ -38,8 +32,8 @@ pub(super) struct Requirements {
 }
 
 impl Requirements {
-    /// How much speaks against the sentence, whatever speaks for it; see [`Features::vetoed`]. A negation of the sentence's
-    /// may be about something else: "not only A, but also B".
+    /// How much speaks against the sentence, whatever speaks for it; see [`Features::vetoed`]. Half of it is for the ranking:
+    /// a negation of the sentence's may be about something else, "not only A, but also B".
     pub(super) fn veto(&self) -> f32 {
         let is_vetoed = self.conflicts || self.affirms || (0.0..1.0).contains(&self.codes_around);
         if is_vetoed { 1.0 } else { 0.5 * f32::from(u8::from(self.denies)) }

@@ -273,8 +273,10 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize, af
     }
     let beginner = next.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
     let starts_sentence = || SENTENCE_STARTS.contains(beginner) && !next[beginner.len()..].starts_with('.');
-    let word =
-        || text[start..at].rsplit(|c: char| c.is_whitespace() || OPENING.contains(&c)).next().unwrap_or_default();
+    let word = || {
+        let word = text[start..at].rsplit(|c: char| c.is_whitespace() || OPENING.contains(&c)).next();
+        word.unwrap_or_default().chars().filter(|c| !is_invisible(*c)).collect::<String>()
+    };
     // A row of dots leads to what stands at the end of a line, as in a list of prices.
     if mark == '.' && end >= at + LEADER_DOTS {
         return false;
@@ -287,6 +289,7 @@ fn ends_sentence(text: &str, start: usize, at: usize, mark: char, end: usize, af
         return mark == '.' || !(firm || named() && !starts_sentence());
     }
     let word = word();
+    let word = word.as_str();
     if word.is_empty() {
         return true;
     }

@@ -81,7 +81,8 @@ word_lists! {
     /// Words after which a name is likely to be a place.
     PLACE_PREPOSITIONS = "en/place_prepositions.txt";
     /// Words that negate.
-    NEGATIONS = "en/negations.txt";
+    NEGATIONS = "en/negations.txt", "de/negations.txt", "fr/negations.txt", "it/negations.txt", "es/negations.txt",
+        "nl/negations.txt", "pt/negations.txt";
     /// Words that refer to something named before.
     PRONOUNS = "en/pronouns.txt";
     /// Nouns that ask for a person.

@@ -1,6 +1,6 @@
 //! Files as they lie on any disk, each fed whole beside the others; the line or entry that is asked for is the answer.
 
-use super::cases::{kinds, report};
+use super::cases::{Outcome, kinds, report};
 use super::{ask, index};
 
 #[test]
@@ -10,15 +10,15 @@ fn of_twenty_kinds_of_files_the_line_or_entry_that_is_asked_for_is_the_answer() 
     let fed: Vec<String> = files.iter().flat_map(|file| file.fed.iter().cloned()).collect();
     let texts: Vec<&str> = fed.iter().map(String::as_str).collect();
     let (index, _) = index(&texts);
-    let rows = files.into_iter().map(|file| {
-        let mut faults = Vec::new();
+    let outcomes = files.into_iter().map(|file| {
+        let mut outcome = Outcome::new(&file.name);
         for case in &file.cases {
             let reply = ask(&index, &case.question);
-            if let Some(fault) = case.fault(reply.answer.as_deref(), &fed) {
-                faults.push(case.failed(&file.name, fault, &reply, &index));
-            }
+            let fault = case.fault(reply.answer.as_deref(), &fed);
+            let fault = fault.map(|fault| case.failed(&file.name, fault, &reply, &index));
+            outcome.enter(&case.question, case.pending, fault);
         }
-        (file.name, file.cases.len(), faults)
+        outcome
     });
-    report(&rows.collect::<Vec<_>>());
+    report(&outcomes.collect::<Vec<_>>());
 }

@@ -9,7 +9,7 @@ use multivac_core::process::MAX_ANSWER_CHARS;
 
 use unicode_normalization::char::is_combining_mark;
 
-use super::cases::{kinds, squash};
+use super::cases::{Outcome, kinds, report, squash};
 use super::{ask, index};
 
 /// The characters of each page of 256 code points, those of `which` alone; pages without any are left out.
@@ -200,27 +200,25 @@ fn with_invisible(text: &str) -> String {
 #[test]
 fn what_is_answered_right_stays_so_with_invisible_characters_in_every_longer_word() {
     let visible = |text: &str| text.chars().filter(|c| !INVISIBLE.contains(c)).collect::<String>();
-    let mut wrong = Vec::new();
+    let mut outcomes = Vec::new();
     // Within entities, tags and the fields of markup they would change what is fed.
     for kind in kinds("cases").iter().filter(|kind| !["entities", "markup"].contains(&kind.name.as_str())) {
+        let mut outcome = Outcome::new(&kind.name);
         for same in kind.cases.chunk_by(|a, b| a.data == b.data) {
             let plain: Vec<&str> = same[0].data.iter().map(|at| kind.fed[*at].as_str()).collect();
             let marked: Vec<String> = plain.iter().map(|text| with_invisible(text)).collect();
             let marked: Vec<&str> = marked.iter().map(String::as_str).collect();
-            let (plain, marked) = (index(&plain).0, index(&marked).0);
-            for case in same {
-                let without = ask(&plain, &case.question);
-                let with = ask(&marked, &case.question);
-                let told = with.answer.as_deref().map(visible);
-                let shown: Vec<String> = kind.fed.iter().map(|text| visible(text)).collect();
-                if case.fault(without.answer.as_deref(), &kind.fed).is_none() {
-                    let told = told.as_deref();
-                    if let Some(fault) = case.with(visible).fault(told, &shown) {
-                        wrong.push(format!("{}: {}\n    {fault}: {told:?}", kind.name, case.question));
-                    }
-                }
+            let marked = index(&marked).0;
+            let shown: Vec<String> = kind.fed.iter().map(|text| visible(text)).collect();
+            for case in same.iter().filter(|case| !case.pending) {
+                let reply = ask(&marked, &case.question);
+                let told = reply.answer.as_deref().map(visible);
+                let fault = case.with(visible).fault(told.as_deref(), &shown);
+                let fault = fault.map(|fault| format!("{}: {}\n    {fault}: {told:?}", kind.name, case.question));
+                outcome.enter(&case.question, case.pending_marked, fault);
             }
         }
+        outcomes.push(outcome);
     }
-    assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    report(&outcomes);
 }

@@ -59,7 +59,7 @@ fn letters_are_found_as_people_type_them() {
         ("Novak Đoković was born in Belgrade.", "Where was Novak Djokovic born?"),
         ("Þórr lost his hammer in the river.", "What did Thorr lose in the river?"),
         ("Æthelred ruled the kingdom for 37 years.", "How long did Aethelred rule the kingdom?"),
-        ("Diyarbakır lies on the Tigris.", "What river does Diyarbakir lie on?"),
+        ("Diyarbakır lies on the Tigris.", "Where does Diyarbakir lie?"),
         ("Frau Müller keeps the key in the cellar.", "Where does Frau Mueller keep the key?"),
         ("Frau Müller keeps the key in the cellar.", "Where does Frau Muller keep the key?"),
         ("Herr Goettinger keeps the key in the cellar.", "Where does Herr Göttinger keep the key?"),
