@@ -73,8 +73,8 @@ pub(super) struct QuestionTerm {
     pub(super) negated: bool,
     /// Whether it is a number, a code or the letters that begin one, a Roman numeral, a single letter.
     pub(super) code: bool,
-    /// The term of the word before it.
-    pub(super) after: Option<String>,
+    /// The terms of the words before and after it.
+    pub(super) beside: [Option<String>; 2],
 }
 
 /// How many words after one that negates a word can be negated by it: "not yet really open".
@@ -147,7 +147,7 @@ impl ParsedQuestion {
                 name: word.starts_with(char::is_uppercase) && (at > 0 || question_word != Some(0)),
                 negated: is_negated(words[..at].iter().map(|(_, lexeme)| lexeme.classes)),
                 code: is_code(word, lexeme.classes, words.get(at + 1).map(|(_, next)| next.classes)),
-                after: at.checked_sub(1).map(|before| words[before].1.term.clone()),
+                beside: [at.checked_sub(1), Some(at + 1)].map(|at| Some(words.get(at?)?.1.term.clone())),
             });
         }
         let mut parsed = Self {

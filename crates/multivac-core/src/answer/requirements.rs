@@ -89,8 +89,8 @@ fn is_joined(cache: &MatchCache<'_>, question: &ParsedQuestion, words: &[Passage
     })
 }
 
-/// Whether some words have another code in the place of a term: after the same word ("invoice 4711" for "invoice 4712"), or
-/// of the same letters ("E107" for "E105").
+/// Whether some words have another code in the place of a term: after the same word ("invoice 4711" for "invoice 4712") or before
+/// the same one ("second quarter" for "third quarter"), or of the same letters ("E107" for "E105").
 fn has_another(cache: &MatchCache<'_>, words: &[PassageWord], term: &QuestionTerm) -> bool {
     let letters = |word: &str| word.chars().filter(|c| c.is_alphabetic()).collect::<String>();
     let own = letters(&term.lexeme.lower);
@@ -101,9 +101,13 @@ fn has_another(cache: &MatchCache<'_>, words: &[PassageWord], term: &QuestionTer
         if lexeme.term == term.lexeme.term || !(lexeme.classes.exact || is_short && !term.lexeme.classes.exact) {
             return false;
         }
-        let follows_the_same = i > 0 && term.after.as_ref() == Some(&cache.word(words[i - 1]).lexeme.term);
-        follows_the_same
-            || (term.lexeme.classes.code && lexeme.classes.code && !own.is_empty() && letters(&lexeme.lower) == own)
+        let lexeme_at = |at: usize| words.get(at).map(|word| &cache.word(*word).lexeme);
+        let follows = i > 0 && lexeme_at(i - 1).is_some_and(|before| term.beside[0].as_ref() == Some(&before.term));
+        let precedes =
+            lexeme_at(i + 1).is_some_and(|next| !next.classes.stop && term.beside[1].as_ref() == Some(&next.term));
+        let alike =
+            || term.lexeme.classes.code && lexeme.classes.code && !own.is_empty() && letters(&lexeme.lower) == own;
+        follows || precedes || alike()
     })
 }
 
@@ -119,4 +123,98 @@ fn differs(cache: &MatchCache<'_>, question: &ParsedQuestion, words: &[PassageWo
             let mut places = (0..words.len()).filter(|&i| cache.spelling(words[i], at) > 0.0).peekable();
             places.peek().is_some() && places.all(|i| in_sentence(i) != negated)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::candidates::Candidates;
+    use super::*;
+    use crate::datum::{Datum, DatumId, Timestamp};
+    use crate::index::Index;
+    use crate::process::process;
+    use crate::queue::Job;
+    use crate::store::Change;
+
+    /// The veto on each sentence of a text, by its text.
+    fn vetoes(fed: &str, question: &str) -> Vec<(String, f32)> {
+        let index = Index::new().expect("a new index");
+        let (id, received_at) = (DatumId::generate(), Timestamp::now());
+        let job = Job { id, datum: Datum::accepted_before(fed), received_at, trace: None };
+        index.apply(&[Change::Put(Box::new(process(&job, received_at)))]).expect("a working index");
+        let parsed =
+            ParsedQuestion::new(&question.parse().expect("a question"), &index.snapshot()).expect("a working index");
+        let candidates = Candidates::new(&parsed, &index.snapshot()).expect("a working index");
+        let mut found: Vec<_> = candidates.found.iter().map(|at| (candidates.text(at), at.features.vetoed)).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+
+    fn is_vetoed(fed: &str, question: &str) -> bool {
+        vetoes(fed, question).iter().all(|(_, veto)| *veto > 0.0)
+    }
+
+    #[test]
+    fn another_number_code_sign_or_day_is_a_veto() {
+        for (fed, question) in [
+            ("Invoice 4711 was paid by Petra Lind.", "Who paid invoice 4712?"),
+            ("Flight LH 447 leaves at noon.", "When does flight LH 441 leave?"),
+            ("Flight LH 447 leaves at noon.", "When does flight BA 447 leave?"),
+            ("Error E105 is a clogged filter.", "What is error E107?"),
+            ("C++ was created by Bjarne Stroustrup.", "Who created C#?"),
+            ("It froze at 40 degrees.", "What froze at −40 degrees?"),
+            ("In 1998 the mayor was Klara Voss.", "Who was the mayor in 1989?"),
+            ("In June the lock is closed for repair.", "Why is the lock closed in July?"),
+            ("The profit of the second quarter was high.", "What was the profit of the third quarter?"),
+            ("Apple reported second quarter revenue of 5 billion.", "What was Apple's revenue in the third quarter?"),
+            ("King Olaf VIII built the cathedral.", "What did king Olaf VII build?"),
+            ("Vitamin D is made in the skin.", "How is vitamin C made?"),
+        ] {
+            assert!(is_vetoed(fed, question), "{question} {fed}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_may_stand_beside_the_sentence_or_be_written_otherwise() {
+        for (fed, question) in [
+            ("Invoice 4712 was paid by Petra Lind.", "Who paid invoice 4712?"),
+            ("Flight LH447 leaves at noon.", "When does flight LH 447 leave?"),
+            ("Flight LH 447 leaves at ten. Its gate is B42.", "What gate has flight LH 447?"),
+            ("The Rhine is 1,230 km long.", "Which river is 1230 km long?"),
+            ("Error E105\n\nThe filter is clogged.", "What is error E105?"),
+            ("The U.S. economy grew.", "Which economy grew in the US?"),
+            ("The price of price-fixing was high.", "What was high about price fixing?"),
+        ] {
+            assert!(vetoes(fed, question).iter().any(|(_, veto)| *veto == 0.0), "{question} {fed}");
+        }
+    }
+
+    #[test]
+    fn what_another_record_names_is_not_this_ones() {
+        let log = "10:05:01 INFO billing invoice 4711 paid by Petra Lind\n10:05:09 INFO billing invoice 4712 created for Omar Said\n\
+                   10:06:00 INFO billing nightly report of all invoices sent";
+        let vetoes = vetoes(log, "Who paid invoice 4712?");
+        let veto = |holds: &str| vetoes.iter().find(|(text, _)| text.contains(holds)).map(|(_, veto)| *veto);
+        assert_eq!((veto("4711"), veto("4712"), veto("nightly")), (Some(1.0), Some(0.0), Some(1.0)), "{vetoes:?}");
+    }
+
+    #[test]
+    fn a_negation_on_one_side_alone_is_a_veto_unless_yes_or_no_is_asked_for() {
+        for (fed, question, vetoed) in [
+            ("The north gate is open.", "Which gate is not open?", true),
+            ("The north gate is not open.", "Which gate is open?", true),
+            ("The north gate isn't open.", "Which gate is not open?", false),
+            ("The north gate is not open.", "Is the north gate open?", false),
+            ("Members without a boat pay ten euros.", "What do members with a boat pay?", true),
+            ("Das Nordtor ist nicht offen.", "Was ist offen?", true),
+        ] {
+            assert_eq!(is_vetoed(fed, question), vetoed, "{question} {fed}");
+        }
+    }
+
+    #[test]
+    fn a_veto_leaves_less_than_the_threshold_of_any_confidence() {
+        let vetoed = Features { vetoed: 0.5, ..Features::default() };
+        assert!(left_of(1.0, &vetoed) < super::super::fitted_threshold());
+        assert_eq!(left_of(0.9, &Features::default()), 0.9);
+    }
 }
