@@ -351,7 +351,8 @@ async fn an_import_that_is_killed_again_and_again_ends_as_if_it_never_was() {
     for flags in targets {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let mut killed = 0;
-        for millis in (100..).step_by(100) {
+        // A quarter more each time: fast machines end it within a fifth of a second, slow ones take many.
+        for millis in std::iter::successors(Some(20_u64), |millis| Some(millis * 5 / 4)) {
             let mut import = program(&[&["import", &file], &flags[..]].concat());
             let mut import = Process::start(import.stdout(Stdio::null()));
             tokio::time::sleep(Duration::from_millis(millis)).await;
