@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use deadpool_redis::redis::{Client, Cmd, FromRedisValue, RedisResult, cmd};
+use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisResult, cmd};
 use tempfile::TempDir;
 
 use crate::process::Service;
@@ -20,6 +20,10 @@ pub fn installed() -> Option<PathBuf> {
 pub fn newer() -> Option<PathBuf> {
     environment::program("MULTIVAC_TEST_REDIS8_SERVER")
 }
+
+/// How long a command may take: the client's own half a second is too short for what waits for the disk on a busy machine, such
+/// as `CONFIG SET appendonly`.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server with an append-only file in a directory of its own. It ends when it is dropped.
 pub struct RedisServer {
@@ -96,7 +100,9 @@ impl RedisServer {
     /// # Errors
     /// Whatever the server, or the way to it, has against the command.
     pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let mut connection = Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        let patient =
+            AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_connection_timeout(Some(PATIENCE));
+        let mut connection = Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await?;
         command.query_async(&mut connection).await
     }
 }
