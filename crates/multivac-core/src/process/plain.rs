@@ -10,7 +10,7 @@ use crate::datum::is_invisible;
 /// The longest character that is written with escapes, in bytes of UTF-8.
 const MAX_ESCAPED_BYTES: usize = 4;
 
-/// See the [module](self).
+/// A text as it is seen, with the way back to what was fed; the module's head says more.
 pub struct Plain<'a> {
     /// The text as it is seen.
     pub text: Cow<'a, str>,
