@@ -23,7 +23,7 @@ pub fn newer() -> Option<PathBuf> {
 
 /// How long a command may take: the client's own half a second is too short for what waits for the disk on a busy machine, such
 /// as `CONFIG SET appendonly`.
-const PATIENCE: Duration = Duration::from_secs(5);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server with an append-only file in a directory of its own. It ends when it is dropped.
 pub struct RedisServer {
@@ -100,9 +100,10 @@ impl RedisServer {
     /// # Errors
     /// Whatever the server, or the way to it, has against the command.
     pub async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let patient =
-            AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE)).set_connection_timeout(Some(PATIENCE));
-        let mut connection = Client::open(self.url())?.get_multiplexed_async_connection_with_config(&patient).await?;
+        let timeouts = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(COMMAND_TIMEOUT))
+            .set_connection_timeout(Some(COMMAND_TIMEOUT));
+        let mut connection = Client::open(self.url())?.get_multiplexed_async_connection_with_config(&timeouts).await?;
         command.query_async(&mut connection).await
     }
 }
