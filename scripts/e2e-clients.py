@@ -5,6 +5,7 @@
     e2e-clients.py keep-alive HTTPS UNTIL   asks on connections that it keeps, until the file UNTIL is there; prints what failed
     e2e-clients.py names HTTPS KNOWN        whether KNOWN can be told from a name that does not exist, by the time of a 401
     e2e-clients.py slow HTTPS               a body of a byte a second to where the edge refuses it
+    e2e-clients.py eager HTTPS              sends all of a body before it listens; the edge has answered long before
     e2e-clients.py hold HTTPS FROM COUNT    opens COUNT connections from the address FROM and says nothing
 
 What it returns 0 if what is said above holds; 1 and what it saw if not.
@@ -299,6 +300,27 @@ def slow(https):
     return "still reading after 60 s"
 
 
+def eager(https):
+    """The reply is there although the client has sent on: nothing is reset by what the edge has not read."""
+    length, chunks = 64 << 10, 140
+    chunk = b"%x\r\n%b\r\n" % (length, b"\n" * length)
+    plain = b"\n" * length
+    for head, status, piece in [
+        (b"Transfer-Encoding: chunked\r\n", b"401", chunk),
+        (b"Content-Length: %d\r\n" % (length * chunks), b"413", plain),
+    ]:
+        with socket.create_connection((HOST, int(https)), timeout=20) as tcp, tls_context().wrap_socket(tcp) as connection:
+            connection.sendall(b"POST /multivac/data HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n" + head + b"\r\n")
+            try:
+                for _ in range(chunks):
+                    connection.sendall(piece)
+            except OSError as error:
+                return f"{status}: sending failed: {error}"
+            if not (reply := read_all(connection)).startswith(b"HTTP/1.1 " + status):
+                return f"{status}: {reply[:200]!r}"
+    return ""
+
+
 def hold(https, address, count):
     """Those that are more than one address may have are closed, though none has said anything."""
     held = [socket.create_connection((HOST, int(https)), timeout=20, source_address=(address, 0)) for _ in range(int(count))]
@@ -315,7 +337,7 @@ def hold(https, address, count):
     return "" if 0 < closed < int(count) else "all or none"
 
 
-COMMANDS = {"attacks": attacks, "keep-alive": keep_alive, "names": names, "slow": slow, "hold": hold}
+COMMANDS = {"attacks": attacks, "keep-alive": keep_alive, "names": names, "slow": slow, "eager": eager, "hold": hold}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

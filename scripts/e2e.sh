@@ -229,6 +229,8 @@ huge() { as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' -H 'Expect
 rule 'a huge body' huge --data-binary @"$directory/huge"
 huge_of_nobody() { send --user 'password-for-a-name:' "$BASE/multivac/data" -H 'Expect:' --data-binary @"$directory/huge" && is_problem 413; }
 rule 'a huge body without a password' huge_of_nobody
+eager() { status=$(scripts/e2e-clients.py eager "$https" 2>&1); }
+rule 'a client that goes on sending gets the reply as well' eager
 rule 'a huge body without a length' huge --http1.1 -H 'Transfer-Encoding: chunked' -X POST --upload-file "$directory/huge"
 large_datum() { head -c 1500000 /dev/zero | tr '\0' x >"$directory/large" && as_susan "$BASE/multivac/data" -H 'Content-Type: text/plain' --data-binary @"$directory/large" && is_problem 413; }
 rule 'a datum over the limit is refused by the api' large_datum
