@@ -22,6 +22,7 @@ mod negotiate;
 mod openapi;
 mod origin;
 mod pace;
+mod page;
 mod problem;
 mod replies;
 mod routes;
