@@ -76,7 +76,7 @@ function pieceOfEvidence(piece, isSource, retracted) {
   const item = el("li", { "data-id": piece.id, class: piece.stance === "contradicts" ? "against" : "" },
     el("div", { class: "about" },
       share,
-      isSource && el("span", { class: "badge source" }, "answers"),
+      isSource && el("span", { class: "badge source" }, "the answer"),
       piece.stance && el("span", { class: `badge ${piece.stance}` }, STANCES[piece.stance]),
       when,
       el("code", { class: "id" }, piece.id)),

@@ -44,7 +44,7 @@ async function ask(question, { quietly = false, tries = 0 } = {}) {
   try {
     const { body, stale } = await call(questionPath(question), { headers: { Accept: "application/json" }, signal: controller.signal, timeout: 20_000 });
     if (controller !== asking.controller) return;
-    if (!question) asking.standing = body.question;
+    if (!question) at("question").placeholder = asking.standing = body.question;
     if (quietly && asking.reply && isSame(asking.reply, { body, stale })) {
       asking.reply.body.learned = body.learned;
       at("searched").textContent = `Out of ${data(body.learned)}.`;

@@ -25,7 +25,7 @@ function say(id, words) {
 
 const INSUFFICIENT = "INSUFFICIENT DATA FOR MEANINGFUL ANSWER.";
 const number = value => value.toLocaleString("en");
-const percent = share => `${Math.round(share * 100)} %`;
+const percent = share => `${Math.round(share * 100)}\u00a0%`;
 const many = (count, one, more) => `${number(count)} ${count === 1 ? one : more}`;
 const data = count => many(count, "datum", "data");
 

@@ -89,6 +89,9 @@ streams.main.stream = listen("/multivac/events", {
 async function readOnce() {
   const reply = await call("/multivac/stats", { timeout: 10_000 }).catch(() => null);
   if (reply) { count("stats", reply.body, isFresh); ledger.set(reply.body); }
+  if (main.shown) return;
+  const answer = await call("/multivac", { headers: { Accept: "application/json" }, timeout: 10_000 }).catch(() => null);
+  if (answer && !main.shown) showWatched(main, answer.body);
 }
 
 for (const question of kept(forGood, "watched", [])) {

@@ -15,7 +15,7 @@ const session = {
     const was = this.state;
     this.state = state;
     keep(forThisTab, "signed-in", state === "in" ? true : undefined);
-    const words = { unknown: "", open: "No password needed here", in: "Signed in", out: "Not signed in" };
+    const words = { unknown: "", open: "No password needed", in: "Signed in", out: "Not signed in" };
     at("signed").textContent = words[state];
     at("signed").dataset.state = state;
     at("sign-in").hidden = state !== "out";
