@@ -23,6 +23,7 @@ mod openapi;
 mod origin;
 mod pace;
 mod problem;
+mod query;
 mod replies;
 mod routes;
 mod server;
