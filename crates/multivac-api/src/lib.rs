@@ -24,6 +24,7 @@ mod origin;
 mod pace;
 mod page;
 mod problem;
+mod query;
 mod replies;
 mod routes;
 mod server;
