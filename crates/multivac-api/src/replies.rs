@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use multivac_core::datum::DatumId;
+use multivac_core::index::{Kind, RecentChange};
 use multivac_core::queue::Ledger;
 use multivac_core::{answer, queue, status};
 use serde::Serialize;
@@ -107,6 +108,53 @@ impl<'a> From<&'a answer::Evidence> for Evidence<'a> {
             }),
             features: &evidence.features,
         }
+    }
+}
+
+/// What the answer to a question has become.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnswerEvent<'a> {
+    #[serde(flatten)]
+    #[schema(inline)]
+    answer: Answer<'a>,
+    /// What it was before; null in the first event of a stream, which tells what it is.
+    #[schema(required)]
+    before: Option<Answer<'a>>,
+    /// The datum that tipped it; null in the first event, and where none did it alone.
+    #[schema(required)]
+    because: Option<Because>,
+}
+
+/// What changed an answer.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Because {
+    #[schema(value_type = String)]
+    id: DatumId,
+    kind: BecauseKind,
+}
+
+/// Whether the datum was learned or retracted.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BecauseKind {
+    Learned,
+    Retracted,
+}
+
+impl<'a> AnswerEvent<'a> {
+    pub(crate) fn new(
+        answer: &'a answer::Answer,
+        before: Option<&'a answer::Answer>,
+        because: Option<RecentChange>,
+    ) -> Self {
+        let because = because.map(|change| Because {
+            id: change.id,
+            kind: match change.kind {
+                Kind::Learned => BecauseKind::Learned,
+                Kind::Retracted => BecauseKind::Retracted,
+            },
+        });
+        Self { answer: answer.into(), before: before.map(Answer::from), because }
     }
 }
 

@@ -5,6 +5,7 @@ mod bulk;
 mod data;
 mod datum;
 mod dead;
+mod events;
 mod healthz;
 mod home;
 mod metrics;
@@ -26,7 +27,7 @@ use crate::wire;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every path with its methods: what serves each, and how it is described.
-fn table() -> [Route; 16] {
+fn table() -> [Route; 17] {
     [
         Route::new("/").get(home::home, home::describe),
         Route::new("/multivac").get(ask::ask, ask::describe),
@@ -38,6 +39,7 @@ fn table() -> [Route; 16] {
             .get(datum::status, datum::describe_status)
             .delete(datum::retract, datum::describe_retract),
         Route::new("/multivac/stats").get(stats::stats, stats::describe),
+        Route::new("/multivac/events").get(events::events, events::describe),
         Route::new("/multivac/dead").get(dead::list, dead::describe_list),
         // Before what stands for any id.
         Route::new("/multivac/dead/retry").post(dead::retry_all, dead::describe_retry_all),
