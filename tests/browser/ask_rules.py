@@ -51,11 +51,11 @@ class AskRules(ConsoleCase):
         before, after = self.shown("#before"), self.shown("#after")
         self.assertTrue(before.startswith("… ") and after.endswith(" …") and len(before) + len(after) < 700, (before, after))
         self.page.get_by_role("button", name="Show the whole passage").click()
-        self.assertGreater(len(self.shown("#before")), 5000)
+        self.assertGreater(len(self.shown("#before")), 1000)
         expect(self.page.locator("#evidence .passage").first).to_contain_text("Zeppo")
         self.assertLess(len(self.shown("#evidence li:first-child .passage")), 700)
         self.page.get_by_role("button", name=re.compile("Show all")).first.click()
-        self.assertGreater(len(self.shown("#evidence li:first-child .passage")), 5000)
+        self.assertGreater(len(self.shown("#evidence li:first-child .passage")), 1000)
 
     def test_confidence_is_a_bar_with_the_threshold_in_it_and_words_for_both(self):
         self.open()
@@ -105,10 +105,13 @@ class AskRules(ConsoleCase):
     def test_what_was_fed_is_shown_and_not_run(self):
         evil = "<img src=x onerror=alert(1)> <script>alert(2)</script> Zorblax was a vandal."
         self.page.on("dialog", lambda dialog: self.fail(dialog.message))
-        self.api.learned(evil)
+        reply = answer("<b>Who?</b>", evil, evidence=[evil], missing=["<i>"])
+        self.page.route("**/multivac?question=*", lambda route: route.fulfill(body=reply, content_type="application/json"))
         self.open()
-        self.ask("Who was Zorblax?")
-        self.sees("#evidence", "<script>alert(2)</script>")
+        self.ask("<b>Who?</b>")
+        for place in ("#answer", "#evidence"):
+            self.sees(place, "<script>alert(2)</script>")
+        self.sees("#asked", "<b>Who?</b>")
         self.assertEqual(self.page.locator("#reply img, #reply script").count(), 0)
 
     # --- while one types -------------------------------------------------------------------------------------------------
