@@ -5,7 +5,7 @@ import re
 import urllib.parse
 
 from console import INSUFFICIENT, LOOKS, NARROW, STANDING, TEXT, ConsoleCase, answer, expect
-from system import request, wait_for
+from system import request
 import rules
 
 AGREEING = "In the end the entropy of the universe is reversed by gathering all of the starlight, as Multivac found."
@@ -24,7 +24,7 @@ class AskRules(ConsoleCase):
         return held
 
     def held(self, held, count=1):
-        wait_for("a question", lambda: self.page.evaluate("1") and len(held) >= count)
+        self.until("a question", lambda: len(held) >= count)
         return held
 
     def recorded(self):

@@ -97,9 +97,13 @@ class ConsoleCase(unittest.TestCase):
     def shown(self, at, page=None):
         return (page or self.page).locator(at).text_content()
 
+    def until(self, what, condition):
+        """As `wait_for`, while the page's own requests go on: they pass through this process."""
+        wait_for(what, lambda: (self.page.evaluate("1"), condition())[1])
+
     def idle(self):
         """Waits until the api has nothing left to learn."""
-        wait_for("learning", lambda: (stats := self.api.stats())["queued"] + stats["processing"] == 0)
+        self.until("learning", lambda: (stats := self.api.stats())["queued"] + stats["processing"] == 0)
 
     def assert_usable(self, page, what):
         """axe-core finds nothing, and nothing is wider than the window."""

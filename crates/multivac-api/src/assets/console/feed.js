@@ -12,10 +12,10 @@ const SHOWN_FEEDINGS = 30;
 function feeding(name, onend) {
   const parts = {
     state: el("span", { class: "state", role: "status" }), bar: el("progress", { max: 1, "aria-label": `Feeding ${name}` }), rate: el("span", { class: "rate" }),
-    rejected: el("details", { class: "rejected", hidden: true }, el("summary"), el("ul")), row: el("div", { class: "row" }),
+    rejected: el("details", { class: "rejected", hidden: true }, el("summary"), el("ul", { tabindex: 0, "aria-label": "Rejected" })), note: el("p", { class: "hint", hidden: true }), row: el("div", { class: "row" }),
   };
   const item = el("li", { class: "card feeding" },
-    el("div", { class: "row spread" }, el("strong", { dir: "auto" }, name), parts.rate), parts.bar, parts.state, parts.rejected, parts.row);
+    el("div", { class: "row spread" }, el("strong", { dir: "auto" }, name), parts.rate), parts.bar, parts.state, parts.note, parts.rejected, parts.row);
   parts.bar.hidden = true;
   at("feedings").prepend(item);
   at("feedings-none").hidden = true;
@@ -83,7 +83,7 @@ window.addEventListener("beforeunload", event => { if (running.size) event.preve
 async function feedFiles(files, onend) {
   if (!files.length) return;
   const total = files.reduce((sum, file) => sum + file.size, 0);
-  const row = feeding(files.length === 1 ? files[0].path ?? files[0].name : `${number(files.length)} files, ${bytes(total)}`);
+  const row = feeding(files.length === 1 ? nameOf(files[0]) : `${number(files.length)} files, ${bytes(total)}`);
   const stopping = new AbortController(), began = performance.now();
   const run = { row, accepted: 0, rejections: 0, ids: [], last: null, read: 0, signal: stopping.signal, dead: ledger.stats?.dead ?? null };
   running.add(run);
@@ -104,6 +104,11 @@ async function feedFiles(files, onend) {
     summary.textContent = `${number(run.rejections)} rejected${run.rejections > NAMED ? `; the first ${number(NAMED)} of them` : ""}`;
     if (run.rejections > NAMED) return;
     list.append(el("li", {}, el("b", { dir: "auto" }, line ? `${name}, line ${number(line)}` : name), `: ${rejected}`));
+  };
+  run.split = (file, parts) => {
+    run.splits = [...run.splits ?? [], `${clip(nameOf(file), 60)} in ${number(parts)} parts`];
+    row.parts.note.hidden = false;
+    row.parts.note.textContent = `Over ${bytes(MAX_DATUM)}, so fed in parts, cut at paragraphs: ${run.splits.slice(0, 5).join(", ")}${run.splits.length > 5 ? ` and ${number(run.splits.length - 5)} more` : ""}.`;
   };
   run.show("Reading …");
   try {
@@ -138,7 +143,7 @@ async function feedFiles(files, onend) {
 async function* batchesOf(files, run) {
   let batch = { lines: [], places: [], size: 0 };
   for (const file of files) {
-    for await (const piece of piecesOf(file, count => { run.read += count; })) {
+    for await (const piece of piecesOf(file, count => { run.read += count; }, parts => run.split(file, parts))) {
       if (run.signal.aborted) return;
       if (piece.rejected) { run.reject(piece); continue; }
       const line = JSON.stringify({ data: piece.data });

@@ -1,15 +1,15 @@
 
 // --- files to data ---------------------------------------------------------------------------------------------------------------------
 // Each file is read in pieces, so that its size does not matter. What comes out is { data, name, line } for a datum, or
-// { rejected, name, line } for what cannot be one, with the reason; `read` is how many bytes of the files that took.
+// { rejected, name, line } for what cannot be one, with the reason.
 
 const MAX_DATUM = Number(document.documentElement.dataset.maxDatumBytes) || 1 << 20;
 const utf8 = new TextEncoder();
 const size = text => (text.length * 3 <= MAX_DATUM ? text.length : utf8.encode(text).length);
 const tooLong = text => text.length > MAX_DATUM || size(text) > MAX_DATUM;
 
-const KINDS = [[/\.(ndjson|jsonl)$/i, "lines"], [/\.csv$/i, "rows"], [/\.x?html?$/i, "html"]];
-const kindOf = name => KINDS.find(([pattern]) => pattern.test(name))?.[1] ?? "text";
+// NDJSON is a datum a line. Everything else that is text is a datum a file: MultiVAC finds the rows of a table, the text in HTML.
+const isLines = file => /\.(ndjson|jsonl)$/i.test(file.name) || /ndjson/.test(file.type);
 
 async function* textsOf(file, progress) {
   const reader = file.stream().getReader(), decoder = new TextDecoder("utf-8", { fatal: true });
@@ -57,78 +57,43 @@ async function* fromLines(texts) {
   }
 }
 
-// Rows as RFC 4180 has them: a field in quotes may hold commas, quotes (doubled) and line breaks.
-async function* rowsOf(texts) {
-  let row = [], field = "", quoted = false, closing = false, line = 1, begun = 1, isLost = false;
-  const end = () => { row.push(field); field = ""; };
-  for await (const text of texts) {
-    for (const sign of text) {
-      if (sign === "\n") line++;
-      if (closing) {
-        closing = false;
-        if (sign === "\"") { field += sign; continue; }
-        quoted = false;
-      }
-      if (quoted) {
-        if (sign === "\"") closing = true;
-        else field += sign;
-      } else if (sign === "\"" && field === "") quoted = true;
-      else if (sign === ",") end();
-      else if (sign === "\n") {
-        if (field.endsWith("\r")) field = field.slice(0, -1);
-        end();
-        yield { row: isLost ? null : row, line: begun };
-        [row, begun, isLost] = [[], line, false];
-      } else field += sign;
-      if (field.length > MAX_DATUM) [field, row, isLost] = ["", [], true];
-    }
-  }
-  if (quoted && !closing) yield { row: null, line: begun, why: "a quote is opened and never closed" };
-  else if (field || row.length) { end(); yield { row: isLost ? null : row, line: begun }; }
+// The end of the last paragraph in `text`, else of its last line, else of its last word.
+function cut(text) {
+  const end = pattern => {
+    const found = [...text.matchAll(pattern)].at(-1);
+    return found && found.index + found[0].length;
+  };
+  const whole = /[\uD800-\uDBFF]$/.test(text) ? text.length - 1 : text.length;
+  return end(/\n[ \t]*\r?\n/g) || end(/\n/g) || end(/\s/g) || whole;
 }
 
-// The first row names the columns. A row is fed as the column `data` or `text` where there is one, else as all of its fields with
-// their columns' names.
-async function* fromRows(texts) {
-  let names = null;
-  for await (const { row, line, why } of rowsOf(texts)) {
-    if (row === null) { yield { rejected: why ?? `longer than ${bytes(MAX_DATUM)}, the most a datum may have`, line }; continue; }
-    if (row.every(field => !field.trim())) continue;
-    if (!names) { names = row.map(name => name.trim()); continue; }
-    const column = names.findIndex(name => /^(data|text)$/i.test(name));
-    const fields = row.map((field, index) => [names[index], field.trim()]).filter(([, field]) => field);
-    yield { data: column >= 0 ? row[column] ?? "" : fields.map(([name, field]) => (name ? `${name}: ${field}` : field)).join("\n"), line };
-  }
-}
-
-// A whole text, or its paragraphs put together as far as they go into a datum.
-async function* fromText(texts, isHtml) {
-  let held = "", line = 1, isSplit = false;
+// A whole text, or its parts, if it is longer than a datum may be; each is as large as it may be.
+async function* fromText(texts, split) {
+  let held = "", line = 1, parts = 0;
   for await (const text of texts) {
     held += text;
     while (tooLong(held)) {
-      if (isHtml) throw new Failure(`larger than ${bytes(MAX_DATUM)}, the most a datum may have, and a page is not split`);
-      isSplit = true;
-      // Half the limit in characters is within it in bytes for most scripts; the rest is shortened below.
+      // Not in one step to the limit: characters of several bytes are to fit, too.
       let most = MAX_DATUM;
-      while (size(held.slice(0, most)) > MAX_DATUM) most = Math.floor(most * 0.75);
-      const breaks = [...held.slice(0, most).matchAll(/\n[ \t]*\r?\n/g)], last = breaks.at(-1);
-      if (!last?.index) throw new Failure(`its paragraph from line ${number(line)} on is larger than ${bytes(MAX_DATUM)}, the most a datum may have`);
-      const at = last.index + last[0].length, part = held.slice(0, at);
-      if (part.trim()) yield { data: part, line };
+      while (size(held.slice(0, most)) > MAX_DATUM) most = Math.floor(most * 0.9);
+      const part = held.slice(0, cut(held.slice(0, most)));
+      if (part.trim()) { parts++; yield { data: part, line }; }
       line += part.split("\n").length - 1;
-      held = held.slice(at);
+      held = held.slice(part.length);
     }
   }
-  if (held.trim()) yield { data: held, line: isSplit ? line : undefined };
-  else if (!isSplit) yield { rejected: "it is empty" };
+  if (held.trim()) { parts++; yield { data: held, line: parts > 1 ? line : undefined }; }
+  if (!parts) yield { rejected: "it is empty" };
+  if (parts > 1) split(parts);
 }
 
-async function* piecesOf(file, progress) {
-  const name = file.webkitRelativePath || file.path || file.name, kind = kindOf(file.name), texts = textsOf(file, progress);
+const nameOf = file => file.webkitRelativePath || file.path || file.name;
+
+// `progress(bytes)` is told what was read, `split(parts)` that a text was too long for one datum.
+async function* piecesOf(file, progress, split) {
+  const name = nameOf(file), texts = textsOf(file, progress);
   try {
-    const pieces = kind === "lines" ? fromLines(texts) : kind === "rows" ? fromRows(texts) : fromText(texts, kind === "html");
-    for await (const piece of pieces) {
+    for await (const piece of isLines(file) ? fromLines(texts) : fromText(texts, split)) {
       if (piece.rejected) yield { ...piece, name };
       else if (!piece.data.trim()) yield { rejected: "it is empty", line: piece.line, name };
       else if (tooLong(piece.data)) yield { rejected: `longer than ${bytes(MAX_DATUM)}, the most a datum may have`, line: piece.line, name };

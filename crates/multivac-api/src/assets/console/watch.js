@@ -106,7 +106,7 @@ const watched = new Map();
 function watchedRow(question) {
   const parts = {
     asked: el("h3", { dir: "auto" }, question ?? "The standing question"), answer: el("p", { class: "answer", dir: "auto" }, "…"),
-    meter: el("div"), changed: el("p", { class: "changed hint" }), log: el("ol"), state: el("p", { class: "note warn", hidden: true }),
+    meter: el("div"), changed: el("p", { class: "changed hint" }), log: el("ol", { tabindex: 0, "aria-label": "Changes, the last one first" }), state: el("p", { class: "note warn", hidden: true }),
   };
   parts.more = el("details", { hidden: true }, el("summary", {}, "Changes since this page was opened"), parts.log);
   const item = el("li", {},
