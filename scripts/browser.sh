@@ -6,8 +6,10 @@
 # What it does    Builds the programs; starts multivac-api, the edge in front of it and other people's web pages on free ports of
 #                 127.0.0.1, and a browser; tries each rule, and ends what it started.
 # What it needs   bash, python3, openssl. Chromium and nginx are installed from Debian's packages if they are missing
-#                 (as root, or by sudo without a password), Playwright from PyPI into ${XDG_CACHE_HOME:-~/.cache}/multivac.
-# What it returns 0 if every rule holds, else 1; a line for each, and the last line counts them. A minute once built.
+#                 (as root, or by sudo without a password), Playwright from PyPI and axe-core from npm into
+#                 ${XDG_CACHE_HOME:-~/.cache}/multivac.
+# What it returns 0 if every rule holds, else 1; a line for each rule, and one that counts them for each file of rules. A minute or
+#                 two once built.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib.sh
@@ -27,4 +29,8 @@ packages=()
 MULTIVAC_TEST_CHROMIUM=${MULTIVAC_TEST_CHROMIUM:-$(find_binary chromium)} MULTIVAC_TEST_NGINX=${MULTIVAC_TEST_NGINX:-$(find_binary nginx)}
 export MULTIVAC_TEST_CHROMIUM MULTIVAC_TEST_NGINX
 virtual_environment $PLAYWRIGHT
-exec "$venv/bin/python" tests/browser/browser_rules.py
+MULTIVAC_TEST_AXE=$(axe_core)
+export MULTIVAC_TEST_AXE
+status=0
+for rules in tests/browser/*_rules.py; do "$venv/bin/python" "$rules" || status=1; done
+exit $status

@@ -91,6 +91,26 @@ virtual_environment() {
         fail "$* could not be installed from PyPI"
 }
 
+# axe_core: prints where axe.min.js is, which finds what people with a screen reader, with a keyboard or with weak eyes cannot use
+# in a page. From the npm registry, the first time.
+axe_core() {
+    local version=4.14.1 checksum=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+    local kept=${XDG_CACHE_HOME:-$HOME/.cache}/multivac/axe-core-$version file made
+    file=$kept/axe.min.js
+    if [[ ! -e $file ]]; then
+        command -v npm >/dev/null || apt_install npm
+        say "fetching axe-core $version into $kept"
+        mkdir -p "$kept"
+        made=$(mktemp -d "$kept/made.XXXXXX")
+        # Moved whole, so that another script never finds a part of it.
+        { (cd "$made" && npm pack --silent "axe-core@$version" && tar -xzf "axe-core-$version.tgz") &&
+            mv "$made/package/axe.min.js" "$file"; } </dev/null >&2 || fail "axe-core $version could not be fetched from npm"
+        rm -rf "$made"
+    fi
+    sha256sum --check --quiet - <<<"$checksum  $file" >&2 || fail "$file is not axe-core $version: remove it"
+    printf '%s\n' "$file"
+}
+
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 # until_true SECONDS COMMAND…: tries again until it succeeds; 1 if it does not in that time.

@@ -57,8 +57,8 @@ const SERVER: [u16; 7] = [400, 403, 408, 414, 417, 431, 505];
 /// What the edge replies besides, on the paths that it lets through.
 const EDGE: [u16; 5] = [429, 500, 502, 503, 504];
 
-/// What it replies to writes besides.
-const EDGE_WRITE: [u16; 1] = [401];
+/// What it replies besides where it wants a password.
+const EDGE_PASSWORD: [u16; 1] = [401];
 
 /// What it replies to requests with a body besides.
 const EDGE_BODY: [u16; 2] = [411, 413];
@@ -69,7 +69,7 @@ pub(crate) struct Described {
     responses: BTreeMap<u16, RefOr<Response>>,
     schemas: Vec<(String, RefOr<Schema>)>,
     has_body: bool,
-    is_write: bool,
+    needs_password: bool,
     is_behind_edge: bool,
 }
 
@@ -82,7 +82,7 @@ impl Described {
             responses: BTreeMap::new(),
             schemas: Vec::new(),
             has_body: false,
-            is_write: false,
+            needs_password: false,
             is_behind_edge: true,
         };
         described.add_schema::<Problem<'_>>();
@@ -91,7 +91,12 @@ impl Described {
 
     /// A write that the edge lets through with a password.
     pub(crate) fn write(id: &str, summary: &str) -> Self {
-        Self { is_write: true, ..Self::read(id, summary) }
+        Self::read(id, summary).with_password()
+    }
+
+    /// A read for which the edge wants a password as well.
+    pub(crate) fn with_password(self) -> Self {
+        Self { needs_password: true, ..self }
     }
 
     /// A path that the edge closes: only those reach it that reach the server itself.
@@ -151,7 +156,7 @@ impl Described {
         let mut shared = SERVER.to_vec();
         if self.is_behind_edge {
             shared.extend(EDGE);
-            shared.extend(EDGE_WRITE.iter().filter(|_| self.is_write));
+            shared.extend(EDGE_PASSWORD.iter().filter(|_| self.needs_password));
             shared.extend(EDGE_BODY.iter().filter(|_| self.has_body));
         }
         for (status, name, _) in SHARED {
@@ -163,7 +168,7 @@ impl Described {
         for (status, response) in self.responses {
             operation = operation.response(status.to_string(), response);
         }
-        if self.is_write {
+        if self.needs_password {
             operation = operation.security(SecurityRequirement::new(PASSWORD, Vec::<String>::new()));
         }
         (operation.build(), self.schemas)
@@ -201,7 +206,8 @@ pub(crate) fn document(paths: impl IntoIterator<Item = DescribedPath>) -> serde_
     components.responses.extend(SHARED.map(|(status, name, text)| (name.to_owned(), problem(status, text).into())));
     components.parameters.insert(TRACEPARENT.to_owned(), RefOr::T(traceparent()));
     let password = HttpBuilder::new().scheme(HttpAuthScheme::Basic).description(Some(
-        "Required by the edge for every method that writes; a server that is reached past the edge requires none.",
+        "Required by the edge for every method that writes, and to read what is not for everybody; a server that is reached past \
+         the edge requires none.",
     ));
     components.add_security_scheme(PASSWORD, SecurityScheme::Http(password.build()));
     let mut license = License::new("MIT OR Apache-2.0");

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use multivac_core::datum::DatumId;
+use multivac_core::index::{Kind, RecentChange};
 use multivac_core::queue::Ledger;
-use multivac_core::{answer, status};
+use multivac_core::{answer, queue, status};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -23,6 +24,9 @@ pub(crate) struct Answer<'a> {
     /// How likely the best sentence is to be right.
     #[schema(minimum = 0, maximum = 1)]
     confidence: f64,
+    /// The confidence from which on there is an answer.
+    #[schema(minimum = 0, maximum = 1)]
+    threshold: f64,
     /// What the answer rests on, or what came nearest; best first.
     #[schema(max_items = 10)]
     evidence: Vec<Evidence<'a>>,
@@ -49,6 +53,10 @@ pub(crate) struct Evidence<'a> {
     #[schema(value_type = String)]
     id: DatumId,
     passage: &'a str,
+    /// The passage's words, as they stand in it, that met the question's terms.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(required = false)]
+    matched: &'a [String],
     /// How likely its best sentence is to be right.
     #[schema(minimum = 0, maximum = 1)]
     score: f64,
@@ -79,6 +87,7 @@ impl<'a> From<&'a answer::Answer> for Answer<'a> {
             },
             answer: answer.answer.as_deref(),
             confidence: answer.confidence,
+            threshold: answer.threshold,
             evidence: answer.evidence.iter().map(Evidence::from).collect(),
             missing: answer.missing.as_deref(),
             learned: answer.learned,
@@ -91,6 +100,7 @@ impl<'a> From<&'a answer::Evidence> for Evidence<'a> {
         Self {
             id: evidence.id,
             passage: &evidence.passage,
+            matched: &evidence.matched,
             score: evidence.score,
             stance: evidence.stance.map(|stance| match stance {
                 answer::Stance::Agrees => Stance::Agrees,
@@ -98,6 +108,53 @@ impl<'a> From<&'a answer::Evidence> for Evidence<'a> {
             }),
             features: &evidence.features,
         }
+    }
+}
+
+/// What the answer to a question has become.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AnswerEvent<'a> {
+    #[serde(flatten)]
+    #[schema(inline)]
+    answer: Answer<'a>,
+    /// What it was before; null in the first event of a stream, which tells what it is.
+    #[schema(required)]
+    before: Option<Answer<'a>>,
+    /// The datum that tipped it; null in the first event, and where none did it alone.
+    #[schema(required)]
+    because: Option<Because>,
+}
+
+/// What changed an answer.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Because {
+    #[schema(value_type = String)]
+    id: DatumId,
+    kind: BecauseKind,
+}
+
+/// Whether the datum was learned or retracted.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BecauseKind {
+    Learned,
+    Retracted,
+}
+
+impl<'a> AnswerEvent<'a> {
+    pub(crate) fn new(
+        answer: &'a answer::Answer,
+        before: Option<&'a answer::Answer>,
+        because: Option<RecentChange>,
+    ) -> Self {
+        let because = because.map(|change| Because {
+            id: change.id,
+            kind: match change.kind {
+                Kind::Learned => BecauseKind::Learned,
+                Kind::Retracted => BecauseKind::Retracted,
+            },
+        });
+        Self { answer: answer.into(), before: before.map(Answer::from), because }
     }
 }
 
@@ -243,6 +300,95 @@ impl Stats {
     }
 }
 
+/// A page of the dead letters.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeadLetters<'a> {
+    /// Oldest first.
+    pub(crate) dead: Vec<DeadLetter<'a>>,
+    /// Where the next page begins, as its `after`; null at the end.
+    #[schema(required, value_type = Option<String>)]
+    pub(crate) next: Option<DatumId>,
+}
+
+/// A datum that could not be learned.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeadLetter<'a> {
+    #[schema(value_type = String)]
+    id: DatumId,
+    /// How many attempts were made.
+    attempts: u32,
+    /// The error of the last attempt; in a list, the first 1,000 characters of it.
+    error: &'a str,
+    /// When it was accepted.
+    #[schema(format = DateTime)]
+    received_at: String,
+    /// When its last attempt failed.
+    #[schema(format = DateTime)]
+    died_at: String,
+    /// How long its text is, in bytes.
+    size_bytes: u64,
+}
+
+impl<'a> From<&'a queue::DeadLetterSummary> for DeadLetter<'a> {
+    fn from(letter: &'a queue::DeadLetterSummary) -> Self {
+        Self {
+            id: letter.id,
+            attempts: letter.attempts,
+            error: &letter.error,
+            received_at: letter.received_at.to_string(),
+            died_at: letter.died_at.to_string(),
+            size_bytes: letter.size_bytes,
+        }
+    }
+}
+
+/// A dead letter with its text.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeadLetterWithText<'a> {
+    #[serde(flatten)]
+    #[schema(inline)]
+    letter: DeadLetter<'a>,
+    /// The text, as it was fed.
+    data: &'a str,
+}
+
+impl<'a> From<&'a queue::DeadLetter> for DeadLetterWithText<'a> {
+    fn from(letter: &'a queue::DeadLetter) -> Self {
+        let data = letter.job.datum.as_str();
+        let of_letter = DeadLetter {
+            id: letter.job.id,
+            attempts: letter.attempts,
+            error: &letter.error,
+            received_at: letter.job.received_at.to_string(),
+            died_at: letter.died_at.to_string(),
+            size_bytes: data.len() as u64,
+        };
+        Self { letter: of_letter, data }
+    }
+}
+
+/// Dead letters were put back on the queue.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Retried {
+    /// How many.
+    pub(crate) retried: u64,
+    /// How many there was no time for: ask again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) left: Option<u64>,
+}
+
+/// A problem with retrying all dead letters (RFC 9457), with how many were retried before it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RetriedProblem<'a> {
+    #[serde(flatten)]
+    #[schema(inline)]
+    problem: Problem<'a>,
+    /// From the server itself: how many are on the queue again.
+    #[schema(nullable = false)]
+    retried: Option<u64>,
+}
+
 /// Whether requests should come to this replica.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness<'a> {
@@ -280,6 +426,7 @@ mod tests {
         let evidence = answer::Evidence {
             id,
             passage: "Stars go out.".to_owned(),
+            matched: vec!["out".to_owned()],
             score: 0.5,
             stance: Some(answer::Stance::Agrees),
             features: BTreeMap::from([("rank", 1.0)]),
@@ -289,6 +436,7 @@ mod tests {
             status: answer::Status::Answered,
             answer: Some("Stars go out.".to_owned()),
             confidence: 0.5,
+            threshold: 0.25,
             evidence: vec![evidence],
             missing: None,
             learned: 1,
@@ -296,15 +444,15 @@ mod tests {
         let json = |answer: &answer::Answer| serde_json::to_string(&Answer::from(answer)).expect("it can be written");
         assert_eq!(
             json(&answer),
-            r#"{"question":"What goes out?","status":"answered","answer":"Stars go out.","confidence":0.5,"#.to_owned()
-                + r#""evidence":[{"id":"01980000-0000-7000-8000-000000000000","passage":"Stars go out.","score":0.5,"#
+            r#"{"question":"What goes out?","status":"answered","answer":"Stars go out.","confidence":0.5,"threshold":0.25,"#.to_owned()
+                + r#""evidence":[{"id":"01980000-0000-7000-8000-000000000000","passage":"Stars go out.","matched":["out"],"score":0.5,"#
                 + r#""stance":"agrees","features":{"rank":1.0}}],"learned":1}"#
         );
         answer.status = answer::Status::InsufficientData;
         (answer.answer, answer.missing, answer.evidence) = (None, Some(vec!["moons".to_owned()]), Vec::new());
         assert_eq!(
             json(&answer),
-            r#"{"question":"What goes out?","status":"insufficient_data","answer":null,"confidence":0.5,"#.to_owned()
+            r#"{"question":"What goes out?","status":"insufficient_data","answer":null,"confidence":0.5,"threshold":0.25,"#.to_owned()
                 + r#""evidence":[],"missing":["moons"],"learned":1}"#
         );
     }

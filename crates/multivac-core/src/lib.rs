@@ -4,7 +4,7 @@
 //!
 //! 1. [`accept`]: text in, an id out, once the queue holds it durably;
 //! 2. [`queue`]: the port behind which it waits;
-//! 3. [`consumer`] leases it and [`process`]es it;
+//! 3. [`consumer`] leases it and [`process`]es it; what cannot be processed lies in the [`dead_letters`];
 //! 4. [`store`]: the port behind which it is kept; [`status`] tells where it stands and takes it back;
 //! 5. [`index`] follows the store;
 //! 6. [`answer`]s rest on the index.
@@ -68,6 +68,7 @@ pub mod accept;
 pub mod answer;
 pub mod backpressure;
 pub mod consumer;
+pub mod dead_letters;
 pub mod index;
 pub mod process;
 pub mod queue;

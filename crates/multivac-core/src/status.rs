@@ -177,13 +177,30 @@ impl Registry {
         {
             return Ok(None);
         }
+        self.retract_known(id, retract_timeout).await.map(Some)
+    }
+
+    /// Drops a dead letter: takes its datum back, as [`retract`](Self::retract) does; `None` when there is no dead letter with
+    /// this id.
+    ///
+    /// # Errors
+    /// As for [`retract`](Self::retract).
+    pub async fn drop_dead(&self, id: DatumId, retract_timeout: Duration) -> Result<Option<Retracted>, StatusError> {
+        if Call::JOB_STATE.of(None, self.queue.job_state(id)).await? != Some(JobState::Dead) {
+            return Ok(None);
+        }
+        self.retract_known(id, retract_timeout).await.map(Some)
+    }
+
+    /// The tombstone first, so that the store refuses a job that comes back later.
+    async fn retract_known(&self, id: DatumId, retract_timeout: Duration) -> Result<Retracted, StatusError> {
         let before = Call::REPLACE.of(None, self.store.retract(id)).await?;
         Call::RETRACT_JOB.of(None, self.queue.retract(id, before == Retraction::WasLive)).await?;
         spans::within(spans::inside("wait for replicas"), self.until_passed(id, retract_timeout)).await
     }
 
     /// Waits until every replica that may answer has applied a retraction.
-    async fn until_passed(&self, id: DatumId, retract_timeout: Duration) -> Result<Option<Retracted>, StatusError> {
+    async fn until_passed(&self, id: DatumId, retract_timeout: Duration) -> Result<Retracted, StatusError> {
         // Every change up to the tombstone is at this position or before it.
         let position = self.store.position().await?;
         let deadline = Instant::now() + retract_timeout;
@@ -198,10 +215,10 @@ impl Registry {
                 behind.push("this one".to_owned());
             }
             if behind.is_empty() {
-                return Ok(Some(Retracted::Everywhere));
+                return Ok(Retracted::Everywhere);
             }
             if Instant::now() >= deadline {
-                return Ok(Some(Retracted::PendingOn(behind)));
+                return Ok(Retracted::PendingOn(behind));
             }
             sleep(interval).await;
             interval = (2 * interval).min(LONGEST_POLL_INTERVAL);

@@ -8,7 +8,6 @@ use actix_web::{HttpRequest, HttpResponse, mime, web};
 use multivac_core::answer::{Answer, INSUFFICIENT_DATA, Status, answer_calibrated};
 use multivac_core::observe::metrics;
 use multivac_core::question::{MAX_QUESTION_CHARS, Question};
-use percent_encoding::percent_decode;
 use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::{Content, Required};
@@ -17,6 +16,7 @@ use super::TEXT;
 use crate::negotiate::{preferred, revalidated};
 use crate::openapi::{Described, reference, string, text_header, text_reply};
 use crate::problem::Problem;
+use crate::query::parameter_in;
 use crate::replies;
 use crate::state::State;
 
@@ -89,20 +89,8 @@ async fn standing(state: &web::Data<State>) -> Result<Arc<Answer>, Problem> {
 }
 
 /// The question in a query string, if there is one.
-fn question_in(query: &str) -> Result<Option<Question>, Problem> {
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if decode(name).as_deref() == Some("question") {
-            let text = decode(value).ok_or_else(|| Problem::bad_request("the question is not valid UTF-8"))?;
-            return Ok(Some(text.parse()?));
-        }
-    }
-    Ok(None)
-}
-
-fn decode(text: &str) -> Option<String> {
-    let text = text.replace('+', " ");
-    percent_decode(text.as_bytes()).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+pub(super) fn question_in(query: &str) -> Result<Option<Question>, Problem> {
+    Ok(parameter_in(query, "question")?.map(|text| text.parse()).transpose()?)
 }
 
 pub(super) fn describe() -> Described {
@@ -130,7 +118,7 @@ pub(super) fn describe() -> Described {
         .problem(503, "This replica cannot know what was retracted; or, from the edge, no replica is available")
 }
 
-fn parameter(name: &str, place: ParameterIn, description: &str) -> ParameterBuilder {
+pub(super) fn parameter(name: &str, place: ParameterIn, description: &str) -> ParameterBuilder {
     ParameterBuilder::new().name(name).parameter_in(place).required(Required::False).description(Some(description))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpResponse, web};
 use multivac_core::datum::DatumId;
 use multivac_core::observe::metrics;
-use multivac_core::status::Retracted;
+use multivac_core::status::{Retracted, StatusError};
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::ResponseBuilder;
@@ -17,7 +17,7 @@ use crate::state::State;
 
 /// How long a retraction waits for the other replicas: longer than until one that has just died counts as silent
 /// ([`REPLICA_SILENT`](multivac_core::store::REPLICA_SILENT)).
-const RETRACT_TIMEOUT: Duration = Duration::from_secs(8);
+pub(super) const RETRACT_TIMEOUT: Duration = Duration::from_secs(8);
 
 pub(super) async fn status(id: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&id)?;
@@ -27,7 +27,15 @@ pub(super) async fn status(id: web::Path<String>, state: web::Data<State>) -> Re
 
 pub(super) async fn retract(id: web::Path<String>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let id = parse_id(&id)?;
-    let retracted = state.registry.retract(id, RETRACT_TIMEOUT).await;
+    reply_to(id, state.registry.retract(id, RETRACT_TIMEOUT).await, never_accepted)
+}
+
+/// The reply to a retraction, which it also counts; `unknown` for where there was nothing to retract.
+pub(super) fn reply_to(
+    id: DatumId,
+    retracted: Result<Option<Retracted>, StatusError>,
+    unknown: fn() -> Problem,
+) -> Result<HttpResponse, Problem> {
     let may_be = |error| Problem::from(error).and("the datum may be retracted all the same: send this again");
     let outcome = match &retracted {
         Ok(Some(Retracted::Everywhere)) => Some("everywhere"),
@@ -38,7 +46,7 @@ pub(super) async fn retract(id: web::Path<String>, state: web::Data<State>) -> R
     if let Some(outcome) = outcome {
         metrics::RETRACTIONS.of(outcome).inc();
     }
-    match retracted.map_err(may_be)?.ok_or_else(never_accepted)? {
+    match retracted.map_err(may_be)?.ok_or_else(unknown)? {
         Retracted::Everywhere => Ok(HttpResponse::NoContent().finish()),
         Retracted::PendingOn(replicas) => Ok(HttpResponse::Accepted().json(RetractedInPart::new(id, replicas))),
     }
@@ -54,7 +62,7 @@ fn never_accepted() -> Problem {
 
 pub(super) fn describe_status() -> Described {
     Described::read("status", "Where a datum stands")
-        .parameter(id_parameter())
+        .parameter(id_parameter("The id that the datum got when it was accepted."))
         .json::<DatumStatus>(200, ResponseBuilder::new().description("Its status"))
         .problem(404, "It was never accepted")
         .problem(503, "The queue or the store is out of reach; or, from the edge, no replica is available")
@@ -63,19 +71,19 @@ pub(super) fn describe_status() -> Described {
 pub(super) fn describe_retract() -> Described {
     let in_part = "It is retracted for good; some replicas have not confirmed in time that they have seen it";
     Described::write("retract", "Takes a datum back")
-        .parameter(id_parameter())
+        .parameter(id_parameter("The id that the datum got when it was accepted."))
         .json::<RetractedInPart>(202, ResponseBuilder::new().description(in_part))
         .reply(204, ResponseBuilder::new().description("It is retracted; no later answer rests on it"))
         .problem(404, "It was never accepted")
         .problem(503, "The queue or the store is out of reach, and it may be retracted all the same: send it again")
 }
 
-fn id_parameter() -> Parameter {
+pub(super) fn id_parameter(description: &str) -> Parameter {
     ParameterBuilder::new()
         .name("id")
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
-        .description(Some("The id that the datum got when it was accepted."))
+        .description(Some(description))
         .schema(Some(string()))
         .build()
 }

@@ -4,6 +4,8 @@ mod ask;
 mod bulk;
 mod data;
 mod datum;
+mod dead;
+mod events;
 mod healthz;
 mod home;
 mod metrics;
@@ -25,7 +27,7 @@ use crate::wire;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every path with its methods: what serves each, and how it is described.
-fn table() -> [Route; 12] {
+fn table() -> [Route; 17] {
     [
         Route::new("/").get(home::home, home::describe),
         Route::new("/multivac").get(ask::ask, ask::describe),
@@ -37,6 +39,14 @@ fn table() -> [Route; 12] {
             .get(datum::status, datum::describe_status)
             .delete(datum::retract, datum::describe_retract),
         Route::new("/multivac/stats").get(stats::stats, stats::describe),
+        Route::new("/multivac/events").get(events::events, events::describe),
+        Route::new("/multivac/dead").get(dead::list, dead::describe_list),
+        // Before what stands for any id.
+        Route::new("/multivac/dead/retry").post(dead::retry_all, dead::describe_retry_all),
+        Route::new("/multivac/dead/{id}")
+            .get(dead::show, dead::describe_show)
+            .delete(dead::discard, dead::describe_drop),
+        Route::new("/multivac/dead/{id}/retry").post(dead::retry, dead::describe_retry),
         Route::new("/healthz").get(healthz::healthz, healthz::describe),
         Route::new("/readyz").get(readyz::readyz, readyz::describe),
         Route::new("/metrics").get(metrics::metrics, metrics::describe),

@@ -1,22 +1,30 @@
-//! `multivac-api dead`: the dead letters of the embedded system, while it is stopped; those of Redis at any time.
+//! Dead letters: over HTTP while the system runs; and by `multivac-api dead`, those of the embedded system while it is stopped,
+//! those of Redis at any time.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use multivac_api::config::Config;
 use multivac_core::adapters::{Backends, Prepared};
+use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
 use multivac_core::queue::{Failure, Ledger, QueueSettings};
 use multivac_core::store::StoreEntry;
 use multivac_testkit::backends::SharedServers;
+use multivac_testkit::proxy::{Mode, Proxy};
+use multivac_testkit::redis::{self, RedisServer};
 use multivac_testkit::sample::submission;
-use reqwest::Client;
-use serde_json::Value;
+use multivac_testkit::wait::until;
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, program};
+use crate::test_app::TestApp;
 
 fn dead(words: &[&str], flags: &[&str]) -> Output {
     program(&[&["dead"], words, flags].concat()).output().unwrap()
@@ -113,5 +121,292 @@ async fn the_same_command_is_for_the_dead_letters_of_redis() {
     let ids = dead_letter_each(&backends, &["Penguins eat krill."]).await;
     assert!(done(&["list"], &flags).starts_with(&ids[0].to_string()));
     assert_eq!(done(&["drop", "--all"], &flags), format!("dropped {}\ndropped 1 in all\n", ids[0]));
+    servers.clean_up().await;
+}
+
+/// The full system with one attempt for each job, without a worker; and a queue past the application.
+async fn start_with_servers(flags: &[String]) -> (TestApp, Backends) {
+    let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    flags.extend(["--max-attempts", "1"]);
+    let args = Config::parse_from([&["multivac-api"], &flags[..]].concat()).backends;
+    let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, args.queue_settings()).await.unwrap();
+    let app = TestApp::start(&flags).await;
+    assert_eq!(backends.prepare(&CancellationToken::new()).await.unwrap(), Prepared::Ready);
+    (app, backends)
+}
+
+/// Learns whatever is queued, as a worker does.
+async fn learn(app: &TestApp, backends: &Backends) {
+    let consumer = Consumer {
+        queue: backends.queue.clone(),
+        store: Arc::clone(&backends.store),
+        lease: Duration::from_secs(30),
+        concurrency: 1,
+        max_bytes_under_way: 8 << 20,
+        process: multivac_core::process::process,
+        process_timeout: Duration::from_secs(10),
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(consumer.run(stop.clone()));
+    app.until("/multivac/stats", |stats| stats["queued"] == 0 && stats["processing"] == 0).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+impl TestApp {
+    async fn send(&self, method: Method, path: &str) -> Response {
+        self.request(method, path).send().await.unwrap()
+    }
+
+    /// The reply to a write, which has to have this status.
+    async fn wrote(&self, method: Method, path: &str, status: u16) -> Value {
+        let reply = self.send(method.clone(), path).await;
+        assert_eq!(reply.status(), status, "{method} {path}");
+        let body = reply.bytes().await.unwrap();
+        if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() }
+    }
+
+    async fn ledger_is(&self, expected: &Value) {
+        let mut stats = self.json("/multivac/stats").await;
+        stats.as_object_mut().unwrap().remove("passages");
+        assert_eq!(&stats, expected);
+    }
+
+    /// The ids of all dead letters, by pages of `limit`.
+    async fn dead_in_pages(&self, limit: usize) -> Vec<String> {
+        let (mut ids, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.json(&format!("/multivac/dead?limit={limit}{after}")).await;
+            let dead = page["dead"].as_array().unwrap();
+            ids.extend(dead.iter().map(|letter| letter["id"].as_str().unwrap().to_owned()));
+            let Some(next) = page["next"].as_str() else {
+                assert_eq!(page["next"], Value::Null);
+                return ids;
+            };
+            assert_eq!((dead.len(), Some(next)), (limit, ids.last().map(String::as_str)));
+            after = format!("&after={next}");
+        }
+    }
+
+    /// What the four of `ids` are to show and do, whatever queue holds them; the last two are on the queue again at the end.
+    async fn shows_retries_and_drops(&self, ids: &[String], odd: &str) {
+        let page = self.json("/multivac/dead").await;
+        let letter = &page["dead"][1];
+        let fields: Vec<&str> = letter.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, ["attempts", "died_at", "error", "id", "received_at", "size_bytes"]);
+        assert_eq!((&letter["attempts"], &letter["error"]), (&json!(1), &json!("no good\nat all")));
+        assert_eq!((&letter["id"], &letter["size_bytes"]), (&json!(ids[1]), &json!(odd.len())));
+        for limit in [1, 2, 3, 4, 5, 1_000] {
+            assert_eq!(self.dead_in_pages(limit).await, ids, "{limit}");
+        }
+        let whole = self.get(&format!("/multivac/dead/{}", ids[1])).await;
+        assert_eq!(whole.headers()["cache-control"], "no-store");
+        let whole: Value = whole.json().await.unwrap();
+        assert_eq!(whole["data"], odd);
+        assert_eq!(letter.as_object().unwrap().iter().find(|(name, value)| whole[name] != **value), None);
+        assert_eq!(self.json(&format!("/multivac/data/{}", ids[1])).await["status"], "failed");
+
+        // A drop is a retraction, and stays one.
+        let dropped = format!("/multivac/dead/{}", ids[1]);
+        self.wrote(Method::DELETE, &dropped, 204).await;
+        self.wrote(Method::DELETE, &dropped, 404).await;
+        self.wrote(Method::POST, &format!("{dropped}/retry"), 404).await;
+        let status = self.json(&format!("/multivac/data/{}", ids[1])).await;
+        assert_eq!((&status["status"], &status["visible_to"]), (&json!("retracted"), &json!(0)));
+
+        // Two at once count once.
+        let retry = format!("/multivac/dead/{}/retry", ids[0]);
+        let (one, other) = tokio::join!(self.send(Method::POST, &retry), self.send(Method::POST, &retry));
+        let mut statuses = [one.status().as_u16(), other.status().as_u16()];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [202, 404]);
+        let retry_all = || self.wrote(Method::POST, "/multivac/dead/retry", 202);
+        let (one, other) = tokio::join!(retry_all(), retry_all());
+        assert_eq!(one["retried"].as_u64().unwrap() + other["retried"].as_u64().unwrap(), 2, "{one} {other}");
+        assert_eq!(retry_all().await, json!({ "retried": 0 }));
+        assert_eq!(self.json("/multivac/dead").await, json!({ "dead": [], "next": null }));
+
+        for id in [ids[0].as_str(), ids[1].as_str(), "0190163d-8694-739b-aea5-966c26f8ad91", "x", "%7b"] {
+            for (method, path) in [(Method::GET, ""), (Method::DELETE, ""), (Method::POST, "/retry")] {
+                let reply = self.send(method.clone(), &format!("/multivac/dead/{id}{path}")).await;
+                assert_eq!(
+                    (reply.status().as_u16(), &reply.headers()["content-type"]),
+                    (404, &"application/problem+json".parse().unwrap()),
+                    "{method} {id}"
+                );
+            }
+        }
+    }
+}
+
+const ODD: &str = " \r\n\0 🌌 Ωμέγα \n";
+const TEXTS: [&str; 4] = ["Penguins eat krill.", ODD, "Owls eat voles.", "Cats eat mice."];
+
+#[actix_web::test]
+async fn over_http_those_of_the_running_embedded_system_are_shown_retried_and_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = open(directory.path());
+    let ids: Vec<String> = dead_letter_each(&backends, &TEXTS).await.iter().map(ToString::to_string).collect();
+    drop(backends);
+    let app = TestApp::start_in(directory, &[]).await;
+    app.shows_retries_and_drops(&ids, ODD).await;
+    app.until("/multivac/stats", |stats| stats["learned"] == 3).await;
+    app.ledger_is(&json!({ "accepted": 4, "queued": 0, "processing": 0, "learned": 3, "retracted": 1, "dead": 0 }))
+        .await;
+    assert_eq!(app.ask("What do owls eat?").await["answer"], "Owls eat voles.");
+    // It stays dropped.
+    let app = TestApp::start_in(app.stop().await, &[]).await;
+    assert_eq!(app.json(&format!("/multivac/data/{}", ids[1])).await["status"], "retracted");
+    app.until("/multivac/stats", |stats| stats["learned"] == 3 && stats["retracted"] == 1).await;
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn over_http_those_of_redis_are_shown_retried_and_dropped() {
+    let Some(servers) = SharedServers::find() else { return };
+    for partitions in ["1", "3"] {
+        let flags = [&servers.flags()[..], &["--partitions".to_owned(), partitions.to_owned()]].concat();
+        let (app, backends) = start_with_servers(&flags).await;
+        let ids: Vec<String> = dead_letter_each(&backends, &TEXTS).await.iter().map(ToString::to_string).collect();
+        app.shows_retries_and_drops(&ids, ODD).await;
+        app.ledger_is(&json!({ "accepted": 4, "queued": 3, "processing": 0, "learned": 0, "retracted": 1, "dead": 0 }))
+            .await;
+        learn(&app, &backends).await;
+        app.until("/multivac/stats", |stats| stats["learned"] == 3).await;
+        assert_eq!(app.ask("What do owls eat?").await["answer"], "Owls eat voles.");
+        app.stop().await;
+        servers.clean_up().await;
+    }
+}
+
+#[actix_web::test]
+async fn pages_of_many_that_died_at_once_hold_each_once_and_a_page_goes_on_where_the_last_ended() {
+    let Some(servers) = SharedServers::find() else { return };
+    let flags = [&servers.flags()[..], &["--partitions".to_owned(), "3".to_owned()]].concat();
+    let (app, backends) = start_with_servers(&flags).await;
+    let texts: Vec<String> = (0..130).map(|n| format!("Star {n} went out.")).collect();
+    let ids = dead_letter_each(&backends, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let ids: HashSet<String> = ids.iter().map(ToString::to_string).collect();
+    let first = app.json("/multivac/dead").await;
+    assert_eq!(first["dead"].as_array().unwrap().len(), 100);
+    for limit in [7, 100, 130, 131] {
+        let listed = app.dead_in_pages(limit).await;
+        assert_eq!((listed.len(), listed.into_iter().collect::<HashSet<_>>()), (130, ids.clone()), "{limit}");
+    }
+    let all = app.wrote(Method::POST, "/multivac/dead/retry", 202).await;
+    assert_eq!(all, json!({ "retried": 130 }));
+    app.ledger_is(&json!({ "accepted": 130, "queued": 130, "processing": 0, "learned": 0, "retracted": 0, "dead": 0 }))
+        .await;
+    app.stop().await;
+    servers.clean_up().await;
+}
+
+#[actix_web::test]
+async fn a_page_that_cannot_be_meant_is_refused() {
+    let app = TestApp::start(&[]).await;
+    for query in [
+        "limit=0",
+        "limit=1001",
+        "limit=-1",
+        "limit=",
+        "limit=ten",
+        "limit=1e3",
+        "limit=99999999999999999999",
+        "limit=%ff",
+        "after=",
+        "after=x",
+        "after=1&after=2",
+        "after=%00",
+    ] {
+        let reply = app.get(&format!("/multivac/dead?{query}")).await;
+        assert_eq!(reply.status(), 400, "{query}");
+        let problem: Value = reply.json().await.unwrap();
+        let name = query.split('=').next().unwrap();
+        assert!(problem["detail"].as_str().unwrap().starts_with(name), "{problem}");
+    }
+    for query in
+        ["", "?limit=1", "?limit=1000", "?limit=%31", "?other=x", "?after=0190163d-8694-739b-aea5-966c26f8ad91"]
+    {
+        assert_eq!(app.json(&format!("/multivac/dead{query}")).await, json!({ "dead": [], "next": null }), "{query}");
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_page_of_another_site_retries_and_drops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = open(directory.path());
+    let id = dead_letter_each(&backends, &["Penguins eat krill."]).await[0];
+    drop(backends);
+    let app = TestApp::start_in(directory, &[]).await;
+    for (method, path) in [
+        (Method::POST, "/multivac/dead/retry".to_owned()),
+        (Method::POST, format!("/multivac/dead/{id}/retry")),
+        (Method::DELETE, format!("/multivac/dead/{id}")),
+    ] {
+        for (name, value) in [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.test")] {
+            let reply = app.request(method.clone(), &path).header(name, value).send().await.unwrap();
+            assert_eq!(reply.status(), 403, "{method} {path}");
+        }
+    }
+    assert_eq!(app.json("/multivac/dead").await["dead"][0]["id"], id.to_string());
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_queue_that_is_cut_off_half_way_loses_nothing_and_the_reply_says_how_many_were_retried() {
+    let (Some(servers), Some(binary)) = (SharedServers::find(), redis::installed()) else { return };
+    let redis = RedisServer::start(&binary, &[]).await;
+    let proxy = Proxy::start(format!("127.0.0.1:{}", redis.port)).await;
+    let url = |address: &str| format!("redis://{address}");
+    let flags = |url: String| {
+        let mongo = servers.mongo_url.clone();
+        ["--redis-url".to_owned(), url, "--mongo-url".to_owned(), mongo]
+    };
+    // The application is behind the proxy, and what the test does is not.
+    let proxied = flags(url(&proxy.address.to_string()));
+    let (app, _) = start_with_servers(&proxied).await;
+    let direct = flags(url(&format!("127.0.0.1:{}", redis.port)));
+    let args = Config::parse_from([&["multivac-api".to_owned()], &direct[..]].concat()).backends;
+    let settings = QueueSettings { max_attempts: 1, ..args.queue_settings() };
+    let backends = Backends::servers(args.server_urls().unwrap().unwrap(), &args, settings).await.unwrap();
+    let texts: Vec<String> = (0..2_000).map(|n| format!("Star {n} went out.")).collect();
+    dead_letter_each(&backends, &texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+
+    let path = format!("{}/multivac/dead/retry", app.base);
+    let retrying = tokio::spawn(app.client.post(path).send());
+    until("some are retried", async || backends.queue.ledger().await.unwrap().queued > 0).await;
+    proxy.set(Mode::Cut);
+    let reply = retrying.await.unwrap().unwrap();
+    assert_eq!(reply.status(), 503);
+    assert!(reply.headers().contains_key("retry-after"));
+    assert_eq!(reply.headers()["content-type"], "application/problem+json");
+    let problem: Value = reply.json().await.unwrap();
+    let retried = problem["retried"].as_u64().unwrap();
+    let ledger = backends.queue.ledger().await.unwrap();
+    assert!(ledger.balances() && ledger.queued + ledger.dead == 2_000, "{ledger:?}");
+    // Those whose replies were cut off may be there besides.
+    assert!(retried < 2_000 && (retried..retried + 100).contains(&ledger.queued), "{problem} {ledger:?}");
+    let text = problem["detail"].as_str().unwrap();
+    assert!(text.contains("dead letters still") && !text.contains("redis://"), "{text}");
+
+    for (method, path) in [
+        (Method::GET, "/multivac/dead"),
+        (Method::GET, "/multivac/dead/0190163d-8694-739b-aea5-966c26f8ad91"),
+        (Method::DELETE, "/multivac/dead/0190163d-8694-739b-aea5-966c26f8ad91"),
+        (Method::POST, "/multivac/dead/0190163d-8694-739b-aea5-966c26f8ad91/retry"),
+        (Method::POST, "/multivac/dead/retry"),
+    ] {
+        let reply = app.send(method.clone(), path).await;
+        assert_eq!(reply.status(), 503, "{method} {path}");
+        assert!(reply.headers().contains_key("retry-after"), "{method} {path}");
+    }
+    proxy.set(Mode::Pass);
+    until("the rest is retried", async || {
+        let reply = app.send(Method::POST, "/multivac/dead/retry").await;
+        reply.status() == 202 && backends.queue.ledger().await.unwrap().queued == 2_000
+    })
+    .await;
+    app.stop().await;
     servers.clean_up().await;
 }

@@ -15,6 +15,7 @@ mod dead;
 mod doctor;
 mod embedded;
 mod errors;
+mod events;
 mod feed;
 mod fence;
 mod files;

@@ -48,7 +48,9 @@ async fn every_path_has_the_documented_methods_and_no_others() {
                 let parameters = item[method.as_str().to_lowercase()]["parameters"].as_array().cloned();
                 let names_id = parameters.is_some_and(|parameters| parameters.iter().any(|p| p["in"] == "path"));
                 assert_eq!(names_id, path.contains('{'), "{method} {path}");
-                assert!(status != 404 && status != 405, "{method} {path}: {status}");
+                // The datum is no dead letter.
+                let is_found = status != 404 || path.starts_with("/multivac/dead/{id}");
+                assert!(is_found && status != 405, "{method} {path}: {status}");
                 let responses = item[method.as_str().to_lowercase()]["responses"].as_object().unwrap();
                 assert!(responses.contains_key(&status.to_string()), "{method} {path} replies {status}");
             } else {

@@ -1,6 +1,5 @@
 //! `dead`: shows the dead letters (data whose attempts were used up), retries them, drops them.
 
-use std::collections::HashSet;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
@@ -9,7 +8,8 @@ use serde::Serialize;
 use super::{CommandError, Output, write_json};
 use crate::adapters::Backends;
 use crate::datum::{DatumId, NotAnId};
-use crate::queue::{DeadLetter, JobState, QueueAdmin};
+use crate::dead_letters::DeadNow;
+use crate::queue::{DeadLetter, DeadLetterSummary, JobState, QueueAdmin};
 use crate::store::Retraction;
 
 /// What can be done with dead letters.
@@ -60,8 +60,8 @@ fn id(text: &str) -> Result<DatumId, String> {
     text.parse().map_err(|error: NotAnId| error.to_string())
 }
 
-/// Dead letters read at once; each comes with its text.
-const PAGE_SIZE: usize = 20;
+/// Dead letters read at once.
+const PAGE_SIZE: usize = 100;
 
 /// Carries the command out.
 ///
@@ -80,35 +80,28 @@ pub async fn run(out: &mut dyn Write, command: Dead, backends: &Backends) -> Res
 }
 
 async fn list(out: &mut dyn Write, queue: &dyn QueueAdmin, max: usize, output: Output) -> Result<(), CommandError> {
-    let (mut listed, mut after) = (HashSet::new(), None);
-    while listed.len() < max {
-        let page = queue.dead_letters(after, PAGE_SIZE.min(max - listed.len())).await?;
+    let (mut listed, mut after) = (0, None);
+    while listed < max {
+        let page = queue.dead_letters(after, PAGE_SIZE.min(max - listed)).await?;
         let Some(last) = page.last() else { break };
-        after = Some(last.job.id);
-        let mut is_new = false;
+        after = Some(last.place.clone());
+        listed += page.len();
         for letter in &page {
-            // The list begins anew if its last letter was taken away meanwhile, so letters may come twice.
-            if listed.insert(letter.job.id) {
-                is_new = true;
-                write_line(out, letter, output)?;
-            }
-        }
-        if !is_new {
-            break;
+            write_line(out, letter, output)?;
         }
     }
-    if listed.is_empty() && !output.json {
+    if listed == 0 && !output.json {
         writeln!(out, "there are no dead letters")?;
     }
     Ok(())
 }
 
-fn write_line(out: &mut dyn Write, letter: &DeadLetter, output: Output) -> Result<(), CommandError> {
+fn write_line(out: &mut dyn Write, letter: &DeadLetterSummary, output: Output) -> Result<(), CommandError> {
     if output.json {
         return write_json(out, &DeadLetterReply::from(letter));
     }
-    let (id, bytes, error) = (letter.job.id, letter.job.datum.as_str().len(), first_line(&letter.error));
-    Ok(writeln!(out, "{id}  died {}  {} attempts  {bytes} bytes  {error}", letter.died_at, letter.attempts)?)
+    let DeadLetterSummary { id, died_at, attempts, size_bytes, error, .. } = letter;
+    Ok(writeln!(out, "{id}  died {died_at}  {attempts} attempts  {size_bytes} bytes  {}", first_line(error))?)
 }
 
 /// An error may have several lines, and a line of the list has room for one.
@@ -124,7 +117,7 @@ struct DeadLetterReply<'a> {
     died_at: String,
     attempts: u32,
     error: &'a str,
-    size_bytes: usize,
+    size_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a str>,
 }
@@ -137,7 +130,21 @@ impl<'a> From<&'a DeadLetter> for DeadLetterReply<'a> {
             died_at: letter.died_at.to_string(),
             attempts: letter.attempts,
             error: &letter.error,
-            size_bytes: letter.job.datum.as_str().len(),
+            size_bytes: letter.job.datum.as_str().len() as u64,
+            data: Some(letter.job.datum.as_str()),
+        }
+    }
+}
+
+impl<'a> From<&'a DeadLetterSummary> for DeadLetterReply<'a> {
+    fn from(letter: &'a DeadLetterSummary) -> Self {
+        Self {
+            id: letter.id,
+            received_at: letter.received_at.to_string(),
+            died_at: letter.died_at.to_string(),
+            attempts: letter.attempts,
+            error: &letter.error,
+            size_bytes: letter.size_bytes,
             data: None,
         }
     }
@@ -149,7 +156,7 @@ fn show(out: &mut dyn Write, letter: &DeadLetter, text_alone: bool, output: Outp
         return Ok(out.write_all(text.as_bytes())?);
     }
     if output.json {
-        return write_json(out, &DeadLetterReply { data: Some(text), ..letter.into() });
+        return write_json(out, &DeadLetterReply::from(letter));
     }
     writeln!(out, "id        {}", letter.job.id)?;
     writeln!(out, "received  {}", letter.job.received_at)?;
@@ -227,18 +234,16 @@ async fn for_each(
     }
     if all {
         let mut count = 0_u64;
-        // Those that are dead now: one that was retried, and is dead again before the end, is not retried again.
-        let mut seen = HashSet::new();
+        let mut dead = DeadNow::begin(&*backends.queue).await?;
         loop {
-            let page = backends.queue.dead_letters(None, PAGE_SIZE).await?;
-            let new: Vec<DatumId> = page.iter().map(|letter| letter.job.id).filter(|id| seen.insert(*id)).collect();
-            if new.is_empty() {
+            let page = dead.next_page().await?;
+            if page.is_empty() {
                 break;
             }
-            for id in new {
-                if action.apply(backends, id).await? {
+            for letter in page {
+                if action.apply(backends, letter.id).await? {
                     count += 1;
-                    action.report(out, id, output)?;
+                    action.report(out, letter.id, output)?;
                 }
             }
         }

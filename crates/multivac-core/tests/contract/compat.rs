@@ -89,7 +89,8 @@ async fn all_jobs_are_found_and_finished(queue: &Arc<dyn QueueAdmin>) {
 
     let letters = queue.dead_letters(None, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!((&letters[0].job, letters[0].attempts), (&job(DEAD), 2));
+    assert_eq!((letters[0].id, letters[0].attempts), (id(DEAD), 2));
+    assert_eq!(queue.dead_letter(id(DEAD)).await.unwrap().unwrap().job, job(DEAD));
     assert_eq!(letters[0].error, "failure number 2: é");
     assert!(letters[0].died_at > received_at(DEAD));
 

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use deadpool_redis::redis::cmd;
 use fastrand::Rng;
+use futures_util::future::join_all;
 use multivac_core::accept::{AcceptRequest, Acceptor};
 use multivac_core::datum::{Datum, DatumId, Timestamp};
+use multivac_core::dead_letters::retry_all;
 use multivac_core::queue::{
     Acceptance, Failure, IdempotencyKey, Job, JobState, Lease, Ledger, Outcome, Partition, QueueAdmin, QueueError,
     QueueSettings, Submission,
@@ -40,6 +42,8 @@ macro_rules! contract {
             a_job_that_is_always_abandoned_is_exhausted,
             the_fewer_attempts_are_left_the_fewer_jobs_come_together,
             dead_letters_are_listed_in_pages_and_retried,
+            pages_of_dead_letters_go_on_where_they_ended_though_the_last_is_gone,
+            all_dead_letters_are_retried_once_each_though_they_die_again,
             a_retraction_enters_the_ledger_once_wherever_the_job_stands,
             a_retracted_job_that_uses_up_its_attempts_is_no_dead_letter,
             an_idempotency_key_is_one_datum,
@@ -403,7 +407,10 @@ async fn a_failed_job_comes_again_and_is_a_dead_letter_after_its_last_attempt(ba
     }
     let letters = queue.dead_letters(None, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
-    assert_eq!((&letters[0].job, letters[0].attempts, letters[0].error.as_str()), (&job, 2, "twice: é"));
+    assert_eq!((letters[0].id, letters[0].attempts, letters[0].error.as_str()), (job.id, 2, "twice: é"));
+    let size_bytes = job.datum.as_str().len() as u64;
+    assert_eq!((letters[0].received_at, letters[0].size_bytes), (job.received_at, size_bytes));
+    assert_eq!(queue.dead_letter(job.id).await.unwrap().unwrap().job, job);
     assert!(letters[0].died_at >= job.received_at && letters[0].died_at <= Timestamp::now());
     nothing_to_lease(&queue).await;
     // Another worker has stored it after all.
@@ -428,7 +435,7 @@ async fn a_job_that_is_always_abandoned_is_exhausted(backend: Arc<dyn Backend>) 
     assert!(last[0].exhausted, "it may be tried again");
     assert_eq!(queue.fail(&last[0], "it was not stored", Duration::ZERO).await.unwrap(), Failure::Dead);
     let letters = queue.dead_letters(None, 10).await.unwrap();
-    assert_eq!((&letters[0].job, letters[0].attempts), (&job, 3));
+    assert_eq!((letters[0].id, letters[0].attempts), (job.id, 3));
     assert_eq!(letters[0].error, "it was not stored");
     assert_eq!(ledger(&queue).await, Ledger { accepted: 1, dead: 1, ..Ledger::default() });
 }
@@ -466,7 +473,11 @@ pub(crate) async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dy
         assert_eq!(queue.fail(&leases[0], "bad", Duration::ZERO).await.unwrap(), Failure::Dead);
     }
     let page = async |after, max| -> Vec<DatumId> {
-        queue.dead_letters(after, max).await.unwrap().iter().map(|letter| letter.job.id).collect()
+        let after = match after {
+            Some(id) => queue.dead_letter_place(id).await.unwrap(),
+            None => None,
+        };
+        queue.dead_letters(after, max).await.unwrap().iter().map(|letter| letter.id).collect()
     };
     assert_eq!(page(None, 10).await, ids);
     assert_eq!(page(None, 2).await, ids[..2]);
@@ -489,6 +500,65 @@ pub(crate) async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dy
     queue.retract(ids[0], false).await.unwrap();
     assert_eq!(page(None, 10).await, [ids[1], ids[3], ids[4]]);
     assert_eq!(ledger(&queue).await, Ledger { accepted: 5, learned: 1, retracted: 1, dead: 3, ..Ledger::default() });
+}
+
+/// Accepts this many jobs, and has each fail its only attempt; several at a time, so that they die at the same millisecond.
+async fn dead_letter_many(queue: &Arc<dyn QueueAdmin>, count: usize) -> HashSet<DatumId> {
+    let jobs = accept_all(queue, &vec!["it cannot be learned"; count]).await;
+    for _ in 0..count.div_ceil(10) {
+        let leases = lease(queue, count.min(10)).await;
+        let failing = leases.iter().map(|lease| queue.fail(lease, "bad", Duration::ZERO));
+        assert!(join_all(failing).await.into_iter().all(|failed| failed.unwrap() == Failure::Dead));
+    }
+    jobs.iter().map(|job| job.id).collect()
+}
+
+pub(crate) async fn pages_of_dead_letters_go_on_where_they_ended_though_the_last_is_gone(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..long_lease() }).await;
+    let ids = dead_letter_many(&queue, 50).await;
+    let whole: Vec<DatumId> = queue.dead_letters(None, 100).await.unwrap().iter().map(|letter| letter.id).collect();
+    assert_eq!((whole.len(), whole.iter().copied().collect::<HashSet<_>>()), (50, ids));
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let page = queue.dead_letters(after, 7).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(queue.retry_dead(last.id).await.unwrap());
+        listed.extend(page.iter().map(|letter| letter.id));
+        after = Some(last.place.clone());
+    }
+    assert_eq!(listed, whole);
+}
+
+pub(crate) async fn all_dead_letters_are_retried_once_each_though_they_die_again(backend: Arc<dyn Backend>) {
+    let queue = backend.queue(QueueSettings { max_attempts: 1, ..long_lease() }).await;
+    let ids = dead_letter_many(&queue, 250).await;
+    let stop = CancellationToken::new();
+    let (killing, stopped) = (Arc::clone(&queue), stop.clone());
+    let killer = tokio::spawn(async move {
+        while !stopped.is_cancelled() {
+            for lease in killing.lease(10, Duration::from_millis(50)).await.unwrap() {
+                killing.fail(&lease, "bad", Duration::ZERO).await.unwrap();
+            }
+        }
+    });
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    let outcome = retry_all(&*queue, deadline).await;
+    assert!(outcome.failed.is_none() && outcome.left.is_none(), "{outcome:?}");
+    assert_eq!(outcome.retried, 250);
+    stop.cancel();
+    killer.await.unwrap();
+    let ledger = ledger(&queue).await;
+    assert!(ledger.balances() && ledger.queued + ledger.processing + ledger.dead == 250, "{ledger:?}");
+
+    // No time: a page, and it says that there are more.
+    for lease in lease(&queue, usize::try_from(ledger.queued).unwrap()).await {
+        queue.fail(&lease, "bad", Duration::ZERO).await.unwrap();
+    }
+    let outcome = retry_all(&*queue, tokio::time::Instant::now()).await;
+    assert!(outcome.retried > 0 && outcome.left == Some(250 - outcome.retried), "{outcome:?}");
+    let known: HashSet<DatumId> =
+        queue.dead_letters(None, 1_000).await.unwrap().iter().map(|letter| letter.id).collect();
+    assert!(known.is_subset(&ids) && known.len() as u64 == 250 - outcome.retried, "{outcome:?}");
 }
 
 pub(crate) async fn a_retraction_enters_the_ledger_once_wherever_the_job_stands(backend: Arc<dyn Backend>) {

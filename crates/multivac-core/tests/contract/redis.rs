@@ -34,6 +34,8 @@ pub(crate) async fn the_contract_holds(settings: impl Fn() -> RedisSettings) {
     cases! {
         the_ledger_follows_a_random_walk,
         dead_letters_are_listed_in_pages_and_retried,
+        pages_of_dead_letters_go_on_where_they_ended_though_the_last_is_gone,
+        all_dead_letters_are_retried_once_each_though_they_die_again,
         an_idempotency_key_is_one_datum,
         an_idempotency_key_is_of_one_text_and_of_one_user,
         a_waiting_lease_wakes_when_a_job_is_accepted,

@@ -331,7 +331,7 @@ impl Outside {
     async fn learn_all(&mut self, queue: &Arc<dyn QueueAdmin>) {
         queue.prepare().await.unwrap();
         for letter in queue.dead_letters(None, 100).await.unwrap() {
-            queue.retry_dead(letter.job.id).await.unwrap();
+            queue.retry_dead(letter.id).await.unwrap();
         }
         let seen = until_ok("all is learned", async || {
             let leases = queue.lease(100, Duration::from_millis(20)).await.unwrap();

@@ -64,10 +64,10 @@ async fn a_redis_at_maxmemory_refuses_what_is_fed_and_is_drained_by_those_who_st
             before.extend(&held).await.unwrap();
             before.release(&held[2..]).await.unwrap();
             before.release(&failing[1..]).await.unwrap();
-            queue.retract(letters[0].job.id, false).await.unwrap();
+            queue.retract(letters[0].id, false).await.unwrap();
             queue.retract(waiting, false).await.unwrap();
             queue.retract(job("learned before").id, true).await.unwrap();
-            assert!(queue.retry_dead(letters[1].job.id).await.unwrap());
+            assert!(queue.retry_dead(letters[1].id).await.unwrap());
             complete(&before, &held[..2]).await;
             while let leases @ [_, ..] = &*queue.lease(100, Duration::ZERO).await.unwrap() {
                 complete(&queue, leases).await;

@@ -93,7 +93,7 @@ async fn a_datum_that_was_stored_by_a_worker_that_died_is_learned() {
     let end = servers.until(Ledger::is_quiet).await;
     assert_eq!(end, Ledger { accepted: 2, learned: 1, dead: 1, ..Ledger::default() });
     let letters = queue.dead_letters(None, 9).await.unwrap();
-    assert_eq!((letters[0].job.id, letters[0].attempts), (leases[1].job.id, 1));
+    assert_eq!((letters[0].id, letters[0].attempts), (leases[1].job.id, 1));
     assert!(letters[0].error.contains("its worker died"), "{}", letters[0].error);
     assert_eq!(servers.stored().await, [leases[0].job.id]);
     drop(worker);

@@ -7,7 +7,7 @@ use super::ledger::LedgerChange;
 use super::rows::{delete_attempt, delete_dead, delete_job, is_retracted, job_state};
 use super::writer::WriteContext;
 use crate::datum::{Datum, DatumId, Timestamp};
-use crate::queue::{DeadLetter, Job, JobState};
+use crate::queue::{DeadLetter, DeadLetterPlace, DeadLetterSummary, Job, JobState};
 
 /// Moves a job that was tried to the dead letters. One that was retracted meanwhile leaves no dead letter.
 pub(super) fn dead_letter_job(connection: &Connection, id: DatumId, error: &str) -> rusqlite::Result<()> {
@@ -42,19 +42,31 @@ pub(super) fn dead_letter_unread(connection: &Connection, id: DatumId, error: &s
     dead_letter_job(connection, id, error)
 }
 
-/// Lists in the order of the ids, which is that of accepting: so `after` means something even when its letter is gone.
+/// Lists in the order of the ids, which is that of accepting: so a place means something even when its letter is gone. The
+/// texts are not read: their lengths stand in the file before them.
 pub(super) fn dead_letters(
     connection: &Connection,
     after: Option<DatumId>,
     max: usize,
-) -> rusqlite::Result<Vec<DeadLetter>> {
+) -> rusqlite::Result<Vec<DeadLetterSummary>> {
     connection
         .prepare_cached(
-            "SELECT id, received_at, trace, text, attempts, error, died_at FROM dead
+            "SELECT id, received_at, NULL, '', attempts, error, died_at, octet_length(text) FROM dead
              WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
         )?
-        .query_map(params![after.map(IdColumn), to_column(max)], read_dead_letter)?
+        .query_map(params![after.map(IdColumn), to_column(max)], |row| {
+            let letter = read_dead_letter(row)?;
+            let place = place(letter.job.id);
+            Ok(DeadLetterSummary {
+                size_bytes: row.get::<_, i64>(7)?.unsigned_abs(),
+                ..DeadLetterSummary::new(letter, place)
+            })
+        })?
         .collect()
+}
+
+pub(super) fn place(id: DatumId) -> DeadLetterPlace {
+    DeadLetterPlace(id.to_string())
 }
 
 /// One dead letter.

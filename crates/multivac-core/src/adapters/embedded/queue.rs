@@ -13,8 +13,8 @@ use super::writer::{WriteContext, WriterHandle};
 use super::{accept, dead_letters, lease, ledger, rows};
 use crate::datum::DatumId;
 use crate::queue::{
-    Acceptance, DeadLetter, Durability, Failure, JobState, Lease, Ledger, Outcome, Partition, Queue, QueueAdmin,
-    QueueError, QueueSettings, Submission,
+    Acceptance, DeadLetter, DeadLetterPlace, DeadLetterSummary, Durability, Failure, JobState, Lease, Ledger, Outcome,
+    Partition, Queue, QueueAdmin, QueueError, QueueSettings, Submission,
 };
 
 pub(super) struct EmbeddedQueue {
@@ -138,8 +138,17 @@ impl QueueAdmin for EmbeddedQueue {
             .await?)
     }
 
-    async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError> {
+    async fn dead_letters(
+        &self,
+        after: Option<DeadLetterPlace>,
+        max: usize,
+    ) -> Result<Vec<DeadLetterSummary>, QueueError> {
+        let after = after.and_then(|DeadLetterPlace(id)| id.parse().ok());
         Ok(self.database.readers.read(move |connection| dead_letters::dead_letters(connection, after, max)).await?)
+    }
+
+    async fn dead_letter_place(&self, id: DatumId) -> Result<Option<DeadLetterPlace>, QueueError> {
+        Ok(Some(dead_letters::place(id)))
     }
 
     async fn dead_letter(&self, id: DatumId) -> Result<Option<DeadLetter>, QueueError> {

@@ -44,7 +44,7 @@ async fn a_job_whose_lease_runs_out_comes_again_without_polling_and_is_dead_in_t
     assert_eq!(queue.fail(&exhausted[0], "nobody has it", Duration::ZERO).await.unwrap(), Failure::Dead);
     assert_eq!(queue.job_state(job.job.id).await.unwrap(), Some(JobState::Dead));
     let letters = queue.dead_letters(None, 9).await.unwrap();
-    assert_eq!((letters.len(), &letters[0].job, letters[0].attempts), (1, &job.job, 2));
+    assert_eq!((letters.len(), letters[0].id, letters[0].attempts), (1, job.job.id, 2));
     assert_eq!(letters[0].error, "nobody has it");
     assert!(queue.retry_dead(job.job.id).await.unwrap());
     assert_eq!(queue.lease(9, Duration::ZERO).await.unwrap()[0].attempt, 1);

@@ -43,6 +43,31 @@ impl ToRedisArgs for EntryId {
     }
 }
 
+/// The place of an entry among those of the same kind of all partitions: two partitions may have an entry of the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) entry: EntryId,
+    pub(super) partition: u16,
+}
+
+impl FromStr for Place {
+    type Err = QueueError;
+
+    fn from_str(text: &str) -> Result<Self, QueueError> {
+        let parse = |text: &str| {
+            let (entry, partition) = text.split_once('/')?;
+            Some(Self { entry: entry.parse().ok()?, partition: partition.parse().ok()? })
+        };
+        parse(text).ok_or_else(|| QueueError::Misconfigured(format!("{text:?} is no place in this queue")))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.entry, self.partition)
+    }
+}
+
 /// One delivery of an entry to a consumer. It is what a lease is: the next delivery of the same entry is another lease,
 /// even when the same consumer gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

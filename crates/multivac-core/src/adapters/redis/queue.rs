@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::RedisSettings;
 use super::connection::{Connection, Pool};
 use super::durability;
-use super::entry::{EntryId, Fields, read_dead_letter, read_job};
+use super::entry::{EntryId, Fields, Place, read_dead_letter, read_job};
 use super::keys::Keys;
 use super::partitions::{Partitions, by_partition, total};
 use super::replies::{PartitionLedger, Repaired};
@@ -19,12 +19,15 @@ use super::scripts::{AcceptCall, LeaseLimits, SCRIPT_MAX_JOBS, Scripts, create_g
 use crate::datum::DatumId;
 use crate::observe::metrics;
 use crate::queue::{
-    Acceptance, DeadLetter, Durability, Failure, JobState, LEASE_MAX_BYTES, Lease, Ledger, Outcome, Partition, Queue,
-    QueueAdmin, QueueError, QueueSettings, ServerMemory, Submission,
+    Acceptance, DeadLetter, DeadLetterPlace, DeadLetterSummary, Durability, Failure, JobState, LEASE_MAX_BYTES, Lease,
+    Ledger, Outcome, Partition, Queue, QueueAdmin, QueueError, QueueSettings, ServerMemory, Submission,
 };
 
 /// How long a waiting consumer sleeps at most before it looks for leases that ran out, for which there is no wakeup.
 const EXPIRED_LEASES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Dead letters read at once; each comes with its text.
+const DEAD_LETTERS_AT_ONCE: usize = 20;
 
 /// A consumer without leases that did nothing for so long belongs to a process that has ended.
 const CONSUMER_MAX_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -172,20 +175,45 @@ impl RedisQueue {
     async fn read_dead_letters(
         &self,
         keys: &Keys,
-        (from, to): (String, String),
+        (from, to): (&str, &str),
         max: usize,
-    ) -> Result<Vec<(EntryId, DeadLetter)>, QueueError> {
+    ) -> Result<Vec<(EntryId, Option<DeadLetter>)>, QueueError> {
         let read = async |connection: &mut Connection| {
             let mut range = redis::cmd("XRANGE");
-            range.arg(keys.dead()).arg(&from).arg(&to).arg("COUNT").arg(max);
+            range.arg(keys.dead()).arg(from).arg(to).arg("COUNT").arg(max);
             range.query_async::<Vec<(String, Fields)>>(connection).await
         };
-        let mut letters = Vec::new();
-        for (entry, mut fields) in self.pool().call("read dead letters", Duration::ZERO, read).await? {
+        let read = self.pool().call("read dead letters", Duration::ZERO, read).await?;
+        let letter = |(entry, mut fields): (String, Fields)| {
             let entry = entry.parse()?;
-            letters.extend(read_dead_letter(entry, &mut fields).map(|letter| (entry, letter)));
+            Ok((entry, read_dead_letter(entry, &mut fields)))
+        };
+        read.into_iter().map(letter).collect()
+    }
+
+    /// The same without their texts, which come from Redis all the same: so a few at a time.
+    async fn list_dead_letters(
+        &self,
+        keys: &Keys,
+        mut from: String,
+        max: usize,
+    ) -> Result<Vec<(Place, DeadLetterSummary)>, QueueError> {
+        let mut listed = Vec::new();
+        while listed.len() < max {
+            let count = DEAD_LETTERS_AT_ONCE.min(max - listed.len());
+            let read = self.read_dead_letters(keys, (&from, "+"), count).await?;
+            let Some((last, _)) = read.last() else { break };
+            from = format!("({last}");
+            let is_last = read.len() < count;
+            listed.extend(read.into_iter().filter_map(|(entry, letter)| {
+                let place = Place { entry, partition: keys.partition() };
+                Some((place, DeadLetterSummary::new(letter?, DeadLetterPlace(place.to_string()))))
+            }));
+            if is_last {
+                break;
+            }
         }
-        Ok(letters)
+        Ok(listed)
     }
 }
 
@@ -334,33 +362,38 @@ impl QueueAdmin for RedisQueue {
         Ok(false)
     }
 
-    async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        let start = match after {
-            // When it is gone by now (retried between two pages) its place is unknown, and the list begins anew.
-            Some(id) => self.find_dead_letter(id).await?,
-            None => None,
-        };
+    async fn dead_letters(
+        &self,
+        after: Option<DeadLetterPlace>,
+        max: usize,
+    ) -> Result<Vec<DeadLetterSummary>, QueueError> {
+        let after = after.map(|DeadLetterPlace(place)| place.parse::<Place>()).transpose()?;
         // They are ordered by their entries, which is the order in which they died, and then by partition.
-        let mut letters: Vec<(EntryId, u16, DeadLetter)> = Vec::new();
+        let mut letters = Vec::new();
         for keys in self.partitions.all() {
-            let from = match start {
+            let from = match after {
                 // An equal entry id of a later partition comes after it.
-                Some((of, entry)) if keys.partition() > of.partition() => entry.to_string(),
-                Some((_, entry)) => format!("({entry}"),
+                Some(place) if keys.partition() > place.partition => place.entry.to_string(),
+                Some(place) => format!("({}", place.entry),
                 None => "-".to_owned(),
             };
-            let found = self.read_dead_letters(keys, (from, "+".to_owned()), max).await?;
-            letters.extend(found.into_iter().map(|(entry, letter)| (entry, keys.partition(), letter)));
+            letters.extend(self.list_dead_letters(keys, from, max).await?);
         }
-        letters.sort_by_key(|(entry, partition, _)| (*entry, *partition));
+        letters.sort_by_key(|(place, _)| *place);
         letters.truncate(max);
-        Ok(letters.into_iter().map(|(_, _, letter)| letter).collect())
+        Ok(letters.into_iter().map(|(_, letter)| letter).collect())
+    }
+
+    async fn dead_letter_place(&self, id: DatumId) -> Result<Option<DeadLetterPlace>, QueueError> {
+        let found = self.find_dead_letter(id).await?;
+        Ok(found.map(|(keys, entry)| DeadLetterPlace(Place { entry, partition: keys.partition() }.to_string())))
     }
 
     async fn dead_letter(&self, id: DatumId) -> Result<Option<DeadLetter>, QueueError> {
         let Some((keys, entry)) = self.find_dead_letter(id).await? else { return Ok(None) };
-        let found = self.read_dead_letters(keys, (entry.to_string(), entry.to_string()), 1).await?;
-        Ok(found.into_iter().next().map(|(_, letter)| letter))
+        let entry = entry.to_string();
+        let found = self.read_dead_letters(keys, (&entry, &entry), 1).await?;
+        Ok(found.into_iter().next().and_then(|(_, letter)| letter))
     }
 
     async fn retry_dead(&self, id: DatumId) -> Result<bool, QueueError> {

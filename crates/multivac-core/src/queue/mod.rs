@@ -8,11 +8,14 @@
 //! - **Counted once**: every change of where a job stands and the [`Ledger`] change in one atomic step, so that
 //!   the ledger balances in every snapshot, whatever was killed in between.
 
+mod dead_letters;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::datum::{Datum, DatumId, Timestamp};
+pub use dead_letters::{DeadLetter, DeadLetterPlace, DeadLetterSummary};
 
 /// The work that an accepted datum makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,19 +205,6 @@ pub enum JobState {
     Processing,
     /// In the dead letters.
     Dead,
-}
-
-/// A job whose attempts are used up, kept with what went wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The job, its text byte for byte.
-    pub job: Job,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// The error of the last attempt.
-    pub error: String,
-    /// When its last attempt failed.
-    pub died_at: Timestamp,
 }
 
 /// The ledger: `accepted = queued + processing + learned + retracted + dead`, in every snapshot.
@@ -461,9 +451,16 @@ pub trait QueueAdmin: Queue {
     /// The caller has read `seen` before it counted the store, and found nothing unfinished in it.
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError>;
 
-    /// Up to `max` dead letters, oldest first, those after `after` in that order. Where `after` is gone by now, the
-    /// list may begin anew.
-    async fn dead_letters(&self, after: Option<DatumId>, max: usize) -> Result<Vec<DeadLetter>, QueueError>;
+    /// Up to `max` dead letters, oldest first, those after a place in that order. A letter that is retried and dies again
+    /// may stand at its old place or at the end.
+    async fn dead_letters(
+        &self,
+        after: Option<DeadLetterPlace>,
+        max: usize,
+    ) -> Result<Vec<DeadLetterSummary>, QueueError>;
+
+    /// Where a dead letter stands, or stood; `None` if that cannot be told (any more).
+    async fn dead_letter_place(&self, id: DatumId) -> Result<Option<DeadLetterPlace>, QueueError>;
 
     /// One dead letter; `None` if there is none with this id.
     async fn dead_letter(&self, id: DatumId) -> Result<Option<DeadLetter>, QueueError>;
@@ -473,5 +470,4 @@ pub trait QueueAdmin: Queue {
 }
 
 #[cfg(test)]
-#[path = "queue_panicking.rs"]
 pub(crate) mod panicking;
