@@ -11,7 +11,7 @@ use multivac_core::answer::{Answer, AnswerChange, ChangeId, Watcher};
 use multivac_core::index::fence::Entry;
 use multivac_core::question::MAX_QUESTION_CHARS;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use utoipa::openapi::ContentBuilder;
 use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::response::ResponseBuilder;
@@ -26,17 +26,22 @@ use crate::state::State;
 /// The time from one event of the ledger to the next, at least.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a client waits that comes while the server starts.
+const FILL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// When to try again after there was no room for another question: one has gone by then that nobody watches, if there is one.
 const FULL_RETRY_AFTER: u64 = 5;
 
 pub(super) async fn events(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let question = question_in(request.query_string())?;
     let follower = &state.registry.follower;
-    let entry = follower.fence().enter().ok_or_else(Problem::fenced)?;
-    if !follower.progress().borrow().caught_up {
-        // What it loads would look like one change after the other.
+    // What an index loads would look like one change after the other.
+    let mut progress = follower.progress();
+    let filled = timeout(FILL_TIMEOUT, progress.wait_for(|progress| progress.caught_up)).await;
+    if filled.is_err() {
         return Err(Problem::unavailable("the index of this replica is not filled yet; another may be", 1));
     }
+    let entry = follower.fence().enter().ok_or_else(Problem::fenced)?;
     let watcher = state.watching.answers.watch(question);
     let watcher = watcher.map_err(|full| Problem::too_many(full.to_string(), FULL_RETRY_AFTER))?;
     let last = request.headers().get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse().ok());

@@ -29,8 +29,8 @@ pub(super) const KEPT: Duration = Duration::from_secs(60);
 /// Changes of one question that are kept at most: more than ten a second, for as long as they are kept.
 const MAX_CHANGES: usize = 1_000;
 
-/// The same in bytes of text, about.
-const MAX_BYTES: usize = 1 << 20;
+/// The same in bytes of text, about: from 45 changes, if their evidence is as long as can be, to as many as above.
+const MAX_BYTES: usize = 4 << 20;
 
 /// Names a change of an answer. It means nothing to another process, nor to this one once the question was forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
