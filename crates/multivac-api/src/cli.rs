@@ -7,9 +7,29 @@ use multivac_core::commands::dead::Dead;
 use multivac_core::commands::doctor::Doctor;
 use multivac_core::runtime::health::HealthArgs;
 
+use crate::commands::ask::Ask;
+use crate::commands::feed::Feed;
+
 /// What to do instead of serving.
 #[derive(Subcommand, Clone)]
 pub enum Command {
+    /// Feed files and folders to a server.
+    ///
+    /// Folders with all that is in them: text, Markdown, HTML and CSV, each file a datum; NDJSON, each line a datum. A text over the
+    /// limit is fed in parts, cut at paragraphs. What is binary is passed over and named. Feeding the same again feeds nothing twice,
+    /// also when it was killed half way: each datum has a key made of its file's path and its text. The server knows a key for a
+    /// day; what is older, this machine knows (a file in XDG_STATE_HOME) and asks the server about.
+    ///
+    /// Exit code: 0 all is there; 1 something was rejected or could not be read; 2 the command line makes no sense; 3 the server was
+    /// away, full or refused, for longer than --patience; 130 interrupted, after what was under way.
+    Feed(Feed),
+    /// Ask a server a question.
+    ///
+    /// Prints the answer, a sentence out of the data, or INSUFFICIENT DATA FOR MEANINGFUL ANSWER.; on a terminal with the
+    /// confidence and what it rests on.
+    ///
+    /// Exit code: 0 there is an answer; 1 there is none; 2 the server could not be asked.
+    Ask(Ask),
     /// Show, retry or drop the dead letters: data whose attempts were used up.
     ///
     /// Those of Redis with REDIS_URL and MONGO_URL; else those of --data-dir, while the server that uses it is stopped.

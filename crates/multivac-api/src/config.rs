@@ -215,7 +215,7 @@ fn drain_delay(text: &str) -> Result<Duration, String> {
     if delay <= MAX_DRAIN_DELAY { Ok(delay) } else { Err("expected 15s at most".to_owned()) }
 }
 
-fn datum_size(text: &str) -> Result<ByteSize, String> {
+pub(crate) fn datum_size(text: &str) -> Result<ByteSize, String> {
     let size = byte_size(text)?;
     if (1..=3 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 3MiB".to_owned()) }
 }

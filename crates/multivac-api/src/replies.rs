@@ -121,6 +121,10 @@ impl Accepted {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BulkAccepted<'a> {
     pub(crate) accepted: usize,
+    /// If lines had keys of their own: how many of the accepted were known by them already, so that nothing was added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) known: Option<usize>,
     /// The lines that were not accepted; the first 10,000 of them.
     pub(crate) rejected: &'a [RejectedLine],
     /// How many lines were not accepted, if they are more than `rejected` names.
@@ -154,6 +158,10 @@ pub(crate) struct RejectedLine {
     pub(crate) line: u64,
     /// Why.
     pub(crate) detail: String,
+    /// If it is not the line's fault: after how many seconds to send it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) retry_after: Option<u64>,
 }
 
 /// Where a datum stands.

@@ -1,4 +1,7 @@
-//! The operator's commands. Each prints what it found or did to the standard output, and ends.
+//! The commands beside serving: the operator's, and those for people, who have a server elsewhere. Each prints what it found or did to the standard output, and ends.
+
+pub mod ask;
+pub mod feed;
 
 use multivac_core::commands::backup::{self, Settings};
 use multivac_core::commands::doctor::Subject;
@@ -15,6 +18,8 @@ pub async fn run(command: Command, config: &Config) -> Result<i32, CommandError>
     let settings =
         || Settings { args: &config.backends, queue: config.backends.queue_settings(), data_dir: &config.data_dir };
     match command {
+        Command::Ask(ask) => return Ok(ask.run().await),
+        Command::Feed(feed) => return Ok(feed.run().await),
         Command::Health(args) => args.ask(&config.listen)?,
         Command::Dead(command) => {
             let (backends, _) =
