@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 use crate::answering::AnswerThreads;
 use crate::config::{Config, max_connections};
 use crate::error::AppError;
-use crate::state::State;
+use crate::state::{Backups, State};
 use crate::{routes, server};
 
 /// How long requests may take to finish once the server is to stop: with the longest delay before it and what comes after,
@@ -120,6 +120,7 @@ impl Application {
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
             calibration: Arc::new(calibration),
             warnings: backends.warnings.clone(),
+            backups: Backups::new(backends.clone(), config.allow_backup_over_http),
             damage: backends.damage.clone(),
             stop: CancellationToken::new(),
             connections: Arc::default(),

@@ -1,7 +1,7 @@
 //! The commands of the program, beside serving.
 
 use clap::Subcommand;
-use multivac_core::commands::backup::{Export, Source};
+use multivac_core::commands::backup::Source;
 use multivac_core::commands::calibrate::Calibrate;
 use multivac_core::commands::dead::Dead;
 use multivac_core::commands::doctor::Doctor;
@@ -9,6 +9,7 @@ use multivac_core::runtime::health::HealthArgs;
 
 use crate::commands::ask::Ask;
 use crate::commands::feed::Feed;
+use crate::commands::over_http::{ExportFrom, ImportTo};
 
 /// What to do instead of serving.
 #[derive(Subcommand, Clone)]
@@ -46,15 +47,15 @@ pub enum Command {
     /// Write all data and tombstones to a file, as they are at one moment: a backup, and the way to another system.
     ///
     /// Those of MongoDB with REDIS_URL and MONGO_URL; else those of --data-dir, also while a server uses it. What is not learned
-    /// yet and the dead letters are not in it. The file has another name until it is whole. It is for `import` and `drill`;
+    /// yet and the dead letters are not in it. With --to those of a server elsewhere. The file has another name until it is whole. It is for `import` and `drill`;
     /// docs/backup-format.md describes it.
-    Export(Export),
+    Export(ExportFrom),
     /// Bring what `export` wrote into this system, whose data stay.
     ///
     /// Into MongoDB with REDIS_URL and MONGO_URL, beside all that runs; else into --data-dir, while no server uses it. The whole
     /// file is verified before anything is changed. What is there already stays as it is, and what either side has retracted is
-    /// retracted. If it is interrupted, the same again goes on.
-    Import(Source),
+    /// retracted. If it is interrupted, the same again goes on. With --to into a server elsewhere.
+    Import(ImportTo),
     /// Try a backup: import it into an embedded MultiVAC in a temporary directory, compare, and ask that.
     ///
     /// That it succeeded is recorded where the settings say that the data are, for the metrics and their alert.

@@ -113,6 +113,11 @@ pub struct Config {
     #[arg(long, env = "MULTIVAC_CALIBRATION", value_name = "FILE")]
     pub calibration: Option<PathBuf>,
 
+    /// Serve GET /multivac/export and POST /multivac/import: whoever reaches them may read all data at once, and add any. The server
+    /// asks for no password itself; the edge does (deploy/nginx). Left out: both get 403.
+    #[arg(long, env = "MULTIVAC_ALLOW_BACKUP_OVER_HTTP")]
+    pub allow_backup_over_http: bool,
+
     #[command(flatten)]
     /// Where the queue and the store are.
     pub backends: BackendArgs,

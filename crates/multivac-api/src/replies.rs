@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use multivac_core::backup::Header;
+use multivac_core::backup::restore::Restored;
 use multivac_core::datum::DatumId;
 use multivac_core::queue::Ledger;
 use multivac_core::{answer, status};
@@ -248,6 +250,48 @@ impl Stats {
     pub(crate) fn new(ledger: &Ledger, passages: u64) -> Self {
         let Ledger { accepted, queued, processing, learned, retracted, dead } = *ledger;
         Self { accepted, queued, processing, learned, retracted, dead, passages }
+    }
+}
+
+/// What an import has done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Imported {
+    /// When the backup was begun.
+    #[schema(format = DateTime)]
+    exported_at: String,
+    /// Of the lines of the backup, as its trailer has it.
+    sha256: String,
+    /// Data of the backup.
+    data: u64,
+    /// Tombstones of the backup.
+    tombstones: u64,
+    /// Data of the backup that were retracted here, and stay so.
+    stay_retracted: u64,
+    /// Data of the store that tombstones of the backup took back.
+    taken_back: u64,
+    /// What the store holds now; null if it did not count in time.
+    #[schema(required)]
+    learned: Option<u64>,
+    /// Its tombstones.
+    #[schema(required)]
+    retracted: Option<u64>,
+    /// Whether the ledger agrees with the store; if not, it will once the queue is empty.
+    ledger_agrees: bool,
+}
+
+impl Imported {
+    pub(crate) fn new(header: &Header, restored: &Restored) -> Self {
+        Self {
+            exported_at: header.exported_at.clone(),
+            sha256: restored.trailer.sha256.clone(),
+            data: restored.trailer.data,
+            tombstones: restored.trailer.tombstones,
+            stay_retracted: restored.stay_retracted,
+            taken_back: restored.taken_back,
+            learned: restored.counts.map(|counts| counts.learned),
+            retracted: restored.counts.map(|counts| counts.retracted),
+            ledger_agrees: restored.reconciled,
+        }
     }
 }
 

@@ -6,9 +6,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use reqwest::{RequestBuilder, Url};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::Uri;
+use http::header::{AUTHORIZATION, HeaderValue};
 
-use super::{Access, ClientError};
+use super::{Access, Call, ClientError, host, is_loopback};
 
 /// How much of a file with passwords is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -31,10 +34,15 @@ impl Credentials {
     ///
     /// # Errors
     /// [`ClientError::Usage`]: a name without a password, a file that cannot be read, or plain http to another machine.
-    pub fn find(server: &Url, is_loopback: bool, access: &Access) -> Result<Option<Self>, ClientError> {
-        let host = server.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        let may_send = server.scheme() == "https" || is_loopback || access.password_over_http;
+    pub fn find(server: &Uri, access: &Access) -> Result<Option<Self>, ClientError> {
+        let host = host(server);
+        let may_send = server.scheme_str() == Some("https") || is_loopback(server) || access.password_over_http;
         let Some(user) = access.user.clone() else {
+            if access.password_file.is_some() {
+                return Err(ClientError::Usage(
+                    "MULTIVAC_PASSWORD_FILE: --user (or MULTIVAC_USER) names whose it is".to_owned(),
+                ));
+            }
             let found = netrc_file().and_then(|file| look_up(&file, host, None).transpose()).transpose()?;
             if found.is_some() && !may_send {
                 eprintln!("multivac-api: netrc's password is not sent over plain http; --password-over-http sends it");
@@ -72,8 +80,11 @@ impl Credentials {
     }
 
     /// A request with them.
-    pub fn add_to(&self, request: RequestBuilder) -> RequestBuilder {
-        request.basic_auth(&self.user, Some(&self.password))
+    pub fn add_to(&self, call: Call) -> Call {
+        let basic = format!("Basic {}", STANDARD.encode(format!("{}:{}", self.user, self.password)));
+        let mut basic = HeaderValue::from_str(&basic).expect("base64 is ASCII");
+        basic.set_sensitive(true);
+        call.header(AUTHORIZATION, basic)
     }
 }
 

@@ -6,23 +6,24 @@
 
 pub mod credentials;
 pub mod retry;
+mod transport;
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{Method, StatusCode, Uri};
 use serde_json::Value;
+use tokio::time::timeout;
 
 use credentials::Credentials;
+pub use transport::{Call, Reading};
+use transport::{Http, root_cause, tls_error};
 
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Shorter than a server keeps an idle connection, so that none is used that it closes at that moment.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the head of a reply may take where nothing else is said.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The largest reply that is read: an answer has ten passages at most, each of a datum of 3 MiB, which JSON may double.
 const MAX_REPLY_BYTES: usize = 64 << 20;
@@ -54,7 +55,7 @@ pub struct Access {
     pub user: Option<String>,
 
     /// A file whose first line is the password of --user.
-    #[arg(long, env = "MULTIVAC_PASSWORD_FILE", value_name = "FILE", requires = "user")]
+    #[arg(long, env = "MULTIVAC_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 
     /// Send the password over plain http to another machine as well, where anybody on the way can read it.
@@ -144,8 +145,9 @@ pub struct Reply {
 /// A client of one server. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    base: Url,
-    http: reqwest::Client,
+    /// Without a slash at its end.
+    base: String,
+    http: Http,
     credentials: Option<Credentials>,
 }
 
@@ -155,38 +157,16 @@ impl Client {
     /// # Errors
     /// [`ClientError::Usage`].
     pub fn new(to: &str, access: &Access) -> Result<Self, ClientError> {
-        let base = base_url(to).map_err(ClientError::Usage)?;
-        let is_loopback = is_loopback(&base);
-        let credentials = Credentials::find(&base, is_loopback, access)?;
-        // Another provider that is there already does as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("multivac-api/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT);
-        if is_loopback {
-            http = http.no_proxy();
-        }
-        if let Some(file) = &access.ca_file {
-            let unusable = |why: String| ClientError::Usage(format!("--ca-file: {}: {why}", file.display()));
-            let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| unusable(root_cause(&error)))?;
-            if certificates.is_empty() {
-                return Err(unusable("expected certificates (PEM)".to_owned()));
-            }
-            http = http.tls_certs_only(certificates);
-        }
-        let http = http
-            .build()
-            .map_err(|error| ClientError::Usage(format!("no https can be spoken: {}", root_cause(&error))))?;
+        let (base, url) = base_url(to).map_err(ClientError::Usage)?;
+        let credentials = Credentials::find(&url, access)?;
+        let http = transport::connect(access.ca_file.as_deref()).map_err(ClientError::Usage)?;
         Ok(Self { base, http, credentials })
     }
 
     /// The server as it is named in messages.
     #[must_use]
     pub fn server(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        &self.base
     }
 
     /// As whom it asks, if as anybody.
@@ -195,13 +175,12 @@ impl Client {
         self.credentials.as_ref().map(Credentials::user)
     }
 
-    /// A request for a path, which does not begin with a slash.
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = self.base.join(path).expect("a plain path can be joined to a base URL");
-        let request = self.http.request(method, url);
+    /// A request for a path.
+    pub fn request(&self, method: Method, path: &str) -> Call {
+        let call = Call::new(method, &format!("{}{path}", self.base)).expect("a plain path follows a URL");
         match &self.credentials {
-            Some(credentials) => credentials.add_to(request),
-            None => request,
+            Some(credentials) => credentials.add_to(call),
+            None => call,
         }
     }
 
@@ -209,11 +188,13 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`]; a reply that is no success is one as well.
-    pub async fn begin(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(|error| self.failed(&error))?;
+    pub async fn begin(&self, call: Call) -> Result<Reading, ClientError> {
+        let limit = call.timeout.unwrap_or(HEAD_TIMEOUT);
+        let response = timeout(limit, call.send(&self.http)).await.map_err(|_| self.unreachable("no reply in time"))?;
+        let response = response.map_err(|error| self.failed(&error))?;
         let status = response.status();
         if status.is_success() {
-            return Ok(response);
+            return Ok(Reading::new(response));
         }
         let headers = response.headers().clone();
         if let Some(to) = headers.get("Location").filter(|_| status.is_redirection()) {
@@ -222,7 +203,11 @@ impl Client {
             return Err(self.refused(status, detail, None, false));
         }
         let retry_after = retry::after(&headers);
-        let body = self.read(response).await.map(|reply| reply.body).unwrap_or_default();
+        let body = timeout(limit, self.read(Reading::new(response))).await;
+        let body = body
+            .unwrap_or_else(|_| Err(self.unreachable("its reply stops half way")))
+            .map(|reply| reply.body)
+            .unwrap_or_default();
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         let mut detail = problem["detail"].as_str().map_or_else(|| "it does not say why".to_owned(), printable);
         if status == StatusCode::UNAUTHORIZED {
@@ -241,17 +226,26 @@ impl Client {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn send(&self, request: RequestBuilder) -> Result<Reply, ClientError> {
-        let response = self.begin(request).await?;
-        self.read(response).await
+    pub async fn send(&self, call: Call) -> Result<Reply, ClientError> {
+        let limit = call.timeout.unwrap_or(HEAD_TIMEOUT);
+        let whole = async { self.read(self.begin(call).await?).await };
+        timeout(limit, whole).await.map_err(|_| self.unreachable("no reply in time"))?
+    }
+
+    /// The next piece of a reply's body.
+    ///
+    /// # Errors
+    /// When it breaks off.
+    pub async fn next(&self, reading: &mut Reading) -> Result<Option<actix_web::web::Bytes>, ClientError> {
+        reading.next().await.transpose().map_err(|error| self.failed(&error))
     }
 
     /// Sends a request whose reply is JSON.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn json(&self, request: RequestBuilder) -> Result<Reply, ClientError> {
-        let reply = self.send(request).await?;
+    pub async fn json(&self, call: Call) -> Result<Reply, ClientError> {
+        let reply = self.send(call).await?;
         let media = reply.headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
         if !media.starts_with("application/json") {
             return Err(self.other("its reply is no JSON"));
@@ -271,16 +265,15 @@ impl Client {
         ClientError::Unreachable { server: self.server().to_owned(), why: why.into() }
     }
 
-    async fn read(&self, mut response: Response) -> Result<Reply, ClientError> {
-        let headers = response.headers().clone();
+    async fn read(&self, mut reading: Reading) -> Result<Reply, ClientError> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&error))? {
+        while let Some(chunk) = self.next(&mut reading).await? {
             if body.len() + chunk.len() > MAX_REPLY_BYTES {
                 return Err(self.other("its reply is too large"));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { headers, body })
+        Ok(Reply { headers: reading.headers, body })
     }
 
     /// It has taken a part, and says why it could not take the rest now.
@@ -299,71 +292,46 @@ impl Client {
         ClientError::Refused { server: self.server().to_owned(), status, detail, retry_after, may_pass }
     }
 
-    /// What an error of the library means.
-    #[must_use]
-    pub fn failed(&self, error: &reqwest::Error) -> ClientError {
+    /// What an error on the way means.
+    fn failed(&self, error: &(dyn Error + 'static)) -> ClientError {
         match tls_error(error) {
             Some(why) => ClientError::Unsafe { server: self.server().to_owned(), why },
-            None if error.is_timeout() => self.unreachable("no reply in time"),
             None => self.unreachable(root_cause(error)),
         }
     }
 }
 
-/// The URL of a server, which ends with a slash. What is wrong with it is told without it, since it may hold a password.
-fn base_url(to: &str) -> Result<Url, String> {
+/// The URL of a server, without a slash at its end. What is wrong with it is told without it, since it may hold a password.
+fn base_url(to: &str) -> Result<(String, Uri), String> {
     let expected = || "--to: expected a URL such as https://multivac.example".to_owned();
-    let mut url: Url = to.parse().map_err(|_| expected())?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(expected());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
+    let url: Uri = to.parse().map_err(|_| expected())?;
+    let authority = url.authority().ok_or_else(expected)?;
+    if authority.as_str().contains('@') {
         return Err(
             "--to: a URL with a user name or a password in it is not taken, since the list of processes and the \
                     shell's history would show it: --user NAME and MULTIVAC_PASSWORD_FILE, or netrc"
                 .to_owned(),
         );
     }
-    if url.query().is_some() || url.fragment().is_some() {
+    if !matches!(url.scheme_str(), Some("http" | "https")) || authority.host().is_empty() {
+        return Err(expected());
+    }
+    if url.query().is_some() || to.contains('#') {
         return Err("--to: expected the URL of a server, without ? and #".to_owned());
     }
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
-    Ok(url)
+    Ok((to.trim_end_matches('/').to_owned(), url))
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+/// The host as resolvers know it.
+fn host(url: &Uri) -> &str {
+    url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+fn is_loopback(url: &Uri) -> bool {
+    let host = host(url);
     host == "localhost"
         || host.ends_with(".localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// What was wrong with TLS, if it was that.
-fn tls_error(error: &reqwest::Error) -> Option<String> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return Some(error.to_string());
-        }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
-/// The last cause of an error: what the system or the server said.
-fn root_cause(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }
 
 /// Without control characters, of which a terminal would make what it likes.
@@ -385,11 +353,11 @@ mod tests {
     #[test]
     fn a_server_is_named_by_a_plain_url() {
         for (to, base) in [
-            ("http://localhost:5000", "http://localhost:5000/"),
-            ("https://multivac.example/behind/it", "https://multivac.example/behind/it/"),
-            ("https://[::1]:8443/", "https://[::1]:8443/"),
+            ("http://localhost:5000", "http://localhost:5000"),
+            ("https://multivac.example/behind/it/", "https://multivac.example/behind/it"),
+            ("https://[::1]:8443/", "https://[::1]:8443"),
         ] {
-            assert_eq!(base_url(to).expect("it is one").as_str(), base);
+            assert_eq!(base_url(to).expect("it is one").0, base);
         }
         for to in ["", "localhost:5000", "ftp://x", "http://", "https://x/?y", "https://x/#y", "unix:/x"] {
             assert!(base_url(to).is_err(), "{to}");
@@ -413,7 +381,7 @@ mod tests {
             ("http://localhost.example", false),
             ("http://10.0.0.1", false),
         ] {
-            assert_eq!(is_loopback(&base_url(to).expect("it is a URL")), expected, "{to}");
+            assert_eq!(is_loopback(&base_url(to).expect("it is a URL").1), expected, "{to}");
         }
     }
 }

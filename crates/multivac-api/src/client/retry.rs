@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use http::header::{HeaderMap, RETRY_AFTER};
 use multivac_core::runtime::retry::Retry;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio_util::sync::CancellationToken;
 
 use super::ClientError;
@@ -130,7 +130,7 @@ pub fn delays() -> Retry {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
+    use http::header::HeaderValue;
 
     use super::*;
 

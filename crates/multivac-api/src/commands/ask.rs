@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
+use http::Method;
+use http::header::{ACCEPT, HeaderValue, WARNING};
 use multivac_core::answer::INSUFFICIENT_DATA;
-use reqwest::Method;
-use reqwest::header::{ACCEPT, WARNING};
 use serde::Deserialize;
 
 use crate::client::retry::again;
@@ -80,8 +80,9 @@ impl Ask {
         let client = Client::new(&self.server.to, &self.server.access)?;
         let question = self.question.join(" ");
         let reply = again(PATIENCE, async || {
-            let request = client.request(Method::GET, "multivac").header(ACCEPT, "application/json").timeout(TIMEOUT);
-            let asked = if self.question.is_empty() { request } else { request.query(&[("question", &question)]) };
+            let request = client.request(Method::GET, "/multivac").within(TIMEOUT);
+            let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+            let asked = if self.question.is_empty() { request } else { request.query("question", &question) };
             client.json(asked).await
         });
         let reply = reply.await?;

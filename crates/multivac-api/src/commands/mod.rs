@@ -2,6 +2,7 @@
 
 pub mod ask;
 pub mod feed;
+pub mod over_http;
 
 use multivac_core::commands::backup::{self, Settings};
 use multivac_core::commands::doctor::Subject;
@@ -26,8 +27,14 @@ pub async fn run(command: Command, config: &Config) -> Result<i32, CommandError>
                 open(&config.backends, config.backends.queue_settings(), Some(&config.data_dir)).await?;
             with_output(async |out| dead::run(out, command, &backends).await).await?;
         }
-        Command::Export(export) => export.run(settings()).await?,
-        Command::Import(source) => backup::import(source, settings()).await?,
+        Command::Export(command) => match &command.over.to {
+            Some(to) => over_http::export(command.export, to, &command.over.access).await?,
+            None => command.export.run(settings()).await?,
+        },
+        Command::Import(command) => match &command.over.to {
+            Some(to) => over_http::import(command.source, to, &command.over.access).await?,
+            None => backup::import(command.source, settings()).await?,
+        },
         Command::Drill(source) => backup::drill(source, settings()).await?,
         Command::Calibrate(calibrate) => {
             with_output(async |out| calibrate.run(out, settings()).await).await?;

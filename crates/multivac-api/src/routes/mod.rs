@@ -4,8 +4,10 @@ mod ask;
 mod bulk;
 mod data;
 mod datum;
+mod export;
 mod healthz;
 mod home;
+mod import;
 mod metrics;
 mod openapi;
 mod readyz;
@@ -25,7 +27,7 @@ use crate::wire;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every path with its methods: what serves each, and how it is described.
-fn table() -> [Route; 12] {
+fn table() -> [Route; 14] {
     [
         Route::new("/").get(home::home, home::describe),
         Route::new("/multivac").get(ask::ask, ask::describe),
@@ -37,6 +39,8 @@ fn table() -> [Route; 12] {
             .get(datum::status, datum::describe_status)
             .delete(datum::retract, datum::describe_retract),
         Route::new("/multivac/stats").get(stats::stats, stats::describe),
+        Route::new("/multivac/export").get(export::export, export::describe),
+        Route::new("/multivac/import").post(import::import, import::describe),
         Route::new("/healthz").get(healthz::healthz, healthz::describe),
         Route::new("/readyz").get(readyz::readyz, readyz::describe),
         Route::new("/metrics").get(metrics::metrics, metrics::describe),

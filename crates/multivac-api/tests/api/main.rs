@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ask;
+mod ask_command;
 mod backpressure;
 mod backup;
 mod bad_input;
@@ -16,6 +17,7 @@ mod doctor;
 mod embedded;
 mod errors;
 mod feed;
+mod feed_command;
 mod fence;
 mod files;
 mod hang;

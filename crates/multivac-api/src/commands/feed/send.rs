@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, StatusCode};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
@@ -157,7 +157,7 @@ impl Run {
     }
 
     async fn is_known(&self, id: &str) -> Result<bool, ClientError> {
-        let request = self.client.request(Method::GET, &format!("multivac/data/{id}")).timeout(self.timeout);
+        let request = self.client.request(Method::GET, &format!("/multivac/data/{id}")).within(self.timeout);
         match self.client.json(request).await {
             Ok(_) => Ok(true),
             Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(false),
@@ -167,8 +167,8 @@ impl Run {
 
     async fn post(&self, items: &[Item]) -> Result<Bulk, ClientError> {
         let body: Vec<u8> = items.iter().flat_map(|item| item.line.iter().copied()).collect();
-        let request = self.client.request(Method::POST, "multivac/data/bulk").timeout(self.timeout);
-        let request = request.header(CONTENT_TYPE, "application/x-ndjson").body(body);
+        let request = self.client.request(Method::POST, "/multivac/data/bulk").within(self.timeout);
+        let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).body(body);
         let reply = self.client.json(request).await?;
         let reply: Bulk = serde_json::from_slice(&reply.body)
             .map_err(|_| self.client.unreachable("its reply is not whole, or none to a bulk request"))?;
