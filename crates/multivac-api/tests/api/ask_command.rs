@@ -19,9 +19,10 @@ fn ask(words: &[&str], to: &str) -> (Option<i32>, String, String) {
 async fn the_answer_is_printed_alone_and_without_one_exactly_that() {
     let directory = tempfile::tempdir().unwrap();
     let server = Program::start(&["--data-dir", directory.path().to_str().unwrap()]);
+    let client = Client::new();
+    server.until(&client, "/readyz", |ready| ready["ready"] == true).await;
     let insufficient = "INSUFFICIENT DATA FOR MEANINGFUL ANSWER.\n".to_owned();
     assert_eq!(ask(&[], &server.base), (Some(1), insufficient.clone(), String::new()));
-    let client = Client::new();
     for text in ["Owls eat voles.", "Entropy can be reversed by gathering all of the starlight."] {
         let fed = client.post(format!("{}/multivac/data", server.base)).form(&[("data", text)]).send().await.unwrap();
         assert!(fed.status().is_success());

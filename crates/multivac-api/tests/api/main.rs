@@ -30,6 +30,7 @@ mod network;
 mod openapi;
 mod origin;
 mod original;
+mod over_http;
 mod program;
 mod redis;
 mod replicas;
