@@ -37,7 +37,7 @@ use crate::answering::AnswerThreads;
 use crate::config::{Config, max_connections};
 use crate::error::AppError;
 use crate::sse::Streams;
-use crate::state::State;
+use crate::state::{Backups, State};
 use crate::watching::Watching;
 use crate::{routes, server};
 
@@ -126,6 +126,7 @@ impl Application {
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
             calibration: Arc::new(calibration),
             warnings: backends.warnings.clone(),
+            backups: Backups::new(backends.clone(), config.allow_backup_over_http),
             damage: backends.damage.clone(),
             stop,
             connections: Arc::default(),

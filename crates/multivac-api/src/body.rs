@@ -37,6 +37,21 @@ pub(crate) struct JsonDatum<'a> {
     data: Cow<'a, str>,
 }
 
+/// One line of many, which may have a key of its own.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewDatumOfMany)]
+pub(crate) struct JsonLine<'a> {
+    /// The text.
+    #[serde(borrow)]
+    #[schema(value_type = String, min_length = 1)]
+    data: Cow<'a, str>,
+    /// As an `Idempotency-Key` of this line alone, whichever other lines it is sent with: the same key of the same user again
+    /// within a day is the same datum; with another text the line is rejected.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    key: Option<Cow<'a, str>>,
+}
+
 /// Reads one datum, in whichever of the listed forms it comes.
 pub(crate) async fn datum(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Datum, Problem> {
     refuse_encoding(request)?;
@@ -116,27 +131,37 @@ pub(crate) fn refuse_encoding(request: &HttpRequest) -> Result<(), Problem> {
 
 /// One datum out of a JSON object.
 pub(crate) fn json(body: &[u8], limit: usize) -> Result<Datum, Problem> {
-    json_at(body, limit, |error| format!("line {}, column {}", error.line(), error.column()))
+    let object: JsonDatum<'_> = object(body, |error| format!("line {}, column {}", error.line(), error.column()))?;
+    Ok(Datum::new(&object.data, limit)?)
 }
 
-/// One datum out of a JSON object in one line, whose number is told elsewhere.
-pub(crate) fn json_line(line: &[u8], limit: usize) -> Result<Datum, Problem> {
-    json_at(line, limit, |error| format!("column {}", error.column()))
+/// One datum out of a JSON object in one line, whose number is told elsewhere; and the line's own key.
+pub(crate) fn json_line(line: &[u8], limit: usize) -> Result<(Datum, Option<Cow<'_, str>>), Problem> {
+    let object: JsonLine<'_> = object(line, |error| format!("column {}", error.column()))?;
+    Ok((Datum::new(&object.data, limit)?, object.key))
 }
 
-fn json_at(body: &[u8], limit: usize, place: impl Fn(&serde_json::Error) -> String) -> Result<Datum, Problem> {
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8], place: impl Fn(&serde_json::Error) -> String) -> Result<T, Problem> {
     let body = std::str::from_utf8(body.strip_prefix(BOM).unwrap_or(body)).map_err(|_| DatumError::NotUtf8)?;
     // Without this, an array of one text would do: serde takes a sequence for the fields of a struct.
     let is_object = body.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{');
-    let object: Result<JsonDatum<'_>, _> = serde_json::from_str(body);
-    match object {
-        Ok(object) if is_object => Ok(Datum::new(&object.data, limit)?),
+    match serde_json::from_str(body) {
+        Ok(object) if is_object => Ok(object),
         Err(error) if !error.is_data() => Err(Problem::bad_request(format!("malformed JSON at {}", place(&error)))),
         Err(error) if is_object && error.to_string().starts_with("duplicate field") => {
-            Err(Problem::bad_request("the object has \"data\" more than once"))
+            let field = if error.to_string().contains("`key`") { "key" } else { "data" };
+            Err(Problem::bad_request(format!("the object has \"{field}\" more than once")))
+        }
+        Err(error) if is_object && has_text(body) && error.is_data() => {
+            Err(Problem::bad_request("expected text in \"key\", which is as an Idempotency-Key of the line"))
         }
         _ => Err(Problem::bad_request("expected an object {\"data\": \"…\"} with the text in \"data\"")),
     }
+}
+
+/// Whether it is not the text that is missing.
+fn has_text(body: &str) -> bool {
+    serde_json::from_str::<JsonDatum<'_>>(body).is_ok()
 }
 
 /// A text that is the whole body, or a file.

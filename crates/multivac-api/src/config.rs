@@ -119,6 +119,11 @@ pub struct Config {
     #[arg(long, env = "MULTIVAC_CALIBRATION", value_name = "FILE")]
     pub calibration: Option<PathBuf>,
 
+    /// Serve GET /multivac/export and POST /multivac/import: whoever reaches them may read all data at once, and add any. The server
+    /// asks for no password itself; the edge does (deploy/nginx). Left out: both get 403.
+    #[arg(long, env = "MULTIVAC_ALLOW_BACKUP_OVER_HTTP")]
+    pub allow_backup_over_http: bool,
+
     #[command(flatten)]
     /// Where the queue and the store are.
     pub backends: BackendArgs,
@@ -221,7 +226,7 @@ fn drain_delay(text: &str) -> Result<Duration, String> {
     if delay <= MAX_DRAIN_DELAY { Ok(delay) } else { Err("expected 15s at most".to_owned()) }
 }
 
-fn datum_size(text: &str) -> Result<ByteSize, String> {
+pub(crate) fn datum_size(text: &str) -> Result<ByteSize, String> {
     let size = byte_size(text)?;
     if (1..=3 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 3MiB".to_owned()) }
 }

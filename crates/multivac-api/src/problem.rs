@@ -86,6 +86,11 @@ impl Problem {
         Self { header, ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
+    /// 422.
+    pub(crate) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
     /// 431.
     pub(crate) fn head_too_large() -> Self {
         Self::new(
@@ -119,7 +124,7 @@ impl Problem {
     }
 
     /// 503 for a call to a backend that failed; its one line in the log.
-    fn out_of_reach(error: &dyn fmt::Display) -> Self {
+    pub(crate) fn out_of_reach(error: &dyn fmt::Display) -> Self {
         warn!(%error, "a request needs a backend that is out of reach");
         Self::unavailable("the queue or the store is out of reach", 1)
     }
@@ -207,7 +212,7 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match &error {
             AcceptError::Full { retry_after } => Self::unavailable(error.to_string(), retry_after.as_secs().max(1)),
-            AcceptError::KeyOfOtherText => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+            AcceptError::KeyOfOtherText => Self::unprocessable(error.to_string()),
             AcceptError::NotDurable { .. } => Self::unavailable(error.to_string(), 1),
             // The cause's message is our own, such as that the disk is full, and names no server.
             AcceptError::Unavailable(cause) | AcceptError::OutcomeUnknown { cause, .. } => {

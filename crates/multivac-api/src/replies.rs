@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use multivac_core::backup::Header;
+use multivac_core::backup::restore::Restored;
 use multivac_core::datum::DatumId;
 use multivac_core::index::{Kind, RecentChange};
 use multivac_core::queue::Ledger;
@@ -178,6 +180,10 @@ impl Accepted {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BulkAccepted<'a> {
     pub(crate) accepted: usize,
+    /// If lines had keys of their own: how many of the accepted were known by them already, so that nothing was added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) known: Option<usize>,
     /// The lines that were not accepted; the first 10,000 of them.
     pub(crate) rejected: &'a [RejectedLine],
     /// How many lines were not accepted, if they are more than `rejected` names.
@@ -211,6 +217,10 @@ pub(crate) struct RejectedLine {
     pub(crate) line: u64,
     /// Why.
     pub(crate) detail: String,
+    /// If it is not the line's fault: after how many seconds to send it again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) retry_after: Option<u64>,
 }
 
 /// Where a datum stands.
@@ -387,6 +397,48 @@ pub(crate) struct RetriedProblem<'a> {
     /// From the server itself: how many are on the queue again.
     #[schema(nullable = false)]
     retried: Option<u64>,
+}
+
+/// What an import has done.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Imported {
+    /// When the backup was begun.
+    #[schema(format = DateTime)]
+    exported_at: String,
+    /// Of the lines of the backup, as its trailer has it.
+    sha256: String,
+    /// Data of the backup.
+    data: u64,
+    /// Tombstones of the backup.
+    tombstones: u64,
+    /// Data of the backup that were retracted here, and stay so.
+    stay_retracted: u64,
+    /// Data of the store that tombstones of the backup took back.
+    taken_back: u64,
+    /// What the store holds now; null if it did not count in time.
+    #[schema(required)]
+    learned: Option<u64>,
+    /// Its tombstones.
+    #[schema(required)]
+    retracted: Option<u64>,
+    /// Whether the ledger agrees with the store; if not, it will once the queue is empty.
+    ledger_agrees: bool,
+}
+
+impl Imported {
+    pub(crate) fn new(header: &Header, restored: &Restored) -> Self {
+        Self {
+            exported_at: header.exported_at.clone(),
+            sha256: restored.trailer.sha256.clone(),
+            data: restored.trailer.data,
+            tombstones: restored.trailer.tombstones,
+            stay_retracted: restored.stay_retracted,
+            taken_back: restored.taken_back,
+            learned: restored.counts.map(|counts| counts.learned),
+            retracted: restored.counts.map(|counts| counts.retracted),
+            ledger_agrees: restored.reconciled,
+        }
+    }
 }
 
 /// Whether requests should come to this replica.

@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multivac_core::accept::Acceptor;
-use multivac_core::adapters::Warnings;
 use multivac_core::adapters::embedded::Damage;
+use multivac_core::adapters::{Backends, Warnings};
 use multivac_core::answer::{Calibration, StandingAnswer};
 use multivac_core::observe::metrics;
 use multivac_core::queue::QueueError;
 use multivac_core::status::Registry;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::answering::AnswerThreads;
 use crate::drain::Connections;
+use crate::problem::Problem;
 use crate::sse::Streams;
 use crate::watching::Watching;
 
@@ -41,12 +43,38 @@ pub(crate) struct State {
     pub(crate) calibration: Arc<Calibration>,
     /// What the last check of the backends' set-up found; not set before the first.
     pub(crate) warnings: Warnings,
+    /// Backups over HTTP.
+    pub(crate) backups: Backups,
     /// What of the embedded file cannot be read.
     pub(crate) damage: Damage,
     /// Cancelled when the server is to stop.
     pub(crate) stop: CancellationToken,
     /// The open connections.
     pub(crate) connections: Arc<Connections>,
+}
+
+/// Backups over HTTP: where the operator allows them, and one at a time.
+pub(crate) struct Backups {
+    pub(crate) backends: Arc<Backends>,
+    are_allowed: bool,
+    one: Arc<Semaphore>,
+}
+
+impl Backups {
+    pub(crate) fn new(backends: Backends, are_allowed: bool) -> Self {
+        Self { backends: Arc::new(backends), are_allowed, one: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// For as long as the permit is held there is no other. Each keeps a moment of the store, or writes to all of it.
+    pub(crate) fn begin(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        if !self.are_allowed {
+            return Err(Problem::forbidden(
+                "backups over HTTP are not allowed here; the operator may, by --allow-backup-over-http",
+            ));
+        }
+        let busy = || Problem::unavailable("another export or import is under way on this replica", 5);
+        Arc::clone(&self.one).try_acquire_owned().map_err(|_| busy())
+    }
 }
 
 /// Makes a call to the queue for a probe, which reports what it found and does not fail itself: so a failed call is logged

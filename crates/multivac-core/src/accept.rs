@@ -76,6 +76,18 @@ pub enum AcceptError {
 }
 
 impl AcceptError {
+    /// After how long the same may be accepted; `None` where it never will.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Full { retry_after } => Some(*retry_after),
+            Self::KeyOfOtherText => None,
+            Self::NotDurable { .. } | Self::Unavailable(_) | Self::OutcomeUnknown { .. } => {
+                Some(Duration::from_secs(1))
+            }
+        }
+    }
+
     /// Its name in the metrics.
     fn reason(&self) -> &'static str {
         match self {
@@ -99,6 +111,8 @@ pub struct Receipt {
     pub id: DatumId,
     /// How durably it is held, at least.
     pub durability: ReachedDurability,
+    /// Whether its key was known, so that nothing was added.
+    pub was_known: bool,
 }
 
 /// A text that a client wants accepted, with what came with it.
@@ -242,10 +256,10 @@ async fn accept_step(
     submissions: &[Submission],
 ) -> Vec<Result<Receipt, AcceptError>> {
     let results = try_step(queue, backpressure, submissions).await;
-    for (submission, result) in submissions.iter().zip(&results) {
+    for result in &results {
         match result {
-            Ok(receipt) if receipt.id == submission.job.id => metrics::ACCEPTED.inc(),
-            Ok(_) => metrics::ACCEPTED_AGAIN.inc(),
+            Ok(receipt) if receipt.was_known => metrics::ACCEPTED_AGAIN.inc(),
+            Ok(_) => metrics::ACCEPTED.inc(),
             Err(error) => metrics::ACCEPT_FAILURES.of(error.reason()).inc(),
         };
     }
@@ -278,9 +292,12 @@ async fn try_step(
     };
     let durability = ReachedDurability::Queue(queue.durability());
     let results = submissions.iter().zip(&acceptances).map(|(submission, acceptance)| match *acceptance {
-        Acceptance::Accepted => Ok(Receipt { id: submission.job.id, durability }),
-        Acceptance::AcceptedBefore(id) => Ok(Receipt { id, durability }),
-        Acceptance::Stored => Ok(Receipt { id: submission.job.id, durability: ReachedDurability::Stored }),
+        Acceptance::Accepted => Ok(Receipt { id: submission.job.id, durability, was_known: false }),
+        // Its own id: the step was repeated, and it was the first call that accepted it.
+        Acceptance::AcceptedBefore(id) => Ok(Receipt { id, durability, was_known: id != submission.job.id }),
+        Acceptance::Stored => {
+            Ok(Receipt { id: submission.job.id, durability: ReachedDurability::Stored, was_known: false })
+        }
         Acceptance::KeyOfOtherText => Err(AcceptError::KeyOfOtherText),
         Acceptance::Full => match &before {
             // The call before may still be under way, and find room.

@@ -19,6 +19,8 @@ use crate::state::State;
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY_LENGTH: usize = 255;
 
+const EXPECTED_KEY: &str = "expected 1 to 255 visible characters";
+
 /// Where the edge says who sent the request, once it has checked the password. It passes no such header of a client's on.
 const USER_HEADER: &str = "X-Multivac-User";
 
@@ -27,9 +29,9 @@ pub(super) async fn feed(
     payload: web::Payload,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let key = idempotency_key(&request)?.map(|key| key.of_line(None));
+    let key = KeyOwner::of(&request).key_of_request(&request)?.map(|key| key.of_line(None));
     let datum = body::datum(&request, payload, state.max_datum_size).await?;
-    let Receipt { id, durability } = state.acceptor.accept(AcceptRequest { datum, key }).await?;
+    let Receipt { id, durability, .. } = state.acceptor.accept(AcceptRequest { datum, key }).await?;
     let location = format!("/multivac/data/{id}");
     let mut reply = HttpResponse::Ok().insert_header((LOCATION, location)).json(Accepted::new(id));
     set_durability(reply.headers_mut(), durability);
@@ -44,6 +46,38 @@ pub(super) fn set_durability(headers: &mut HeaderMap, durability: ReachedDurabil
     }
 }
 
+/// Whose the keys of a request are.
+#[derive(Clone)]
+pub(super) struct KeyOwner(Option<Vec<u8>>);
+
+impl KeyOwner {
+    /// The user that the edge names.
+    pub(super) fn of(request: &HttpRequest) -> Self {
+        let user = request.headers().get(USER_HEADER).map(|user| user.as_bytes().to_vec());
+        Self(user.filter(|user| !user.is_empty()))
+    }
+
+    /// The request's `Idempotency-Key`: sending the request again with the same key makes no second datum.
+    pub(super) fn key_of_request(&self, request: &HttpRequest) -> Result<Option<ClientKey>, Problem> {
+        let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+        let key = key.to_str().ok().and_then(|key| self.key(key));
+        key.map(Some).ok_or_else(|| Problem::bad_request(format!("Idempotency-Key: {EXPECTED_KEY}")))
+    }
+
+    /// A key of one line of a request.
+    pub(super) fn key_of_line(&self, key: &str) -> Result<IdempotencyKey, Problem> {
+        let key = self.key(key).ok_or_else(|| Problem::bad_request(format!("\"key\": {EXPECTED_KEY}")))?;
+        Ok(key.of_line(None))
+    }
+
+    fn key(&self, key: &str) -> Option<ClientKey> {
+        let is_key = !key.trim().is_empty()
+            && key.len() <= MAX_KEY_LENGTH
+            && key.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b));
+        is_key.then(|| ClientKey { user: self.0.clone(), key: key.to_owned() })
+    }
+}
+
 /// An `Idempotency-Key`, and whose it is.
 pub(super) struct ClientKey {
     user: Option<Vec<u8>>,
@@ -54,18 +88,6 @@ impl ClientKey {
     /// As the queue knows it; with the line's number where it was given for many lines at once.
     pub(super) fn of_line(&self, line: Option<u64>) -> IdempotencyKey {
         IdempotencyKey::new(self.user.as_deref(), &self.key, line)
-    }
-}
-
-/// The request's `Idempotency-Key`: sending the request again with the same key makes no second datum.
-pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<ClientKey>, Problem> {
-    let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
-    let user = request.headers().get(USER_HEADER).map(|user| user.as_bytes().to_vec());
-    match key.to_str() {
-        Ok(key) if !key.trim().is_empty() && key.len() <= MAX_KEY_LENGTH => {
-            Ok(Some(ClientKey { user: user.filter(|user| !user.is_empty()), key: key.to_owned() }))
-        }
-        _ => Err(Problem::bad_request(format!("Idempotency-Key: expected 1 to {MAX_KEY_LENGTH} visible characters"))),
     }
 }
 

@@ -6,8 +6,10 @@ mod data;
 mod datum;
 mod dead;
 mod events;
+mod export;
 mod healthz;
 mod home;
+mod import;
 mod metrics;
 mod openapi;
 mod readyz;
@@ -27,7 +29,7 @@ use crate::wire;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every path with its methods: what serves each, and how it is described.
-fn table() -> [Route; 17] {
+fn table() -> [Route; 19] {
     [
         Route::new("/").get(home::home, home::describe),
         Route::new("/multivac").get(ask::ask, ask::describe),
@@ -47,6 +49,8 @@ fn table() -> [Route; 17] {
             .get(dead::show, dead::describe_show)
             .delete(dead::discard, dead::describe_drop),
         Route::new("/multivac/dead/{id}/retry").post(dead::retry, dead::describe_retry),
+        Route::new("/multivac/export").get(export::export, export::describe),
+        Route::new("/multivac/import").post(import::import, import::describe),
         Route::new("/healthz").get(healthz::healthz, healthz::describe),
         Route::new("/readyz").get(readyz::readyz, readyz::describe),
         Route::new("/metrics").get(metrics::metrics, metrics::describe),

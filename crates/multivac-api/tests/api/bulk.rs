@@ -53,6 +53,58 @@ async fn thousands_are_taken_in_order_and_again_with_the_same_key() {
 }
 
 #[actix_web::test]
+async fn a_line_with_a_key_of_its_own_is_one_datum_in_whichever_request_it_comes() {
+    let app = TestApp::start(&[]).await;
+    let keyed = |text: &str, key: &str| format!("{{\"data\": \"{text}\", \"key\": \"{key}\"}}\n");
+    let first: Value = bulk(&app, None, keyed("one", "a") + &keyed("two", "b")).await.json().await.unwrap();
+    assert_eq!((&first["accepted"], &first["known"]), (&2.into(), &0.into()));
+    // In another order, beside a line without one, and whatever key the request has.
+    let body = keyed("three", "c") + "{\"data\": \"four\"}\n" + &keyed("two", "b");
+    let again: Value = bulk(&app, Some("request"), body).await.json().await.unwrap();
+    assert_eq!((&again["accepted"], &again["known"]), (&3.into(), &1.into()));
+    assert_eq!(again["ids"][2], first["ids"][1]);
+    // The same as a request's own key.
+    let single = app.request(Method::POST, "/multivac/data").header("Idempotency-Key", "a").body("one");
+    let single: Value = single.header("Content-Type", "text/plain").send().await.unwrap().json().await.unwrap();
+    assert_eq!(single["id"], first["ids"][0]);
+    // Another text under the same key is the line's own fault.
+    let other: Value = bulk(&app, None, keyed("other", "a") + &keyed("one", "a")).await.json().await.unwrap();
+    assert_eq!((&other["accepted"], &other["known"]), (&1.into(), &1.into()));
+    let detail = other["rejected"][0].as_object().unwrap();
+    assert!(detail["detail"].as_str().unwrap().contains("another text") && !detail.contains_key("retry_after"));
+    app.until("/multivac/stats", |stats| stats["learned"] == 4).await;
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_key_that_is_none_makes_only_its_own_line_bad() {
+    let app = TestApp::start(&[]).await;
+    let long = "k".repeat(256);
+    let body = format!(
+        "{{\"data\": \"a\", \"key\": 5}}\n{{\"data\": \"b\", \"key\": \"\"}}\n{{\"data\": \"c\", \"key\": \"{long}\"}}\n\
+         {{\"data\": \"d\", \"key\": \"\u{e9}\"}}\n{{\"data\": \"e\", \"key\": \"x\", \"key\": \"y\"}}\n\
+         {{\"data\": \"f\", \"key\": null}}\n"
+    );
+    let reply: Value = bulk(&app, None, body).await.json().await.unwrap();
+    assert_eq!((&reply["accepted"], reply.get("known")), (&1.into(), None), "{reply}");
+    let rejected = reply["rejected"].as_array().unwrap();
+    assert_eq!(rejected.len(), 5);
+    assert!(rejected.iter().all(|line| line["detail"].as_str().unwrap().contains("key")), "{reply}");
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn lines_that_a_full_queue_did_not_take_say_when_to_come_again() {
+    let app = TestApp::start(&["--max-queued", "3"]).await;
+    let body: String = (0..500).map(|n| format!("{{\"data\": \"datum {n}\"}}\n")).collect();
+    let reply: Value = bulk(&app, None, body).await.json().await.unwrap();
+    let rejected = reply["rejected"].as_array().unwrap();
+    assert!(!rejected.is_empty() && reply["accepted"].as_u64() > Some(0), "{reply}");
+    assert!(rejected.iter().all(|line| line["retry_after"].as_u64() >= Some(1)), "{reply}");
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn another_content_type_is_refused() {
     let app = TestApp::start(&[]).await;
     let request = app.request(Method::POST, "/multivac/data/bulk").json(&serde_json::json!({ "data": "x" }));

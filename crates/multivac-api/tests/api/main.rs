@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ask;
+mod ask_command;
 mod backpressure;
 mod backup;
 mod bad_input;
@@ -19,6 +20,7 @@ mod event_client;
 mod event_streams;
 mod events;
 mod feed;
+mod feed_command;
 mod fence;
 mod files;
 mod hang;
@@ -31,6 +33,7 @@ mod network;
 mod openapi;
 mod origin;
 mod original;
+mod over_http;
 mod program;
 mod redis;
 mod replicas;

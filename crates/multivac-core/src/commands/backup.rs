@@ -118,11 +118,11 @@ impl Origin {
 }
 
 impl Export {
-    /// Writes the backup. All that is told goes to the standard error.
+    /// Where the backup goes; `None` is the standard output.
     ///
     /// # Errors
-    /// When the store cannot be read or the file not written; then there is none of its name.
-    pub async fn run(self, settings: Settings<'_>) -> Result<(), CommandError> {
+    /// When that is a terminal.
+    pub fn target(&self) -> Result<Option<PathBuf>, CommandError> {
         let target = match (&self.file, &self.directory) {
             (_, Some(directory)) => Some(directory.join(files::name_of_now())),
             (Some(file), None) => (file.as_os_str() != "-").then(|| file.clone()),
@@ -131,6 +131,28 @@ impl Export {
         if target.is_none() && io::stdout().is_terminal() {
             return Err(CommandError::Terminal);
         }
+        Ok(target)
+    }
+
+    /// Removes the older ones of the directory, once the new one is whole.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn remove_older(&self) -> Result<(), CommandError> {
+        if let (Some(directory), Some(keep)) = (&self.directory, self.keep) {
+            for removed in files::remove_older(directory, keep as usize)? {
+                eprintln!("removed {}", removed.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the backup. All that is told goes to the standard error.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the file not written; then there is none of its name.
+    pub async fn run(self, settings: Settings<'_>) -> Result<(), CommandError> {
+        let target = self.target()?;
         let origin = Origin::new(&settings).await?;
         if let Some(wait) = self.wait {
             until_quiet(&origin, *wait).await;
@@ -162,12 +184,7 @@ impl Export {
         if target.is_some() {
             origin.record(BackupKind::Backup).await?;
         }
-        if let (Some(directory), Some(keep)) = (&self.directory, self.keep) {
-            for removed in files::remove_older(directory, keep as usize)? {
-                eprintln!("removed {}", removed.display());
-            }
-        }
-        Ok(())
+        self.remove_older()
     }
 }
 
@@ -186,7 +203,8 @@ async fn until_quiet(origin: &Origin, wait: Duration) {
     }
 }
 
-fn report(trailer: &Trailer, file: Option<&Path>) {
+/// Says what a backup holds.
+pub fn report(trailer: &Trailer, file: Option<&Path>) {
     let Trailer { data, tombstones, unreadable, sha256 } = trailer;
     let file = file.map_or_else(String::new, |file| format!(" in {}", file.display()));
     eprintln!("{data} data and {tombstones} tombstones{file}, sha256 {sha256}");
@@ -197,7 +215,10 @@ fn report(trailer: &Trailer, file: Option<&Path>) {
 
 impl Source {
     /// The file, and its name for messages.
-    fn open(&self) -> Result<(File, PathBuf), CommandError> {
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(&self) -> Result<(File, PathBuf), CommandError> {
         let path = match (&self.file, &self.latest) {
             (_, Some(directory)) => files::newest(directory)?,
             (Some(file), None) => file.clone(),
@@ -257,7 +278,11 @@ pub async fn import(source: Source, settings: Settings<'_>) -> Result<(), Comman
     Ok(())
 }
 
-async fn verified(file: &File, path: &Path) -> Result<(crate::backup::Header, Trailer), CommandError> {
+/// Verifies the whole of a file.
+///
+/// # Errors
+/// When it is not whole.
+pub async fn verified(file: &File, path: &Path) -> Result<(crate::backup::Header, Trailer), CommandError> {
     let progress = Progress::new("verified", None);
     let told = progress.clone();
     let checked = check(file, move |n| told.tell(n)).await;

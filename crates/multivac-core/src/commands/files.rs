@@ -21,14 +21,16 @@ const PARTIAL: &str = ".partial-";
 /// After how long such a file is left over from a process that was killed.
 const LEFT_OVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) fn name_of_now() -> String {
+/// The name of a backup that is made now.
+#[must_use]
+pub fn name_of_now() -> String {
     let format = format_description!("[year][month][day]T[hour][minute][second]Z");
     let now = OffsetDateTime::now_utc().format(format).unwrap_or_default();
     format!("{PREFIX}{now}{SUFFIX}")
 }
 
 /// A file that has another name until it is whole, and is removed if that never comes.
-pub(super) struct Draft {
+pub struct Draft {
     path: PathBuf,
     partial: PathBuf,
     file: File,
@@ -37,7 +39,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(path: &Path, replace: bool) -> Result<Self, CommandError> {
+    /// It will have this name, and replaces what has it only if that is wanted.
+    ///
+    /// # Errors
+    /// When it cannot be made, or there is one.
+    pub fn new(path: &Path, replace: bool) -> Result<Self, CommandError> {
         let failed = |source| CommandError::File { path: path.to_owned(), source };
         if path.is_dir() {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
@@ -51,17 +57,23 @@ impl Draft {
         let mut options = File::options();
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.write(true).create_new(true).open(&partial).map_err(failed)?;
+        let file = options.read(true).write(true).create_new(true).open(&partial).map_err(failed)?;
         Ok(Self { path: path.to_owned(), partial, file, replace, kept: false })
     }
 
-    /// To write to.
-    pub(super) fn file(&self) -> Result<File, CommandError> {
+    /// To write to, and to read what was written.
+    ///
+    /// # Errors
+    /// When the system has no file to give.
+    pub fn file(&self) -> Result<File, CommandError> {
         self.file.try_clone().map_err(|error| self.failed(error))
     }
 
     /// It is whole: on the disk, and then under its name.
-    pub(super) fn keep(mut self) -> Result<(), CommandError> {
+    ///
+    /// # Errors
+    /// When it cannot be kept; then there is none of its name.
+    pub fn keep(mut self) -> Result<(), CommandError> {
         self.file.sync_all().map_err(|error| self.failed(error))?;
         if !self.replace && self.path.exists() {
             return Err(CommandError::Exists(self.path.clone()));
@@ -108,7 +120,10 @@ pub(super) fn newest(directory: &Path) -> Result<PathBuf, CommandError> {
 }
 
 /// Removes all but the newest `keep`, and what killed processes have left of theirs; says which.
-pub(super) fn remove_older(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, CommandError> {
+///
+/// # Errors
+/// When one cannot be removed.
+pub fn remove_older(directory: &Path, keep: usize) -> Result<Vec<PathBuf>, CommandError> {
     let mut files = all(directory)?;
     files.truncate(files.len().saturating_sub(keep));
     let left_over = |path: &Path| {

@@ -4,8 +4,8 @@ pub mod backup;
 pub mod calibrate;
 pub mod dead;
 pub mod doctor;
+pub mod files;
 
-mod files;
 mod progress;
 mod settings;
 
@@ -48,6 +48,9 @@ pub enum CommandError {
     /// Some ids name no dead letter.
     #[error("no dead letter has the id {}", list(.0))]
     NoSuch(Vec<DatumId>),
+    /// A server that was asked over HTTP.
+    #[error("{0}")]
+    Remote(String),
     /// A backup is binary.
     #[error("a backup is not for a terminal: name a file, or send it on with > or |")]
     Terminal,

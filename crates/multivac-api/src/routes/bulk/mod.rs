@@ -3,10 +3,13 @@
 //! Lines are accepted in batches while the rest is still arriving, so memory stays bounded and a body that breaks off is
 //! not lost: what was accepted stays accepted, and the reply names it, and every line that was not. Once the queue has failed
 //! at a batch, no later line is tried, so that what is missing begins at one line. With an `Idempotency-Key`, the whole body
-//! can be sent again: each line's key is made of it and of the line's number.
+//! can be sent again: each line's key is made of it and of the line's number. A line may have a key of its own instead, which
+//! goes with it into whichever body.
 
 mod lines;
 mod opening;
+
+use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use multivac_core::accept::{AcceptError, AcceptRequest};
@@ -16,8 +19,8 @@ use utoipa::openapi::Required;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
 
-use super::data::{ClientKey, durability_header, idempotency_key, key_parameter, set_durability};
-use crate::body::{self, JsonDatum};
+use super::data::{ClientKey, KeyOwner, durability_header, key_parameter, set_durability};
+use crate::body::{self, JsonLine};
 use crate::openapi::{Described, text_content};
 use crate::pace::Paced;
 use crate::problem::Problem;
@@ -48,10 +51,12 @@ pub(super) async fn feed(
     if !media.is_utf8() {
         return Err(body::not_utf8(&media));
     }
-    let key = idempotency_key(&request)?;
+    let owner = KeyOwner::of(&request);
     let mut bulk = Bulk {
         state: &state,
-        key,
+        key: owner.key_of_request(&request)?,
+        owner,
+        known: None,
         opening: Some(Opening::default()),
         batch: Vec::new(),
         bytes: 0,
@@ -95,6 +100,9 @@ pub(super) async fn feed(
 struct Bulk<'a> {
     state: &'a State,
     key: Option<ClientKey>,
+    owner: KeyOwner,
+    /// How many were known by a key of their own; `None` until a line has one.
+    known: Option<usize>,
     /// Until the first good line has come.
     opening: Option<Opening>,
     batch: Vec<(u64, AcceptRequest)>,
@@ -123,16 +131,15 @@ impl Bulk<'_> {
         }
         if self.failure.is_some() {
             self.next_line.get_or_insert(line.number);
-            self.reject(line.number, "not tried, since the queue failed at an earlier line".to_owned());
+            let retry_after = self.failure.as_ref().and_then(AcceptError::retry_after);
+            self.reject(line.number, "not tried, since the queue failed at an earlier line".to_owned(), retry_after);
             return Ok(());
         }
-        match if line.is_too_long { Err(Problem::too_large(limit)) } else { body::json_line(bytes, limit) } {
-            Ok(datum) => {
+        match if line.is_too_long { Err(Problem::too_large(limit)) } else { self.request(bytes, line.number) } {
+            Ok(request) => {
                 self.close_opening();
-                // The request's key and the line's number: sending the same lines again gives the same ids.
-                let key = self.key.as_ref().map(|key| key.of_line(Some(line.number)));
-                self.bytes += datum.as_str().len();
-                self.batch.push((line.number, AcceptRequest { datum, key }));
+                self.bytes += request.datum.as_str().len();
+                self.batch.push((line.number, request));
                 if self.batch.len() >= MAX_BATCH_LINES || self.bytes >= MAX_BATCH_BYTES {
                     self.flush().await;
                 }
@@ -141,11 +148,26 @@ impl Bulk<'_> {
                 let detail = problem.detail().to_owned();
                 match &mut self.opening {
                     Some(opening) => opening.take(&line, detail)?,
-                    None => self.reject(line.number, detail),
+                    None => self.reject(line.number, detail, None),
                 }
             }
         }
         Ok(())
+    }
+
+    /// What a line wants accepted.
+    fn request(&mut self, line: &[u8], number: u64) -> Result<AcceptRequest, Problem> {
+        let (datum, own) = body::json_line(line, self.state.max_datum_size)?;
+        let key = match own {
+            Some(own) => {
+                let key = self.owner.key_of_line(&own)?;
+                self.known.get_or_insert(0);
+                Some(key)
+            }
+            // The request's key and the line's number: sending the same lines again gives the same ids.
+            None => self.key.as_ref().map(|key| key.of_line(Some(number))),
+        };
+        Ok(AcceptRequest { datum, key })
     }
 
     async fn flush(&mut self) {
@@ -159,12 +181,15 @@ impl Bulk<'_> {
             match result {
                 Ok(receipt) => {
                     self.ids.push(receipt.id);
+                    if let Some(known) = &mut self.known {
+                        *known += usize::from(receipt.was_known);
+                    }
                     self.durability = self.durability.min(receipt.durability);
                 }
                 // Sent again, the line would be refused again; the queue has not failed.
-                Err(error @ AcceptError::KeyOfOtherText) => self.reject(number, error.to_string()),
+                Err(error @ AcceptError::KeyOfOtherText) => self.reject(number, error.to_string(), None),
                 Err(error) => {
-                    self.reject(number, error.to_string());
+                    self.reject(number, error.to_string(), error.retry_after());
                     self.failure.get_or_insert(error);
                 }
             }
@@ -180,20 +205,22 @@ impl Bulk<'_> {
 
     fn reject_all(&mut self, lines: Vec<(u64, String)>) {
         for (line, detail) in lines {
-            self.reject(line, detail);
+            self.reject(line, detail, None);
         }
     }
 
-    fn reject(&mut self, line: u64, detail: String) {
+    fn reject(&mut self, line: u64, detail: String, retry_after: Option<Duration>) {
         self.rejections += 1;
         if self.rejected.len() < MAX_REPORTED {
-            self.rejected.push(RejectedLine { line, detail });
+            let retry_after = retry_after.map(|after| after.as_secs().max(1));
+            self.rejected.push(RejectedLine { line, detail, retry_after });
         }
     }
 
     fn outcome(&self) -> BulkAccepted<'_> {
         BulkAccepted {
             accepted: self.ids.len(),
+            known: self.known,
             rejected: &self.rejected,
             rejected_in_all: Some(self.rejections).filter(|rejections| *rejections > MAX_REPORTED as u64),
             ids: &self.ids,
@@ -223,17 +250,17 @@ impl Bulk<'_> {
 }
 
 pub(super) fn describe() -> Described {
-    let example = "{\"data\": \"first\"}\n{\"data\": \"second\"}\n";
+    let example = "{\"data\": \"first\"}\n{\"data\": \"second\", \"key\": \"page-2\"}\n";
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
-        .description(Some("A NewDatum a line, of any number; blank lines are passed over"))
+        .description(Some("A NewDatumOfMany a line, of any number; blank lines are passed over"))
         .content("application/x-ndjson", text_content(example));
     let accepted = ResponseBuilder::new()
         .description("What was accepted, and which lines were not")
         .header("Durability", durability_header());
     Described::write("feedBulk", "Takes one datum a line, streamed")
         .parameter(key_parameter())
-        .body::<JsonDatum<'_>>(body.build())
+        .body::<JsonLine<'_>>(body.build())
         .json::<BulkAccepted<'_>>(200, accepted)
         .problem_of::<BulkProblem<'_>>(
             400,
