@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use multivac_core::accept::Acceptor;
 use multivac_core::adapters::{Backends, Prepared};
-use multivac_core::answer::StandingAnswer;
+use multivac_core::answer::{StandingAnswer, WatchedAnswers};
 use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
 use multivac_core::index::Index;
@@ -36,7 +36,10 @@ use tracing::{error, info, warn};
 use crate::answering::AnswerThreads;
 use crate::config::{Config, max_connections};
 use crate::error::AppError;
+use crate::sse::Streams;
 use crate::state::State;
+use crate::system::LastSeen;
+use crate::watching::Watching;
 use crate::{routes, server};
 
 /// How long requests may take to finish once the server is to stop: with the longest delay before it and what comes after,
@@ -107,22 +110,27 @@ impl Application {
         let follower = Follower::new(Arc::clone(&backends.store), Arc::clone(&index), replica);
         // Its tasks may end only after the server has: requests need them until then.
         let background = Supervisor::new(CancellationToken::new());
+        let standing = Arc::new(StandingAnswer::new(config.question, calibration.clone(), Arc::clone(&index)));
+        let registry =
+            Registry { queue: Arc::clone(&backends.queue), store: Arc::clone(&backends.store), index, follower };
+        let answering = Arc::new(AnswerThreads::start(cores).map_err(AppError::Threads)?);
+        let watched = WatchedAnswers::new(Arc::clone(&standing), config.max_watched);
+        let stop = CancellationToken::new();
         let state = web::Data::new(State {
             acceptor: Acceptor::new(backends.queue.clone(), &background),
-            registry: Registry {
-                queue: Arc::clone(&backends.queue),
-                store: Arc::clone(&backends.store),
-                index: Arc::clone(&index),
-                follower,
-            },
-            standing: StandingAnswer::new(config.question, calibration.clone(), index),
-            answering: AnswerThreads::start(cores).map_err(AppError::Threads)?,
+            watching: Arc::new(Watching::new(watched, registry.clone(), Arc::clone(&answering))),
+            registry,
+            // Half of the connections, so that the other half is left for those who ask and feed.
+            streams: Streams::new(max_connections / 2, stop.clone()),
+            standing,
+            answering,
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),
             calibration: Arc::new(calibration),
             warnings: backends.warnings.clone(),
             damage: backends.damage.clone(),
-            stop: CancellationToken::new(),
+            stop,
             connections: Arc::default(),
+            system: LastSeen::new(limits, data_dir.is_some()),
         });
         let hosts = KnownHosts::new(&config.listen, address, config.allowed_hosts.as_ref());
         let accepting = listener.try_clone().map_err(cannot_listen)?;
@@ -250,6 +258,8 @@ async fn run_background(
     tasks.push(supervisor.spawn("the reconciliation of the ledger", reconciling));
     let (follower, stopped) = (Arc::clone(&state.registry.follower), stop.clone());
     tasks.push(supervisor.spawn("the follower of the store", async move { follower.run(stopped).await }));
+    let watching = Arc::clone(&state.watching).keep(stop.clone());
+    tasks.push(supervisor.spawn("the watch of answers", watching));
     if let Some(consumer) = consumer {
         let (reporting, stopped) = (supervisor.clone(), stop.clone());
         tasks.push(supervisor.spawn("the consumer", async move {

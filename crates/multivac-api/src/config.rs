@@ -70,6 +70,12 @@ pub struct Config {
     #[arg(long, env = "MULTIVAC_QUESTION", default_value = STANDING_QUESTION, value_name = "TEXT")]
     pub question: Question,
 
+    /// How many different questions may be watched at once (/multivac/events?question=…), besides the standing one; who would
+    /// watch another gets 429. Each is answered anew whenever the index has changed, and keeps up to 1 MiB of what its answers
+    /// have been in the last minute.
+    #[arg(long, env = "MULTIVAC_MAX_WATCHED", default_value = "100", value_name = "N")]
+    pub max_watched: usize,
+
     /// The largest datum that is accepted, in bytes of UTF-8, such as 512KiB; at most 3MiB, so that it fits a document of
     /// MongoDB (16 MiB): it is stored with its passages, in which a letter may take up to three times its bytes.
     #[arg(long, env = "MULTIVAC_MAX_DATUM_SIZE", default_value_t = ByteSize::mib(1),

@@ -3,7 +3,8 @@
 //! [`app`] wires everything on one page; `server` is what listens; `routes` is the contract's table as code, a file for each
 //! path. Below them: `state` (what handlers share), `replies` (every JSON reply as a type), `openapi` (the document made of
 //! them), `body` and `negotiate` (what requests hold and ask for) with `pace`, `multipart` and `media` beneath them, `problem`
-//! (errors as replies), `answering` (threads for questions), `middleware` and `trace`, `origin` (requests that a browser sends
+//! (errors as replies), `answering` (threads for questions), `watching` (what all event
+//! streams share) and `sse` (one of them), `middleware` and `trace`, `origin` (requests that a browser sends
 //! for another site), `drain` (stopping without refusing anybody), `wire` (requests are checked before they are parsed).
 
 pub mod app;
@@ -27,8 +28,11 @@ mod query;
 mod replies;
 mod routes;
 mod server;
+mod sse;
 mod state;
+mod system;
 mod trace;
+mod watching;
 mod wire;
 
 use multivac_core::observe::{self, LogFormat};

@@ -80,6 +80,12 @@ impl Problem {
         Self::new(StatusCode::EXPECTATION_FAILED, "Expect: nothing but 100-continue can be expected here")
     }
 
+    /// 429, with the time after which it may be tried again, in seconds.
+    pub(crate) fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
+        let header = Some((RETRY_AFTER, HeaderValue::from(retry_after)));
+        Self { header, ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
     /// 431.
     pub(crate) fn head_too_large() -> Self {
         Self::new(

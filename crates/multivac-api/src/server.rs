@@ -74,6 +74,7 @@ pub(crate) fn start(
             .on_connect_ext(move |wire: &Wire, extensions| {
                 connections.count(extensions);
                 extensions.insert(wire.refusal());
+                extensions.insert(wire.used());
             })
             .expect(fn_service(move |request| async move { expect(request, limit) }))
             .h1(map_config(app, |()| AppConfig::default()));

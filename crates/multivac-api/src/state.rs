@@ -15,6 +15,9 @@ use tracing::warn;
 
 use crate::answering::AnswerThreads;
 use crate::drain::Connections;
+use crate::sse::Streams;
+use crate::system::LastSeen;
+use crate::watching::Watching;
 
 /// How long the queue may take to reply to a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,9 +29,15 @@ pub(crate) struct State {
     /// Knows the status of data.
     pub(crate) registry: Registry,
     /// The standing question and its answer.
-    pub(crate) standing: StandingAnswer,
+    pub(crate) standing: Arc<StandingAnswer>,
+    /// The answers that event streams follow.
+    pub(crate) watching: Arc<Watching>,
+    /// The event streams.
+    pub(crate) streams: Streams,
+    /// Replicas, workers and the queue.
+    pub(crate) system: LastSeen,
     /// The threads that answer questions.
-    pub(crate) answering: AnswerThreads,
+    pub(crate) answering: Arc<AnswerThreads>,
     /// The largest datum, in bytes.
     pub(crate) max_datum_size: usize,
     /// What confidence means, and from which on there is an answer.

@@ -89,7 +89,7 @@ async fn standing(state: &web::Data<State>) -> Result<Arc<Answer>, Problem> {
 }
 
 /// The question in a query string, if there is one.
-fn question_in(query: &str) -> Result<Option<Question>, Problem> {
+pub(super) fn question_in(query: &str) -> Result<Option<Question>, Problem> {
     Ok(parameter_in(query, "question")?.map(|text| text.parse()).transpose()?)
 }
 
@@ -118,7 +118,7 @@ pub(super) fn describe() -> Described {
         .problem(503, "This replica cannot know what was retracted; or, from the edge, no replica is available")
 }
 
-fn parameter(name: &str, place: ParameterIn, description: &str) -> ParameterBuilder {
+pub(super) fn parameter(name: &str, place: ParameterIn, description: &str) -> ParameterBuilder {
     ParameterBuilder::new().name(name).parameter_in(place).required(Required::False).description(Some(description))
 }
 

@@ -13,7 +13,7 @@
 mod chunks;
 mod head;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,6 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::web::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -64,6 +65,42 @@ impl Refusal {
     }
 }
 
+/// How long a client that is sent events may leave bytes unacknowledged, or its window closed, before the kernel ends the
+/// connection. An event stream says something every 15 s, so one whose client has vanished does not stay.
+const UNHEARD: Duration = Duration::from_secs(30);
+
+/// How much of what such a client does not take the kernel may hold for it; Linux doubles the number, and without it would
+/// give a slow client up to 4 MiB.
+const EVENTS_BUFFER: usize = 32 << 10;
+
+/// What a connection is used for, as its handler and its [`Wire`] tell each other.
+#[derive(Clone, Default)]
+pub(crate) struct Use(Rc<Cell<Used>>);
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Used {
+    #[default]
+    ForRequests,
+    /// From here on, nothing but events is sent.
+    ForEvents,
+    /// The same, and its socket knows that.
+    ForEventsWithin,
+    /// The kernel has given up on its client.
+    TimedOut,
+}
+
+impl Use {
+    /// Has the connection drop its client if that does not take what it is sent.
+    pub(crate) fn for_events(&self) {
+        self.0.set(Used::ForEvents);
+    }
+
+    /// Whether it has.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.0.get() == Used::TimedOut
+    }
+}
+
 /// A connection, read as requests.
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -75,6 +112,7 @@ pub(crate) struct Wire {
     /// Ends the wait for a head.
     deadline: Option<Pin<Box<Sleep>>>,
     refusal: Refusal,
+    used: Use,
 }
 
 /// What the next byte belongs to.
@@ -97,7 +135,7 @@ impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
         let deadline = Some(Box::pin(sleep_until(Instant::now() + HEAD_TIMEOUT)));
         let (incoming, outgoing) = (BytesMut::new(), BytesMut::new());
-        Self { stream, state: HEAD, incoming, outgoing, deadline, refusal: Refusal::default() }
+        Self { stream, state: HEAD, incoming, outgoing, deadline, refusal: Refusal::default(), used: Use::default() }
     }
 
     pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
@@ -106,6 +144,34 @@ impl Wire {
 
     pub(crate) fn refusal(&self) -> Refusal {
         self.refusal.clone()
+    }
+
+    pub(crate) fn used(&self) -> Use {
+        self.used.clone()
+    }
+
+    /// Before something is written: what the socket is to know of events.
+    fn bound_events(&self) {
+        if self.used.0.get() != Used::ForEvents {
+            return;
+        }
+        let socket = SockRef::from(&self.stream);
+        // Where the system knows neither, a slow client is dropped once it has missed what is kept.
+        let _ = socket.set_send_buffer_size(EVENTS_BUFFER);
+        #[cfg(target_os = "linux")]
+        let _ = socket.set_tcp_user_timeout(Some(UNHEARD));
+        self.used.0.set(Used::ForEventsWithin);
+    }
+
+    /// Notes how a call to the socket ended.
+    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && error.kind() == io::ErrorKind::TimedOut
+            && self.used.0.get() == Used::ForEventsWithin
+        {
+            self.used.0.set(Used::TimedOut);
+        }
+        result
     }
 
     /// Moves what can be passed on from `incoming` to `outgoing`.
@@ -294,7 +360,7 @@ impl AsyncRead for Wire {
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => this.advance(),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => return Poll::Ready(this.note(Err(error))),
                 Poll::Pending => {
                     if this.incoming.is_empty() {
                         this.incoming = BytesMut::new();
@@ -308,7 +374,9 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.bound_events();
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        Poll::Ready(self.note(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -343,7 +411,9 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        self.bound_events();
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        Poll::Ready(self.note(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,7 +6,8 @@
 //!
 //! In the order of reading: `question`, `candidates`, `matching`, `coverage`, `features`, `requirements`, `expected`, `model`,
 //! `corroboration`; below them `table` (the features' names and values), `forest` (the trees), `lexicon` and `vectors` (what
-//! is known of words). `standing` keeps the answer to one question, `training` is what `fit.py` learns from. `calibration` is
+//! is known of words). `standing` keeps the answer to one question, `watched` those that somebody follows, and
+//! what changed them; `training` is what `fit.py` learns from. `calibration` is
 //! what confidence means for an operator's own data, `recalibration` finds that out, by questions with `gold` answers.
 
 mod calibration;
@@ -28,6 +29,7 @@ mod standing;
 mod table;
 mod training;
 mod vectors;
+mod watched;
 
 use std::collections::BTreeMap;
 
@@ -42,6 +44,7 @@ pub use recalibration::{Judged, Recalibration, Reliability, Tenth, TooFew, Trigg
 pub use standing::StandingAnswer;
 pub use table::{Features, TermFeatures};
 pub use training::{TrainingCandidate, TrainingQuestion, training_question};
+pub use watched::{AnswerChange, ChangeId, TooManyWatched, WatchedAnswer, WatchedAnswers, Watcher};
 
 use crate::datum::DatumId;
 use crate::index::{IndexError, Snapshot};

@@ -42,17 +42,32 @@ impl StandingAnswer {
     /// # Errors
     /// When the index cannot be read.
     pub fn answer(&self) -> Result<Arc<Answer>, IndexError> {
+        Ok(self.answer_and_generation()?.0)
+    }
+
+    /// The same, and the generation of the index that it is from.
+    pub(super) fn answer_and_generation(&self) -> Result<(Arc<Answer>, u64), IndexError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         // The snapshot is taken under the lock, so that an older one cannot replace the answer from a newer one.
         let snapshot = self.index.snapshot();
         if let Some((generation, answer)) = &*last
             && *generation == snapshot.generation
         {
-            return Ok(Arc::clone(answer));
+            return Ok((Arc::clone(answer), *generation));
         }
         let answer = Arc::new(answer_calibrated(&self.question, &snapshot, &self.calibration)?);
         *last = Some((snapshot.generation, Arc::clone(&answer)));
-        Ok(answer)
+        Ok((answer, snapshot.generation))
+    }
+
+    /// Another question to the same index.
+    pub(super) fn of_other(&self, question: Question) -> Self {
+        Self::new(question, self.calibration.clone(), Arc::clone(&self.index))
+    }
+
+    /// What it is asked of.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
     }
 }
 

@@ -16,6 +16,7 @@ pub mod follow;
 mod outline;
 mod owners;
 mod puller;
+mod recent;
 mod removals;
 mod schema;
 mod terms;
@@ -32,6 +33,7 @@ use tantivy::collector::{DocSetCollector, TopDocs};
 use tantivy::query::{Bm25StatisticsProvider, BooleanQuery, Occur, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, OwnedValue};
 use tantivy::{IndexWriter, Searcher, TantivyDocument, Term};
+use tokio::sync::watch;
 
 use crate::datum::DatumId;
 use crate::runtime::files::disk_of;
@@ -39,6 +41,8 @@ use crate::store::{Change, Disk, StoredDatum};
 use files::Files;
 pub use outline::{Outline, Part, Word};
 use owners::PlannedChanges;
+use recent::Recent;
+pub use recent::{Change as RecentChange, Kind};
 use schema::{Fields, Stored};
 pub use terms::{lower, respelled, term, words};
 
@@ -71,6 +75,10 @@ pub struct Index {
     snapshot: ArcSwap<Snapshot>,
     /// The data in the snapshot.
     visible: RwLock<HashSet<DatumId>>,
+    /// What came into the snapshot and went out of it.
+    recent: Mutex<Recent>,
+    /// The snapshot's generation, for those who wait for the next.
+    generation: watch::Sender<u64>,
 }
 
 /// The index at one moment.
@@ -154,6 +162,8 @@ impl Index {
             files: Mutex::new(files),
             snapshot: ArcSwap::from_pointee(snapshot),
             visible: RwLock::default(),
+            recent: Mutex::default(),
+            generation: watch::Sender::default(),
         })
     }
 
@@ -195,6 +205,12 @@ impl Index {
         // What can fail comes first: which data are visible must not change without the snapshot.
         let tokens = self.tokens(files)?;
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = last.iter().filter_map(|(id, put)| match put {
+            Some(_) => Some(RecentChange { id: *id, kind: Kind::Learned }),
+            None => visible.contains(id).then_some(RecentChange { id: *id, kind: Kind::Retracted }),
+        });
+        // Before the snapshot: who sees a generation can find out what made it.
+        self.recent().note(self.snapshot.load().generation + 1, changed);
         enter(&mut visible, last);
         self.publish(files, tokens, &visible, 1);
         Ok(())
@@ -232,15 +248,17 @@ impl Index {
     /// Shows readers what was committed, as a generation that is `newer` by so many.
     fn publish(&self, files: &Files, tokens: u64, visible: &HashSet<DatumId>, newer: u64) {
         let searcher = files.reader.searcher();
+        let generation = self.snapshot.load().generation + newer;
         self.snapshot.store(Arc::new(Snapshot {
             fields: self.fields,
-            generation: self.snapshot.load().generation + newer,
+            generation,
             learned: visible.len() as u64,
             distinct_passages: searcher.num_docs(),
             passages: searcher.num_docs() + files.owners.repeated(),
             tokens,
             searcher,
         }));
+        self.generation.send_if_modified(|last| std::mem::replace(last, generation) != generation);
     }
 
     /// How many words the passages have that were committed.
@@ -261,6 +279,23 @@ impl Index {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The [generation](Snapshot::generation) of the snapshot, now and later.
+    #[must_use]
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// The data that came into the index or left it after the generation `after`, up to `up_to`, oldest first; `None` if
+    /// that was too long ago, or too much, to be remembered.
+    #[must_use]
+    pub fn changes_between(&self, after: u64, up_to: u64) -> Option<Vec<RecentChange>> {
+        self.recent().between(after, up_to)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a datum is visible.
@@ -344,6 +379,8 @@ impl Index {
         let Some(filled) = &files.filling else { return Ok(()) };
         let tokens = self.tokens(&files)?;
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
+        // Of all that differs it is not known what came and what went.
+        self.recent().forget(self.snapshot.load().generation + 1);
         self.publish(&files, tokens, filled, 1);
         *visible = files.filling.take().unwrap_or_default();
         Ok(())

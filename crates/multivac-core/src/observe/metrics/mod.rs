@@ -138,6 +138,9 @@ metrics! {
         HTTP_CONNECTIONS: Gauge = Gauge::default(), "multivac_http_connections", "Connections that clients hold open";
         /// Open event streams.
         EVENT_STREAMS: Gauge = Gauge::default(), "multivac_event_streams", "Clients that follow events";
+        /// Event streams that ended, by why.
+        EVENT_STREAMS_ENDED: By<Counter> = By::new("reason", &["left", "slow", "stopping", "fenced", "failed"]),
+            "multivac_event_streams_ended_total", "Event streams that ended, by reason";
         /// From accepted to answerable.
         ANSWERABLE_SECONDS: Histogram = Histogram::new(LONG_SECONDS), "multivac_answerable_seconds",
             "Seconds from accepting a datum to its being in this replica's index; of data accepted since that had caught up";

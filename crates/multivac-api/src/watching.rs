@@ -1,0 +1,139 @@
+//! What all event streams of this replica share: the answers that are watched, kept up to date; the ledger, once a second;
+//! and whether this replica may still answer.
+//!
+//! Answers are worked out one after the other, each on a thread that answers questions. So a question that a person asks waits
+//! behind one watched answer at most, and an index that changes faster than all of them can be worked out costs no more: each is
+//! worked out for the state that is there when its turn comes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::Bytes;
+use futures_util::future::join3;
+use multivac_core::answer::{WatchedAnswer, WatchedAnswers};
+use multivac_core::status::Registry;
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use crate::answering::AnswerThreads;
+use crate::replies::Stats;
+use crate::sse::event;
+
+/// How often the ledger is read while somebody follows it: a little less often than it may be sent, so that no stream has to
+/// hold an event back.
+const STATS_INTERVAL: Duration = Duration::from_millis(1_050);
+
+/// How long the queue may take to tell it.
+const STATS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether this replica may answer, and who watches.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// See the [module](self).
+pub(crate) struct Watching {
+    /// The answers.
+    pub(crate) answers: WatchedAnswers,
+    registry: Registry,
+    answering: Arc<AnswerThreads>,
+    stats: watch::Sender<Bytes>,
+    fenced: watch::Sender<bool>,
+}
+
+impl Watching {
+    /// Of these answers.
+    pub(crate) fn new(answers: WatchedAnswers, registry: Registry, answering: Arc<AnswerThreads>) -> Self {
+        let (stats, fenced) = (watch::Sender::default(), watch::Sender::default());
+        Self { answers, registry, answering, stats, fenced }
+    }
+
+    /// The last event of the ledger, now and later; empty before there is one.
+    pub(crate) fn stats(&self) -> watch::Receiver<Bytes> {
+        self.stats.subscribe()
+    }
+
+    /// Whether this replica may not answer, now and later.
+    pub(crate) fn fenced(&self) -> watch::Receiver<bool> {
+        self.fenced.subscribe()
+    }
+
+    /// The ledger as an event; `None` if the queue does not tell it.
+    pub(crate) async fn read_stats(&self) -> Option<Bytes> {
+        match timeout(STATS_TIMEOUT, self.registry.ledger()).await {
+            Ok(Ok(ledger)) => Some(event("stats", None, &Stats::new(&ledger, self.registry.index.snapshot().passages))),
+            // The watch of the backends shows that.
+            Ok(Err(error)) => {
+                debug!(%error, "the ledger cannot be read for those who follow it");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Brings a watched answer up to date, unless the index fails.
+    pub(crate) async fn refresh(&self, answer: &Arc<WatchedAnswer>) {
+        let answer = Arc::clone(answer);
+        // A panic is logged by its hook.
+        if let Ok(Err(error)) = self.answering.run(move || answer.refresh()).await {
+            error!(%error, "a watched question cannot be answered");
+        }
+    }
+
+    /// Keeps all of it up to date until it is stopped.
+    pub(crate) async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = join3(self.keep_answers(), self.keep_stats(), self.keep_fenced()) => {}
+        }
+    }
+
+    async fn keep_answers(&self) -> Infallible {
+        let mut generations = self.registry.index.generations();
+        let mut checks = ticks(CHECK_INTERVAL);
+        loop {
+            tokio::select! {
+                // Its sender lives as long as the index.
+                _ = generations.changed() => {}
+                _ = checks.tick() => {}
+            }
+            for answer in self.answers.behind() {
+                self.refresh(&answer).await;
+            }
+        }
+    }
+
+    async fn keep_stats(&self) -> Infallible {
+        let mut ticks = ticks(STATS_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if self.stats.receiver_count() > 0
+                && let Some(stats) = self.read_stats().await
+            {
+                self.stats.send_if_modified(|last| {
+                    *last != stats && {
+                        *last = stats;
+                        true
+                    }
+                });
+            }
+        }
+    }
+
+    /// Nothing tells a replica that it is fenced: that comes with time.
+    async fn keep_fenced(&self) -> Infallible {
+        let mut checks = ticks(CHECK_INTERVAL);
+        loop {
+            checks.tick().await;
+            let is_fenced = self.registry.follower.fence().is_fenced();
+            self.fenced.send_if_modified(|fenced| std::mem::replace(fenced, is_fenced) != is_fenced);
+        }
+    }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
