@@ -23,6 +23,7 @@ mod negotiate;
 mod openapi;
 mod origin;
 mod pace;
+mod page;
 mod problem;
 mod query;
 mod replies;
