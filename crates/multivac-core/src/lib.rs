@@ -6,7 +6,7 @@
 //! 2. [`queue`]: the port behind which it waits;
 //! 3. [`consumer`] leases it and [`process`]es it; what cannot be processed lies in the [`dead_letters`];
 //! 4. [`store`]: the port behind which it is kept; [`status`] tells where it stands and takes it back;
-//! 5. [`index`] follows the store;
+//! 5. [`index`] follows the store; [`system`] shows who takes part in all this;
 //! 6. [`answer`]s rest on the index.
 //!
 //! Feeding and asking, embedded:
@@ -74,6 +74,7 @@ pub mod process;
 pub mod queue;
 pub mod status;
 pub mod store;
+pub mod system;
 pub mod watch;
 
 pub mod adapters;

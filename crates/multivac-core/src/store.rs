@@ -220,6 +220,17 @@ pub const REPLICA_ALIVE: Duration = Duration::from_secs(5);
 /// passes.
 pub const REPLICA_SILENT: Duration = Duration::from_secs(6);
 
+/// A replica that announces itself, or did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenReplica {
+    /// Its name, new at each start.
+    pub name: String,
+    /// The version of its program, where that is known.
+    pub version: Option<String>,
+    /// Whether it was announced within [`REPLICA_ALIVE`], by this process's clock: so whether it may answer.
+    pub is_alive: bool,
+}
+
 /// Keeps learned data; see the [module](self) for what it promises.
 ///
 /// # Errors
@@ -311,4 +322,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// What was announced before the call began is seen, whatever happens to the backend's servers meanwhile.
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError>;
+
+    /// The replicas that announced themselves in the last minute, as far as this object has seen, and have not ended; in the
+    /// order of their names.
+    async fn replicas(&self) -> Result<Vec<SeenReplica>, StoreError>;
 }

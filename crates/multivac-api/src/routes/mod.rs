@@ -12,6 +12,7 @@ mod metrics;
 mod openapi;
 mod readyz;
 mod stats;
+mod system;
 mod zzz;
 
 use actix_web::http::ConnectionType;
@@ -27,8 +28,8 @@ use crate::wire;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every path with its methods: what serves each, and how it is described.
-fn table() -> [Route; 17] {
-    [
+fn table() -> Vec<Route> {
+    vec![
         Route::new("/").get(home::home, home::describe),
         Route::new("/multivac").get(ask::ask, ask::describe),
         Route::new("/multivac/data").post(data::feed, data::describe),
@@ -39,7 +40,7 @@ fn table() -> [Route; 17] {
             .get(datum::status, datum::describe_status)
             .delete(datum::retract, datum::describe_retract),
         Route::new("/multivac/stats").get(stats::stats, stats::describe),
-        Route::new("/multivac/events").get(events::events, events::describe),
+        Route::new("/multivac/system").get(system::system, system::describe),
         Route::new("/multivac/dead").get(dead::list, dead::describe_list),
         // Before what stands for any id.
         Route::new("/multivac/dead/retry").post(dead::retry_all, dead::describe_retry_all),
@@ -47,6 +48,7 @@ fn table() -> [Route; 17] {
             .get(dead::show, dead::describe_show)
             .delete(dead::discard, dead::describe_drop),
         Route::new("/multivac/dead/{id}/retry").post(dead::retry, dead::describe_retry),
+        Route::new("/multivac/events").get(events::events, events::describe),
         Route::new("/healthz").get(healthz::healthz, healthz::describe),
         Route::new("/readyz").get(readyz::readyz, readyz::describe),
         Route::new("/metrics").get(metrics::metrics, metrics::describe),

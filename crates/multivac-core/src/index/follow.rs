@@ -100,6 +100,12 @@ impl Follower {
         Arc::new(Self { store, index, replica, fence, removals, progress, interruptions, caught_up_at })
     }
 
+    /// This replica's name.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
     /// Whether this replica may answer.
     #[must_use]
     pub fn fence(&self) -> &Fence {

@@ -269,6 +269,17 @@ pub struct ServerMemory {
     pub max_bytes: Option<u64>,
 }
 
+/// A process that takes jobs off the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConsumer {
+    /// Its name, new at each start.
+    pub name: String,
+    /// The version of its program, where that is known.
+    pub version: Option<String>,
+    /// How long ago it last asked for jobs, or renewed a lease.
+    pub idle: Duration,
+}
+
 /// Why a call of the queue failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -443,6 +454,9 @@ pub trait QueueAdmin: Queue {
     async fn server_memory(&self) -> Result<Option<ServerMemory>, QueueError> {
         Ok(None)
     }
+
+    /// Who takes jobs off the queue: those that have done so of late, or hold some.
+    async fn consumers(&self) -> Result<Vec<QueueConsumer>, QueueError>;
 
     /// Brings the ledger in line with a store that holds what the queue never saw (the original application's
     /// documents, or a queue that came back empty): sets `learned` and `retracted` to what the store counted, and

@@ -53,6 +53,7 @@ macro_rules! contract {
             a_queue_full_of_text_refuses_and_adds_nothing,
             what_is_held_and_what_has_left_is_reported,
             a_job_is_found_where_it_stands,
+            whoever_asks_for_jobs_is_listed_with_its_version,
             reconciling_brings_the_ledger_up_to_the_store_and_never_down,
             the_ledger_follows_a_random_walk,
         }
@@ -500,6 +501,24 @@ pub(crate) async fn dead_letters_are_listed_in_pages_and_retried(backend: Arc<dy
     queue.retract(ids[0], false).await.unwrap();
     assert_eq!(page(None, 10).await, [ids[1], ids[3], ids[4]]);
     assert_eq!(ledger(&queue).await, Ledger { accepted: 5, learned: 1, retracted: 1, dead: 3, ..Ledger::default() });
+}
+
+pub(crate) async fn whoever_asks_for_jobs_is_listed_with_its_version(backend: Arc<dyn Backend>) {
+    let one = backend.queue(long_lease()).await;
+    accept(&one, "it is not leased yet").await;
+    assert_eq!(one.consumers().await.unwrap(), []);
+    // With a job, and without one.
+    assert_eq!(lease(&one, 1).await.len(), 1);
+    let two = backend.queue(long_lease()).await;
+    nothing_to_lease(&two).await;
+    let listed = two.consumers().await.unwrap();
+    assert_eq!(listed.len(), if Arc::ptr_eq(&one, &two) { 1 } else { 2 }, "{listed:?}");
+    for consumer in &listed {
+        assert_eq!(consumer.version.as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert!(!consumer.name.is_empty() && consumer.idle < Duration::from_secs(5), "{consumer:?}");
+    }
+    let names: HashSet<&str> = listed.iter().map(|consumer| consumer.name.as_str()).collect();
+    assert_eq!(names.len(), listed.len());
 }
 
 /// Accepts this many jobs, and has each fail its only attempt; several at a time, so that they die at the same millisecond.

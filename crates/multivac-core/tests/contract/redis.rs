@@ -35,6 +35,7 @@ pub(crate) async fn the_contract_holds(settings: impl Fn() -> RedisSettings) {
         the_ledger_follows_a_random_walk,
         dead_letters_are_listed_in_pages_and_retried,
         pages_of_dead_letters_go_on_where_they_ended_though_the_last_is_gone,
+        whoever_asks_for_jobs_is_listed_with_its_version,
         all_dead_letters_are_retried_once_each_though_they_die_again,
         an_idempotency_key_is_one_datum,
         an_idempotency_key_is_of_one_text_and_of_one_user,

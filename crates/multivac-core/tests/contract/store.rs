@@ -331,9 +331,16 @@ async fn replicas_are_behind_until_they_come_as_far(store: &dyn Store) {
 
     store.announce("one", Some(late)).await.unwrap();
     assert_eq!(behind(store, late).await, ["three"]);
+    let listed = async || {
+        let replicas = store.replicas().await.unwrap().into_iter();
+        replicas.map(|seen| (seen.name, seen.version, seen.is_alive)).collect::<Vec<_>>()
+    };
+    let alive = |name: &str| (name.to_owned(), Some(env!("CARGO_PKG_VERSION").to_owned()), true);
+    assert_eq!(listed().await, [alive("one"), alive("three"), alive("two")]);
     store.announce("three", None).await.unwrap();
     store.announce("three", None).await.unwrap();
     assert_eq!(behind(store, late).await, [""; 0]);
+    assert_eq!(listed().await, [alive("one"), alive("two")]);
 }
 
 async fn a_replica_that_reports_no_more_is_not_waited_for(store: &dyn Store) {

@@ -19,6 +19,7 @@ const session = {
     at("signed").textContent = words[state];
     at("signed").dataset.state = state;
     at("signed-foot").textContent = { open: "No password is needed here.", in: "Signed in; to sign out, close the browser." }[state] ?? "";
+    at("signed-foot").dataset.state = state;
     at("sign-in").hidden = state !== "out";
     say("feed-signed", state === "out" ? "Feeding needs a password here. Your browser asks for it when you feed, or when you sign in." : "");
     if (was !== state) for (const told of this.changed) told(state);

@@ -1,6 +1,7 @@
 //! The port: [`Queue`] and [`QueueAdmin`] as steps of the writer and as reads.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -12,19 +13,51 @@ use super::lease::Undelivered;
 use super::writer::{WriteContext, WriterHandle};
 use super::{accept, dead_letters, lease, ledger, rows};
 use crate::datum::DatumId;
+use crate::observe::metrics;
 use crate::queue::{
     Acceptance, DeadLetter, DeadLetterPlace, DeadLetterSummary, Durability, Failure, JobState, Lease, Ledger, Outcome,
-    Partition, Queue, QueueAdmin, QueueError, QueueSettings, Submission,
+    Partition, Queue, QueueAdmin, QueueConsumer, QueueError, QueueSettings, Submission,
 };
 
 pub(super) struct EmbeddedQueue {
     database: Arc<Database>,
     settings: QueueSettings,
+    leasing: Leasing,
+}
+
+/// Whether somebody waits for jobs, and when somebody last did: a consumer of this queue is a part of this process.
+#[derive(Default)]
+struct Leasing {
+    waiting: AtomicUsize,
+    ended_at: Mutex<Option<Instant>>,
+}
+
+impl Leasing {
+    fn begin(&self) -> LeaseCall<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        LeaseCall(self)
+    }
+
+    /// `None` before the first.
+    fn idle(&self) -> Option<Duration> {
+        let ended_at = *self.ended_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.waiting.load(Ordering::Relaxed) > 0 { Some(Duration::ZERO) } else { ended_at.map(|at| at.elapsed()) }
+    }
+}
+
+/// A call that is under way; it ends when this is dropped.
+struct LeaseCall<'a>(&'a Leasing);
+
+impl Drop for LeaseCall<'_> {
+    fn drop(&mut self) {
+        *self.0.ended_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl EmbeddedQueue {
     pub(super) fn new(database: Arc<Database>, settings: QueueSettings) -> Self {
-        Self { database, settings }
+        Self { database, settings, leasing: Leasing::default() }
     }
 
     pub(super) fn writer(&self) -> &WriterHandle {
@@ -51,6 +84,7 @@ impl Queue for EmbeddedQueue {
             return Ok(Vec::new());
         }
         let started = Instant::now();
+        let _call = self.leasing.begin();
         let mut jobs_changed = self.writer().watch_jobs();
         loop {
             // Marked as seen before the step runs: a job that comes after the step then ends the wait at once.
@@ -128,6 +162,12 @@ impl QueueAdmin for EmbeddedQueue {
         }
         // Opening has prepared everything else; what is left to check is whether the file can be read.
         self.ledger().await.map(|_| Vec::new())
+    }
+
+    async fn consumers(&self) -> Result<Vec<QueueConsumer>, QueueError> {
+        let consumer =
+            |idle| QueueConsumer { name: "embedded".to_owned(), version: Some(metrics::version().to_owned()), idle };
+        Ok(self.leasing.idle().map(consumer).into_iter().collect())
     }
 
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {

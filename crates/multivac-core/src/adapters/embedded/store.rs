@@ -22,10 +22,11 @@ use super::error::DatabaseError;
 use super::snapshot;
 use super::writer::{WriteContext, WriterHandle};
 use crate::datum::{DatumId, Timestamp};
+use crate::observe::metrics;
 use crate::runtime::files::disk_of;
 use crate::store::{
-    BackupKind, Change, ChangeBatch, Changes, Disk, Position, Put, REPLICA_SILENT, Retraction, Scan, SnapshotEntries,
-    Store, StoreCounts, StoreEntry, StoreError, StoredDatum, Tombstone,
+    BackupKind, Change, ChangeBatch, Changes, Disk, Position, Put, REPLICA_ALIVE, REPLICA_SILENT, Retraction, Scan,
+    SeenReplica, SnapshotEntries, Store, StoreCounts, StoreEntry, StoreError, StoredDatum, Tombstone,
 };
 
 /// How long a follower waits for a change before it returns an empty batch.
@@ -162,6 +163,18 @@ impl Store for EmbeddedStore {
             .filter(|(_, (reached, _))| *reached < position)
             .map(|(replica, _)| replica.clone())
             .collect())
+    }
+
+    async fn replicas(&self) -> Result<Vec<SeenReplica>, StoreError> {
+        let replicas = self.replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = |(name, (_, announced)): (&String, &(Position, Instant))| SeenReplica {
+            name: name.clone(),
+            version: Some(metrics::version().to_owned()),
+            is_alive: announced.elapsed() <= REPLICA_ALIVE,
+        };
+        let mut seen: Vec<SeenReplica> = replicas.iter().map(seen).collect();
+        seen.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(seen)
     }
 }
 

@@ -5,12 +5,15 @@
 //! the server deletes old ones by that clock as well.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mongodb::bson::DateTime;
 use serde::Deserialize;
 
-use crate::store::{Position, REPLICA_SILENT};
+use crate::store::{Position, REPLICA_ALIVE, REPLICA_SILENT, SeenReplica};
+
+/// How long a replica that fell silent is listed: for as long as the server keeps its document.
+const LISTED: Duration = Duration::from_secs(60);
 
 /// A document of the collection `replicas`.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +24,9 @@ pub(super) struct Replica {
     seen_at: DateTime,
     #[serde(default)]
     ended: bool,
+    /// Not there up to 0.1.0.
+    #[serde(default)]
+    version: Option<String>,
 }
 
 /// The replicas that may still answer, as far as this process has looked.
@@ -29,6 +35,7 @@ pub(super) struct Sightings(HashMap<String, Sighting>);
 
 struct Sighting {
     announced: (i64, DateTime),
+    version: Option<String>,
     /// When this was known to be announced: not before it was.
     since: Instant,
 }
@@ -37,12 +44,12 @@ impl Sightings {
     /// Takes all documents as a read found them that was begun at `asked` and ended at `replied`. The replicas that may
     /// still answer, with their positions.
     pub(super) fn take(&mut self, found: Vec<Replica>, asked: Instant, replied: Instant) -> Vec<(String, Position)> {
-        for Replica { name, position, seen_at, ended } in found {
+        for Replica { name, position, seen_at, ended, version } in found {
             let announced = (position, seen_at);
             if ended {
                 self.0.remove(&name);
             } else if self.0.get(&name).is_none_or(|sighting| sighting.announced != announced) {
-                self.0.insert(name, Sighting { announced, since: replied });
+                self.0.insert(name, Sighting { announced, version, since: replied });
             }
         }
         // What is silent and still found would begin anew if it was forgotten; the number of documents bounds them, and
@@ -52,16 +59,35 @@ impl Sightings {
         let waited_for = self.0.iter().filter(|(_, sighting)| !silent(sighting));
         waited_for.map(|(name, sighting)| (name.clone(), Position(sighting.announced.0.cast_unsigned()))).collect()
     }
+
+    /// Those that were announced within [`LISTED`] of a moment.
+    pub(super) fn list(&self, now: Instant) -> Vec<SeenReplica> {
+        let silent_for = |sighting: &Sighting| now.saturating_duration_since(sighting.since);
+        let listed = self.0.iter().filter(|(_, sighting)| silent_for(sighting) <= LISTED);
+        let mut listed: Vec<SeenReplica> = listed
+            .map(|(name, sighting)| SeenReplica {
+                name: name.clone(),
+                version: sighting.version.clone(),
+                is_alive: silent_for(sighting) <= REPLICA_ALIVE,
+            })
+            .collect();
+        listed.sort_by(|one, other| one.name.cmp(&other.name));
+        listed
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn replica(position: i64, seen_at: i64) -> Replica {
-        Replica { name: "one".to_owned(), position, seen_at: DateTime::from_millis(seen_at), ended: false }
+        Replica {
+            name: "one".to_owned(),
+            position,
+            seen_at: DateTime::from_millis(seen_at),
+            ended: false,
+            version: None,
+        }
     }
 
     /// The positions that are waited for, when these documents were found at a time in milliseconds.
@@ -81,6 +107,23 @@ mod tests {
         assert_eq!(take(&mut sightings, start, 16_001, vec![replica(2, 7)]), [0; 0]);
         assert_eq!(take(&mut sightings, start, 99_000, vec![replica(2, 7)]), [0; 0]);
         assert_eq!(take(&mut sightings, start, 99_001, vec![replica(2, 8)]), [2], "it is back");
+    }
+
+    #[test]
+    fn a_replica_is_listed_for_a_minute_after_its_last_word_and_alive_for_five_seconds() {
+        let (mut sightings, start) = (Sightings::default(), Instant::now());
+        let versioned = Replica { name: "a".to_owned(), version: Some("1.2.3".to_owned()), ..replica(1, 1) };
+        take(&mut sightings, start, 0, vec![replica(1, 0), versioned.clone()]);
+        take(&mut sightings, start, 55_000, vec![replica(1, 0), Replica { position: 2, ..versioned.clone() }]);
+        let listed = |sightings: &Sightings, at| {
+            let listed = sightings.list(start + Duration::from_millis(at)).into_iter();
+            listed.map(|seen| (seen.name, seen.version, seen.is_alive)).collect::<Vec<_>>()
+        };
+        let a = |is_alive| ("a".to_owned(), Some("1.2.3".to_owned()), is_alive);
+        assert_eq!(listed(&sightings, 60_000), [a(true), ("one".to_owned(), None, false)]);
+        assert_eq!(listed(&sightings, 60_001), [a(false)]);
+        take(&mut sightings, start, 60_002, vec![Replica { ended: true, ..versioned }]);
+        assert_eq!(listed(&sightings, 60_002), []);
     }
 
     #[test]

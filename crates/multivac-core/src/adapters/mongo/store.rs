@@ -22,9 +22,10 @@ use super::{
     store_error,
 };
 use crate::datum::{DatumId, Timestamp};
+use crate::observe::metrics;
 use crate::store::{
-    BackupKind, Changes, Disk, Position, Put, Retraction, Scan, SnapshotEntries, Store, StoreCounts, StoreEntry,
-    StoreError, StoredDatum, Tombstone,
+    BackupKind, Changes, Disk, Position, Put, Retraction, Scan, SeenReplica, SnapshotEntries, Store, StoreCounts,
+    StoreEntry, StoreError, StoredDatum, Tombstone,
 };
 
 /// The collection of replicas.
@@ -108,7 +109,24 @@ impl MongoStore {
         Ok(self.collections()?.entropy.clone())
     }
 
-    fn replicas(&self) -> Result<Collection<Replica>, StoreError> {
+    /// Looks at what the replicas have announced, and tells of it.
+    ///
+    /// The read is linearizable: an old primary that does not know yet that there is a new one, to which replicas announce
+    /// themselves, cannot reply to it. All documents have to be in the first batch for that.
+    async fn look<T>(&self, tell: impl FnOnce(&Sightings, Vec<(String, Position)>) -> T) -> Result<T, StoreError> {
+        let replicas = self.announcements()?;
+        let asked = Instant::now();
+        let find = async move {
+            let all = replicas.find(doc! {}).read_concern(ReadConcern::linearizable());
+            all.max_time(REPLICAS_MAX_TIME).batch_size(FOLLOW_BATCH).await?.try_collect::<Vec<_>>().await
+        };
+        let all = self.calls.read(self.calls.call, find).await?.map_err(store_error)?;
+        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited_for = sightings.take(all, asked, Instant::now());
+        Ok(tell(&sightings, waited_for))
+    }
+
+    fn announcements(&self) -> Result<Collection<Replica>, StoreError> {
         Ok(self.collections()?.replicas.clone())
     }
 
@@ -200,7 +218,7 @@ impl Store for MongoStore {
         let tombstones = IndexModel::builder().keys(doc! { "retracted_at": 1 }).options(tombstones.build()).build();
         let expiry = IndexOptions::builder().expire_after(REPLICA_LIFETIME).build();
         let expiry = IndexModel::builder().keys(doc! { "seen_at": 1 }).options(expiry).build();
-        let (entropy, replicas) = (self.entropy()?, self.replicas()?);
+        let (entropy, replicas) = (self.entropy()?, self.announcements()?);
         // An index that takes longer to be built is waited for by trying again; the server builds it meanwhile.
         let make = async move {
             entropy.create_index(tombstones).await?;
@@ -398,13 +416,16 @@ impl Store for MongoStore {
     }
 
     async fn announce(&self, replica: &str, position: Option<Position>) -> Result<(), StoreError> {
-        let (replicas, replica) = (self.replicas()?, doc! { "_id": replica });
+        let (replicas, replica) = (self.announcements()?, doc! { "_id": replica });
         let announce = async move {
             match position {
                 // MongoDB has no unsigned integers. The bits are kept, so from 2038 on the number is negative in the database,
                 // where it is never compared.
                 Some(Position(position)) => {
-                    let seen = doc! { "$set": { "position": position.cast_signed(), "seen_at": "$$NOW" } };
+                    let mut seen = doc! { "position": position.cast_signed(), "seen_at": "$$NOW" };
+                    // In a pipeline, a text is taken as it is only so.
+                    seen.insert("version", doc! { "$literal": metrics::version() });
+                    let seen = doc! { "$set": seen };
                     replicas.update_one(replica, vec![seen]).upsert(true).await.map(drop)
                 }
                 // A mark and not a deletion, which would look like the server's own of old documents; and it outlasts an
@@ -419,19 +440,13 @@ impl Store for MongoStore {
         self.calls.announce(self.calls.call, announce).await?.map_err(store_error)
     }
 
-    /// The read is linearizable: an old primary that does not know yet that there is a new one, to which replicas announce
-    /// themselves, cannot reply to it. All documents have to be in the first batch for that.
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
-        let replicas = self.replicas()?;
-        let asked = Instant::now();
-        let find = async move {
-            let all = replicas.find(doc! {}).read_concern(ReadConcern::linearizable());
-            all.max_time(REPLICAS_MAX_TIME).batch_size(FOLLOW_BATCH).await?.try_collect::<Vec<_>>().await
-        };
-        let all = self.calls.read(self.calls.call, find).await?.map_err(store_error)?;
-        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited_for = sightings.take(all, asked, Instant::now());
+        let waited_for = self.look(|_, waited_for| waited_for).await?;
         Ok(waited_for.into_iter().filter(|(_, reached)| *reached < position).map(|(name, _)| name).collect())
+    }
+
+    async fn replicas(&self) -> Result<Vec<SeenReplica>, StoreError> {
+        self.look(|sightings, _| sightings.list(Instant::now())).await
     }
 }
 

@@ -9,8 +9,7 @@ use tokio::time::Instant;
 
 use super::connection::{Connection, Pool};
 use super::durability::{is_at_least, strings};
-use super::keys::GROUP;
-use super::{RedisQueue, RedisSettings, rights};
+use super::{RedisQueue, RedisSettings, consumers, rights};
 use crate::adapters::findings::{self, Finding, LIMIT, QUEUE_CHECKS, Status};
 use crate::queue::{Durability, Queue, QueueError, QueueSettings};
 
@@ -349,19 +348,9 @@ async fn keys(queue: &RedisQueue) -> Finding {
 /// Whether each partition's stream has its group, and who leases from it.
 async fn group(queue: &RedisQueue, lease: Duration) -> Finding {
     let check = CHECKS[9];
-    let (mut consumers, mut active, mut orphaned, mut missing) = (0, 0, 0, Vec::new());
+    let (mut all, mut active, mut orphaned, mut missing) = (0, 0, 0, Vec::new());
     for keys in queue.partitions.all() {
-        let work = async |connection: &mut Connection| {
-            let mut command = redis::cmd("XINFO");
-            command.arg("CONSUMERS").arg(keys.stream()).arg(GROUP);
-            match command.query_async::<Vec<BTreeMap<String, Value>>>(connection).await {
-                Err(error) if ["NOGROUP", "no such key"].iter().any(|text| error.to_string().contains(text)) => {
-                    Ok(None)
-                }
-                reply => reply.map(Some),
-            }
-        };
-        let found = match queue.pool().call("show its consumers", Duration::ZERO, work).await {
+        let found = match consumers::of_partition(queue.pool(), keys).await {
             Ok(Some(found)) => found,
             Ok(None) => {
                 missing.push(keys.partition().to_string());
@@ -370,15 +359,10 @@ async fn group(queue: &RedisQueue, lease: Duration) -> Finding {
             Err(error) => return Finding::failed(check, &error),
         };
         for consumer in found {
-            let number = |name| match consumer.get(name) {
-                Some(Value::Int(n)) => u64::try_from(*n).unwrap_or(0),
-                _ => 0,
-            };
-            let idle = Duration::from_millis(number("idle"));
-            consumers += 1;
-            active += u64::from(idle < lease);
+            all += 1;
+            active += u64::from(consumer.idle < lease);
             // Its leases have run out, and whoever comes next takes them over.
-            orphaned += if idle > 2 * lease { number("pending") } else { 0 };
+            orphaned += if consumer.idle > 2 * lease { consumer.pending } else { 0 };
         }
     }
     if !missing.is_empty() {
@@ -387,7 +371,7 @@ async fn group(queue: &RedisQueue, lease: Duration) -> Finding {
             "the next program that starts makes it; if one runs, somebody deleted it, or Redis came back empty";
         return Finding::warning(check, found, advice);
     }
-    let found = format!("{consumers} consumers, {active} of them active");
+    let found = format!("{all} consumers, {active} of them active");
     if orphaned == 0 {
         return Finding::ok(check, found);
     }

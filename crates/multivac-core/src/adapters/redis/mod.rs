@@ -29,6 +29,7 @@
 
 mod clock;
 mod connection;
+mod consumers;
 mod durability;
 mod entry;
 mod examine;

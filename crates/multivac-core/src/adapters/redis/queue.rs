@@ -6,21 +6,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use deadpool_redis::redis::{self, Value};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::RedisSettings;
 use super::connection::{Connection, Pool};
-use super::durability;
 use super::entry::{EntryId, Fields, Place, read_dead_letter, read_job};
 use super::keys::Keys;
 use super::partitions::{Partitions, by_partition, total};
 use super::replies::{PartitionLedger, Repaired};
 use super::scripts::{AcceptCall, LeaseLimits, SCRIPT_MAX_JOBS, Scripts, create_group};
+use super::{consumers, durability};
 use crate::datum::DatumId;
 use crate::observe::metrics;
 use crate::queue::{
     Acceptance, DeadLetter, DeadLetterPlace, DeadLetterSummary, Durability, Failure, JobState, LEASE_MAX_BYTES, Lease,
-    Ledger, Outcome, Partition, Queue, QueueAdmin, QueueError, QueueSettings, ServerMemory, Submission,
+    Ledger, Outcome, Partition, Queue, QueueAdmin, QueueConsumer, QueueError, QueueSettings, ServerMemory, Submission,
 };
 
 /// How long a waiting consumer sleeps at most before it looks for leases that ran out, for which there is no wakeup.
@@ -48,8 +47,7 @@ impl RedisQueue {
     pub fn new(redis: RedisSettings, queue: QueueSettings) -> Result<Self, QueueError> {
         let partitions = Partitions::new(&redis)?;
         let pool = Pool::new(&redis.urls, redis.ca.as_deref())?;
-        // A new name each time, so that no two processes are one consumer.
-        let scripts = Scripts::new(pool, Uuid::now_v7().to_string());
+        let scripts = Scripts::new(pool, consumers::new_name());
         Ok(Self { settings: queue, partitions, scripts })
     }
 
@@ -341,6 +339,14 @@ impl QueueAdmin for RedisQueue {
 
     async fn server_memory(&self) -> Result<Option<ServerMemory>, QueueError> {
         durability::memory(self.pool()).await
+    }
+
+    async fn consumers(&self) -> Result<Vec<QueueConsumer>, QueueError> {
+        let mut found = Vec::new();
+        for keys in self.partitions.all() {
+            found.extend(consumers::of_partition(self.pool(), keys).await?.unwrap_or_default());
+        }
+        Ok(consumers::across_partitions(found))
     }
 
     async fn reconcile(&self, seen: &Ledger, learned: u64, retracted: u64) -> Result<bool, QueueError> {
