@@ -99,7 +99,7 @@ guarded() {
 headers_of() { send "$BASE$1" && guarded && [[ $(header content-security-policy) == "default-src 'none'; "* ]]; }
 rule 'security headers on a reply' headers_of /zzz
 rule 'security headers on an error of the edge' headers_of /nothing
-console() { send -H 'Accept: text/html' "$BASE/" && guarded && [[ $status == 200 && $(header content-security-policy) == *"script-src 'unsafe-inline'"* && $(header content-security-policy | wc -l) == 1 ]]; }
+console() { send -H 'Accept: text/html' "$BASE/" && guarded && [[ $status == 200 && $(header content-security-policy) == *"script-src 'sha256-"* && $(header content-security-policy | wc -l) == 1 ]]; }
 rule 'the console has its own content security policy' console
 
 # Open and closed.

@@ -1,4 +1,4 @@
-"""Tries with a real Chromium what web pages can do to MultiVAC, and what its console shows; scripts/browser.sh runs it.
+"""Tries with a real Chromium what web pages can do to MultiVAC; scripts/browser.sh runs it.
 
 The attacks are those of a page that somebody has opened: forms of every kind, fetch, beacons, images, frames, redirects, and
 DNS rebinding, against multivac-api by itself on a loopback address, and against the edge in a browser that has its password.
@@ -57,16 +57,6 @@ OWN = """async ({method, path}) => {
     const reply = await fetch(path, {method, headers: {"Content-Type": "application/json"}, body: method == "POST" ? '{"data": "evil"}' : undefined});
     return [reply.status, await reply.text()];
 }"""
-
-
-# Counts the replies that a page has read, each after the page's own turn with it.
-READ = """window.read = 0;
-const json = Response.prototype.json;
-Response.prototype.json = async function () {
-    const body = await json.call(this);
-    setTimeout(() => { window.read++; });
-    return body;
-};"""
 
 
 class BrowserRules(unittest.TestCase):
@@ -233,151 +223,6 @@ class BrowserRules(unittest.TestCase):
             for path in ("/multivac/data", f"/multivac/data/{self.datum}", "/multivac", "/nothing"):
                 status, headers, _ = request(base, "OPTIONS", path, asked)
                 self.assertFalse([name for name in headers if name.lower().startswith("access-control")], headers)
-
-    # --- the console ---------------------------------------------------------------------------------------------------
-
-    def answers(self, base):
-        """A page asks once; the api fills its index first, and nginx leaves a replica alone for a second after it failed."""
-        wait_for("the answer", lambda: TEXT in request(base, "GET", "/multivac")[2])
-
-    def console(self, base):
-        self.answers(base)
-        self.page.goto(f"{base}/")
-        self.sees("#answer", TEXT)
-
-    def ask(self, question):
-        self.page.fill("#question", question)
-        self.page.click("#ask button")
-
-    def shown(self, at):
-        return self.page.text_content(at)
-
-    def sees(self, at, text):
-        wait_for(f"{at} {text!r} (it has {self.shown(at)!r})", lambda: text in self.shown(at))
-
-    def accepts(self, text):
-        """Feeds by the console's form, and waits for its word."""
-        before = self.api.accepted()
-        self.page.fill("#data", text)
-        self.page.click("#feed button")
-        self.sees("#fed", "MultiVAC updated!")
-        self.assertEqual(self.api.accepted(), before + 1)
-        self.assertEqual(self.page.input_value("#data"), "")
-        wait_for("learning", lambda: (stats := self.api.stats())["queued"] + stats["processing"] == 0)
-
-    def test_the_console_feeds_and_asks(self):
-        for base in (self.api.base, f"http://localhost:{self.api.port}", self.edge.base):
-            with self.subTest(base):
-                if base == self.edge.base:
-                    self.log_in()
-                self.console(base)
-                self.accepts("Susan Calvin was a robopsychologist.")
-                self.ask("What was Susan Calvin?")
-                self.sees("#answer", "robopsychologist")
-                self.assertEqual(self.shown("#asked"), "What was Susan Calvin?")
-                self.ask("")
-                self.sees("#answer", TEXT)
-
-    def test_while_a_question_is_under_way_the_old_answer_is_gone(self):
-        self.console(self.api.base)
-        held = []
-        self.page.route("**/multivac?question=*", lambda route: held.append(route))
-        self.ask("Who is slow?")
-        wait_for("the question", lambda: self.page.evaluate("1") and held)
-        self.assertEqual([self.shown(at) for at in ("#asked", "#answer", "#evidence")], ["Who is slow?", "", ""])
-        held[0].continue_()
-        self.sees("#answer", "INSUFFICIENT DATA")
-
-    def test_a_late_reply_does_not_replace_a_newer_one(self):
-        self.page.add_init_script(READ)
-        self.console(self.api.base)
-        # The ledger is read every two seconds.
-        self.page.route("**/multivac/stats", lambda route: route.abort())
-        held = []
-        self.page.route("**/multivac?question=*slow*", lambda route: held.append(route))
-        self.ask("Who is slow?")
-        wait_for("the question", lambda: self.page.evaluate("1") and held)
-        self.ask("What can be reversed?")
-        self.sees("#answer", TEXT)
-        late = {"question": "Who is slow?", "answer": "Too late.", "confidence": 1, "evidence": [], "learned": 1}
-        read = self.page.evaluate("read")
-        held[0].fulfill(json=late)
-        self.page.wait_for_function(f"read > {read}")
-        self.assertEqual([self.shown("#asked"), self.shown("#answer")], ["What can be reversed?", TEXT])
-
-    def test_a_question_that_fails_shows_why_and_no_old_answer(self):
-        self.console(self.api.base)
-        for reply, said in (
-            ({"status": 503, "json": {"detail": "the replica is fenced"}}, "the replica is fenced"),
-            ({"status": 502, "body": "<html>Bad Gateway"}, "MultiVAC's reply (502) cannot be read."),
-            ({"status": 200, "body": "<html>"}, "MultiVAC's reply (200) cannot be read."),
-        ):
-            with self.subTest(said):
-                self.page.route("**/multivac?question=*", lambda route: route.fulfill(**reply))
-                self.ask("Who?")
-                self.sees("#answer", said)
-                self.assertEqual([self.shown(at) for at in ("#asked", "#confidence", "#evidence")], ["Who?", "", ""])
-                self.page.unroute("**/multivac?question=*")
-                self.ask("")
-                self.sees("#answer", TEXT)
-
-    def test_while_the_api_is_down_the_console_says_so_and_keeps_the_text(self):
-        for base, down in ((self.api.base, "MultiVAC does not answer."), (self.edge.base, "no replica of the api")):
-            with self.subTest(base):
-                if base == self.edge.base:
-                    self.edge.finds_the_api()
-                    self.log_in()
-                self.console(base)
-                self.api.stop()
-                try:
-                    self.ask("Who is there?")
-                    self.sees("#answer", down)
-                    self.assertEqual([self.shown(at) for at in ("#confidence", "#evidence")], ["", ""])
-                    self.sees("#stats", down)
-                    self.page.fill("#data", "Nobody is there.")
-                    self.page.click("#feed button")
-                    self.sees("#fed", down)
-                    self.assertEqual(self.page.input_value("#data"), "Nobody is there.")
-                finally:
-                    self.api.start()
-                self.edge.finds_the_api()
-                before = self.api.accepted()
-                self.page.click("#feed button")
-                self.sees("#fed", "MultiVAC updated!")
-                self.assertEqual(self.api.accepted(), before + 1)
-                self.answers(base)
-                self.ask("")
-                self.sees("#answer", TEXT)
-
-    def test_a_text_whose_reply_was_lost_is_fed_once(self):
-        self.console(self.api.base)
-        before = self.api.accepted()
-
-        def lose(route):
-            route.fetch()
-            route.abort()
-
-        self.page.route("**/multivac/data", lose)
-        self.page.fill("#data", "Once upon a time.")
-        self.page.click("#feed button")
-        self.sees("#fed", "MultiVAC does not answer.")
-        self.assertEqual(self.api.accepted(), before + 1)
-        self.page.unroute("**/multivac/data")
-        self.page.click("#feed button")
-        self.sees("#fed", "MultiVAC updated!")
-        self.assertEqual(self.api.accepted(), before + 1)
-
-    def test_what_was_typed_while_a_text_was_fed_stays(self):
-        self.console(self.api.base)
-        held = []
-        self.page.route("**/multivac/data", lambda route: held.append(route))
-        self.page.fill("#data", "First.")
-        self.page.click("#feed button")
-        wait_for("the text", lambda: self.page.evaluate("1") and held)
-        self.page.fill("#data", "Second.")
-        held[0].continue_()
-        self.sees("#fed", "MultiVAC updated!")
-        self.assertEqual(self.page.input_value("#data"), "Second.")
 
 
 def basic(name, password):

@@ -46,9 +46,10 @@ def request(base, method, path, headers=(), body=None, version=11):
     for name, value in headers:
         connection.putheader(name, value)
     if body is not None:
+        body = body.encode()
         connection.putheader("Content-Type", "text/plain")
         connection.putheader("Content-Length", str(len(body)))
-    connection.endheaders(body.encode() if body is not None else None)
+    connection.endheaders(body)
     reply = connection.getresponse()
     found = reply.status, dict(reply.getheaders()), reply.read().decode()
     connection.close()

@@ -28,6 +28,9 @@ pub(crate) struct Answer<'a> {
     /// How likely the best sentence is to be right.
     #[schema(minimum = 0, maximum = 1)]
     confidence: f64,
+    /// The confidence from which on there is an answer.
+    #[schema(minimum = 0, maximum = 1)]
+    threshold: f64,
     /// What the answer rests on, or what came nearest; best first.
     #[schema(max_items = 10)]
     evidence: Vec<Evidence<'a>>,
@@ -54,6 +57,10 @@ pub(crate) struct Evidence<'a> {
     #[schema(value_type = String)]
     id: DatumId,
     passage: &'a str,
+    /// The passage's words, as they stand in it, that met the question's terms.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    #[schema(required = false)]
+    matched: &'a [String],
     /// How likely its best sentence is to be right.
     #[schema(minimum = 0, maximum = 1)]
     score: f64,
@@ -84,6 +91,7 @@ impl<'a> From<&'a answer::Answer> for Answer<'a> {
             },
             answer: answer.answer.as_deref(),
             confidence: answer.confidence,
+            threshold: answer.threshold,
             evidence: answer.evidence.iter().map(Evidence::from).collect(),
             missing: answer.missing.as_deref(),
             learned: answer.learned,
@@ -96,6 +104,7 @@ impl<'a> From<&'a answer::Evidence> for Evidence<'a> {
         Self {
             id: evidence.id,
             passage: &evidence.passage,
+            matched: &evidence.matched,
             score: evidence.score,
             stance: evidence.stance.map(|stance| match stance {
                 answer::Stance::Agrees => Stance::Agrees,
@@ -332,6 +341,7 @@ mod tests {
         let evidence = answer::Evidence {
             id,
             passage: "Stars go out.".to_owned(),
+            matched: vec!["out".to_owned()],
             score: 0.5,
             stance: Some(answer::Stance::Agrees),
             features: BTreeMap::from([("rank", 1.0)]),
@@ -341,6 +351,7 @@ mod tests {
             status: answer::Status::Answered,
             answer: Some("Stars go out.".to_owned()),
             confidence: 0.5,
+            threshold: 0.25,
             evidence: vec![evidence],
             missing: None,
             learned: 1,
@@ -348,15 +359,15 @@ mod tests {
         let json = |answer: &answer::Answer| serde_json::to_string(&Answer::from(answer)).expect("it can be written");
         assert_eq!(
             json(&answer),
-            r#"{"question":"What goes out?","status":"answered","answer":"Stars go out.","confidence":0.5,"#.to_owned()
-                + r#""evidence":[{"id":"01980000-0000-7000-8000-000000000000","passage":"Stars go out.","score":0.5,"#
+            r#"{"question":"What goes out?","status":"answered","answer":"Stars go out.","confidence":0.5,"threshold":0.25,"#.to_owned()
+                + r#""evidence":[{"id":"01980000-0000-7000-8000-000000000000","passage":"Stars go out.","matched":["out"],"score":0.5,"#
                 + r#""stance":"agrees","features":{"rank":1.0}}],"learned":1}"#
         );
         answer.status = answer::Status::InsufficientData;
         (answer.answer, answer.missing, answer.evidence) = (None, Some(vec!["moons".to_owned()]), Vec::new());
         assert_eq!(
             json(&answer),
-            r#"{"question":"What goes out?","status":"insufficient_data","answer":null,"confidence":0.5,"#.to_owned()
+            r#"{"question":"What goes out?","status":"insufficient_data","answer":null,"confidence":0.5,"threshold":0.25,"#.to_owned()
                 + r#""evidence":[],"missing":["moons"],"learned":1}"#
         );
     }

@@ -70,7 +70,7 @@ fn the_recommended_commands_feed_any_text_as_it_is() {
 #[test]
 fn no_document_recommends_what_changes_a_text() {
     for document in
-        [README, include_str!("../../../../deploy/README.md"), include_str!("../../src/assets/console.html")]
+        [README, include_str!("../../../../deploy/README.md"), include_str!("../../src/assets/console/index.html")]
     {
         for line in document.lines().filter(|line| line.contains("curl ")) {
             assert!(!line.contains("-d data=") && !line.contains("-F data="), "{line}");

@@ -1,5 +1,7 @@
 //! A question to its candidates: the sentences that may answer it, each with its features.
 
+use std::ops::Range;
+
 use super::coverage::Coverage;
 use super::features::{self, Candidate};
 use super::matching::{MatchCache, MatchedPassage};
@@ -19,6 +21,8 @@ pub(super) struct Candidates {
     pub(super) hits: Vec<Hit>,
     /// The sentences, those first that hold most of the question.
     pub(super) found: Vec<Candidate>,
+    /// For each passage, where the words lie that met the question's terms.
+    met_words: Vec<Vec<Range<usize>>>,
 }
 
 impl Candidates {
@@ -39,8 +43,15 @@ impl Candidates {
         let best = sentences.iter().take(MAX_SENTENCES).map(|(_, passage, part)| (*passage, *part));
         let mut found = features::candidates(&cache, &hits, &passages, &coverages, best);
         features::compare(&mut found);
+        let met_words = hits.iter().zip(&passages).map(|(hit, passage)| cache.met_words(hit, passage)).collect();
         drop(cache);
-        Ok(Self { found, hits })
+        Ok(Self { found, hits, met_words })
+    }
+
+    /// The words of a candidate's passage, as they stand in it, that met the question's terms.
+    pub(super) fn matched(&self, candidate: &Candidate) -> Vec<String> {
+        let passage = &self.hits[candidate.passage].passage;
+        self.met_words[candidate.passage].iter().map(|bytes| passage[bytes.clone()].to_owned()).collect()
     }
 
     /// A candidate's text, word for word, with each run of white space replaced by one space.

@@ -1,5 +1,6 @@
 //! The words of a passage, each compared with every term of the question.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::lexicon::{Lexeme, lexeme};
@@ -12,6 +13,9 @@ const MISSPELT: f32 = 0.8;
 
 /// The cosine up to which the meanings of two words are not clearly alike.
 const UNCLEAR: f32 = 0.45;
+
+/// The similarity in sense from which on a word is shown as one that met a term: its cosine is over 0.72 then.
+const SAME_SENSE: f32 = 0.5;
 
 /// How similar one word is to one term of the question, each from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +55,8 @@ pub(super) struct MatchedWord {
     pub(super) places: Vec<usize>,
     /// Whether it is similar to any term by its letters.
     pub(super) matches: bool,
+    /// Whether it met a term, by its letters or clearly by its meaning; it is shown, and counts for nothing.
+    met: bool,
     /// The cosine of its vector and that of the question's focus, -1 to 1; -1 where one of them is not known.
     pub(super) focus_similarity: f32,
 }
@@ -89,6 +95,19 @@ impl<'a> MatchCache<'a> {
         MatchedPassage { words: words.collect(), parts: &hit.outline.parts }
     }
 
+    /// The bytes of the words in a passage that met the question's terms; each word once, in the passage's order.
+    pub(super) fn met_words(&self, hit: &Hit, passage: &MatchedPassage<'_>) -> Vec<Range<usize>> {
+        let mut seen = Vec::new();
+        let met = hit.outline.words.iter().zip(&passage.words).filter(|(_, word)| {
+            let is_new = self.word(**word).met && !seen.contains(&word.number);
+            if is_new {
+                seen.push(word.number);
+            }
+            is_new
+        });
+        met.map(|(word, _)| word.bytes.clone()).collect()
+    }
+
     pub(super) fn word(&self, word: PassageWord) -> &MatchedWord {
         &self.words[word.number as usize]
     }
@@ -120,7 +139,7 @@ impl<'a> MatchCache<'a> {
         self.similarities.resize(start + SIMILARITIES * terms, 0.0);
         let places = self.places.get(lexeme.term.as_str());
         let in_question = places.is_some();
-        let mut matches = false;
+        let (mut matches, mut met) = (false, false);
         for (at, term) in question.terms.iter().enumerate() {
             let similarity = if in_question && term.lexeme.term == lexeme.term {
                 Similarity { exact: 1.0, spelling: 1.0, meaning: 1.0, sense: 1.0 }
@@ -130,6 +149,7 @@ impl<'a> MatchCache<'a> {
                 similarity(&term.lexeme, &lexeme)
             };
             matches |= similarity.spelling > 0.0;
+            met |= similarity.spelling > 0.0 || similarity.sense >= SAME_SENSE;
             let Similarity { exact, spelling, meaning, sense } = similarity;
             for (by, value) in [exact, spelling, meaning, sense].into_iter().enumerate() {
                 self.similarities[start + by * terms + at] = value;
@@ -139,7 +159,7 @@ impl<'a> MatchCache<'a> {
         let focus_similarity = focus.zip(lexeme.vector.as_ref()).map_or(-1.0, |(a, b)| a.cosine(b));
         let places = places.cloned().unwrap_or_default();
         let added = !in_question && !lexeme.classes.stop;
-        self.words.push(MatchedWord { in_question, added, places, matches, focus_similarity, lexeme });
+        self.words.push(MatchedWord { in_question, added, places, matches, met, focus_similarity, lexeme });
     }
 }
 

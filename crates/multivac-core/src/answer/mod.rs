@@ -82,6 +82,8 @@ pub struct Answer {
     pub answer: Option<String>,
     /// The probability that the best sentence is right, from 0 to 1.
     pub confidence: f64,
+    /// The confidence from which on there is an answer, from 0 to 1.
+    pub threshold: f64,
     /// What the answer rests on, or what came nearest to one; best first, ten at most.
     pub evidence: Vec<Evidence>,
     /// Where there is no answer: the question's words that no datum contains.
@@ -98,6 +100,9 @@ pub struct Evidence {
     pub id: DatumId,
     /// The passage.
     pub passage: String,
+    /// Its words, as they stand in it, that met the question's terms.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub matched: Vec<String>,
     /// The probability that its best sentence is right, from 0 to 1.
     pub score: f64,
     /// How it relates to the answer, where it is on the same subject and independent of it.
@@ -156,12 +161,14 @@ pub fn answer_calibrated(
     // The score of the first is the confidence, and no other may be above one that is better ranked.
     let mut score = confidence;
     let evidence = best.iter().zip(stances).zip(&scores).enumerate().map(|(place, ((at, stance), own))| {
-        let features = &found[*at].features;
+        let candidate = &found[*at];
+        let features = &candidate.features;
         if place > 0 {
             score = score.min(calibrated(requirements::left_of(*own, features)));
         }
-        let hit = &candidates.hits[found[*at].passage];
-        Evidence { id: hit.id, passage: hit.passage.clone(), score, stance, features: features.main() }
+        let hit = &candidates.hits[candidate.passage];
+        let matched = candidates.matched(candidate);
+        Evidence { id: hit.id, passage: hit.passage.clone(), matched, score, stance, features: features.main() }
     });
     let absent = parsed.terms.iter().filter(|term| term.absent);
     let missing = answer.is_none().then(|| absent.map(|term| term.lexeme.lower.clone()).collect());
@@ -170,6 +177,7 @@ pub fn answer_calibrated(
         status: if answer.is_some() { Status::Answered } else { Status::InsufficientData },
         answer,
         confidence,
+        threshold: calibration.min_confidence,
         evidence: evidence.collect(),
         missing,
         learned: index.learned,

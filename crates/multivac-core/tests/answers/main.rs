@@ -36,6 +36,26 @@ fn ask(index: &Index, question: &str) -> Answer {
 }
 
 #[test]
+fn evidence_names_its_words_that_met_the_question_as_they_stand_in_it() {
+    let (index, _) = index(&[
+        "The Danube rises in the Black Forest. Danube steamers, entropic or not, rise early.",
+        "Bread is baked from flour and water.",
+    ]);
+    let reply = ask(&index, "Where does the Danub rise, and is it entropy?");
+    let matched = &reply.evidence[0].matched;
+    // A slip and the same beginning meet a term as well; each word is named once, and stop words are not.
+    assert_eq!(matched, &["Danube", "rises", "entropic", "rise"]);
+    assert!((reply.threshold - fitted_threshold()).abs() < f64::EPSILON, "where answers begin is told");
+}
+
+#[test]
+fn evidence_without_a_word_of_the_question_names_none() {
+    let (index, _) = index(&["Bread is baked from flour and water."]);
+    let reply = ask(&index, "Where does the Danube rise?");
+    assert!(reply.evidence.iter().all(|piece| piece.matched.is_empty()), "{:?}", reply.evidence);
+}
+
+#[test]
 fn the_sentence_that_answers_is_chosen_among_others_on_the_same_subject() {
     let (index, ids) = index(&[
         "The Rhine rises in the Alps. It is some 1,230 km long. Its largest city is Cologne.",
