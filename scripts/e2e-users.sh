@@ -43,7 +43,7 @@ rule 'bulk with the password' bulk
 # as the api does, or as something that the api does not have.
 readonly UNKNOWN=01a2070d-70f8-71de-8994-146c5af941d2
 asks_who_as_written() { send --path-as-is -X "$1" "$BASE$2" && is_problem 401 && [[ $(header www-authenticate) == 'Basic realm="MultiVAC"' ]]; }
-for path in /docs /multivac/dead /multivac/dead/ "/multivac/dead/$UNKNOWN" '/multivac/dead?limit=1' //multivac/dead /multivac//dead \
+for path in /docs /multivac/system //multivac/system /multivac/%73ystem /multivac/x/../system /multivac/system/ /multivac/dead /multivac/dead/ "/multivac/dead/$UNKNOWN" '/multivac/dead?limit=1' //multivac/dead /multivac//dead \
     /multivac/./dead /multivac/x/../dead /multivac/stats/%2e%2e/dead /multivac/%64ead "/multivac/dea%64/$UNKNOWN" /%6dultivac/dead \
     '/multivac%2Fdead' '/multivac/dead%2F' '/multivac/dead%3Flimit=1' '/multivac/dead;x' /multivac/deadletters; do
     for method in GET HEAD; do
@@ -78,5 +78,13 @@ retries() { as_susan -X POST "$BASE/multivac/dead/retry" && body_is 202 '{"retri
 rule 'all are retried with the password' retries
 foreign_retry() { as_susan -X POST "$BASE/multivac/dead/retry" -H 'Sec-Fetch-Site: cross-site' && is_problem 403; }
 rule 'not for a page of another site' foreign_retry
+system() { as_susan "$BASE/multivac/system" && [[ $status == 200 && $(json_of embedded) == False && $(header x-accel-buffering) == '' ]]; }
+rule 'the system with the password' system
+# The first event at once, though the stream goes on; over HTTP/2.
+system_events() {
+    as_susan --max-time 2 --no-buffer -H 'Accept: text/event-stream' "$BASE/multivac/system"
+    grep -q '^event: system$' "$directory/body" && grep -q '^data: {"version":' "$directory/body"
+}
+rule 'its events come unbuffered' system_events
 docs() { as_susan "$BASE/docs" && [[ $status == 200 || $status == 404 ]]; }
 rule 'GET /docs with the password reaches the api' docs

@@ -23,7 +23,7 @@ class FeedRules(ConsoleCase):
     flags = ("--max-datum-size", "64KiB")
 
     def feed_view(self, page=None, base=None):
-        page = self.open(base, "#feed", page)
+        page = self.open(base, "#/feed", page)
         expect(page.get_by_role("heading", name="Feed", exact=True)).to_be_visible()
         return page
 

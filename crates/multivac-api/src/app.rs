@@ -38,6 +38,7 @@ use crate::config::{Config, max_connections};
 use crate::error::AppError;
 use crate::sse::Streams;
 use crate::state::{Backups, State};
+use crate::system::LastSeen;
 use crate::watching::Watching;
 use crate::{routes, server};
 
@@ -130,6 +131,7 @@ impl Application {
             damage: backends.damage.clone(),
             stop,
             connections: Arc::default(),
+            system: LastSeen::new(limits, data_dir.is_some()),
         });
         let hosts = KnownHosts::new(&config.listen, address, config.allowed_hosts.as_ref());
         let accepting = listener.try_clone().map_err(cannot_listen)?;

@@ -32,6 +32,7 @@ mod routes;
 mod server;
 mod sse;
 mod state;
+mod system;
 mod trace;
 mod watching;
 mod wire;

@@ -18,6 +18,7 @@ use crate::answering::AnswerThreads;
 use crate::drain::Connections;
 use crate::problem::Problem;
 use crate::sse::Streams;
+use crate::system::LastSeen;
 use crate::watching::Watching;
 
 /// How long the queue may take to reply to a probe.
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) watching: Arc<Watching>,
     /// The event streams.
     pub(crate) streams: Streams,
+    /// Replicas, workers and the queue.
+    pub(crate) system: LastSeen,
     /// The threads that answer questions.
     pub(crate) answering: Arc<AnswerThreads>,
     /// The largest datum, in bytes.

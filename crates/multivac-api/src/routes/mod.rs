@@ -5,6 +5,7 @@ mod bulk;
 mod data;
 mod datum;
 mod dead;
+mod docs;
 mod events;
 mod export;
 mod healthz;
@@ -14,6 +15,7 @@ mod metrics;
 mod openapi;
 mod readyz;
 mod stats;
+mod system;
 mod zzz;
 
 use actix_web::http::ConnectionType;
@@ -29,8 +31,8 @@ use crate::wire;
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Every path with its methods: what serves each, and how it is described.
-fn table() -> [Route; 19] {
-    [
+fn table() -> Vec<Route> {
+    vec![
         Route::new("/").get(home::home, home::describe),
         Route::new("/multivac").get(ask::ask, ask::describe),
         Route::new("/multivac/data").post(data::feed, data::describe),
@@ -42,6 +44,7 @@ fn table() -> [Route; 19] {
             .delete(datum::retract, datum::describe_retract),
         Route::new("/multivac/stats").get(stats::stats, stats::describe),
         Route::new("/multivac/events").get(events::events, events::describe),
+        Route::new("/multivac/system").get(system::system, system::describe),
         Route::new("/multivac/dead").get(dead::list, dead::describe_list),
         // Before what stands for any id.
         Route::new("/multivac/dead/retry").post(dead::retry_all, dead::describe_retry_all),
@@ -55,6 +58,7 @@ fn table() -> [Route; 19] {
         Route::new("/readyz").get(readyz::readyz, readyz::describe),
         Route::new("/metrics").get(metrics::metrics, metrics::describe),
         Route::new("/openapi.json").get(openapi::openapi, openapi::describe),
+        Route::new("/docs").get(docs::docs, docs::describe),
     ]
 }
 

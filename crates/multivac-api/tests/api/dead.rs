@@ -13,6 +13,7 @@ use multivac_core::adapters::{Backends, Prepared};
 use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
 use multivac_core::queue::{Failure, Ledger, QueueSettings};
+use multivac_core::runtime::supervise::TaskEnded;
 use multivac_core::store::StoreEntry;
 use multivac_testkit::backends::SharedServers;
 use multivac_testkit::proxy::{Mode, Proxy};
@@ -21,6 +22,7 @@ use multivac_testkit::sample::submission;
 use multivac_testkit::wait::until;
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, program};
@@ -125,7 +127,7 @@ async fn the_same_command_is_for_the_dead_letters_of_redis() {
 }
 
 /// The full system with one attempt for each job, without a worker; and a queue past the application.
-async fn start_with_servers(flags: &[String]) -> (TestApp, Backends) {
+pub(crate) async fn start_with_servers(flags: &[String]) -> (TestApp, Backends) {
     let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     flags.extend(["--max-attempts", "1"]);
     let args = Config::parse_from([&["multivac-api"], &flags[..]].concat()).backends;
@@ -135,8 +137,21 @@ async fn start_with_servers(flags: &[String]) -> (TestApp, Backends) {
     (app, backends)
 }
 
-/// Learns whatever is queued, as a worker does.
-async fn learn(app: &TestApp, backends: &Backends) {
+/// What a worker runs.
+pub(crate) struct Learning {
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), TaskEnded>>,
+}
+
+impl Learning {
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+/// Learns what is queued, as a worker does.
+pub(crate) fn learning(backends: &Backends) -> Learning {
     let consumer = Consumer {
         queue: backends.queue.clone(),
         store: Arc::clone(&backends.store),
@@ -147,10 +162,7 @@ async fn learn(app: &TestApp, backends: &Backends) {
         process_timeout: Duration::from_secs(10),
     };
     let stop = CancellationToken::new();
-    let running = tokio::spawn(consumer.run(stop.clone()));
-    app.until("/multivac/stats", |stats| stats["queued"] == 0 && stats["processing"] == 0).await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    Learning { running: tokio::spawn(consumer.run(stop.clone())), stop }
 }
 
 impl TestApp {
@@ -271,8 +283,9 @@ async fn over_http_those_of_redis_are_shown_retried_and_dropped() {
         app.shows_retries_and_drops(&ids, ODD).await;
         app.ledger_is(&json!({ "accepted": 4, "queued": 3, "processing": 0, "learned": 0, "retracted": 1, "dead": 0 }))
             .await;
-        learn(&app, &backends).await;
+        let worker = learning(&backends);
         app.until("/multivac/stats", |stats| stats["learned"] == 3).await;
+        worker.stop().await;
         assert_eq!(app.ask("What do owls eat?").await["answer"], "Owls eat voles.");
         app.stop().await;
         servers.clean_up().await;

@@ -40,6 +40,7 @@ mod replicas;
 mod shutdown;
 mod start;
 mod stored_text;
+mod system;
 mod test_app;
 mod trace;
 mod unreadable;

@@ -8,7 +8,8 @@ use crate::datum::{Datum, DatumId, Timestamp};
 use crate::process::process;
 use crate::queue::{Job, QueueSettings};
 use crate::store::{
-    BackupKind, Changes, Put, Retraction, Scan, SnapshotEntries, StoreCounts, StoreEntry, StoredDatum, Tombstone,
+    BackupKind, Changes, Put, Retraction, Scan, SeenReplica, SnapshotEntries, StoreCounts, StoreEntry, StoredDatum,
+    Tombstone,
 };
 
 /// The embedded store as if other processes used it, whose changes panic when they are read for the first time.
@@ -76,6 +77,9 @@ impl Store for PanicsOnce {
     }
     async fn replicas_behind(&self, position: Position) -> Result<Vec<String>, StoreError> {
         self.store.replicas_behind(position).await
+    }
+    async fn replicas(&self) -> Result<Vec<SeenReplica>, StoreError> {
+        self.store.replicas().await
     }
 }
 

@@ -17,7 +17,7 @@ const asking = {
   typed: false,
 };
 const questionPath = question => "/multivac" + (question ? `?${new URLSearchParams({ question })}` : "");
-const fragment = question => (question ? `#q=${encodeURIComponent(question)}` : "#ask");
+const fragment = question => (question ? `#q=${encodeURIComponent(question)}` : "#/ask");
 
 function after(name, delay, then) {
   clearTimeout(asking.timers[name]);

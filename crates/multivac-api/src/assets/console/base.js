@@ -31,7 +31,8 @@ const data = count => many(count, "datum", "data");
 
 function bytes(count) {
   if (count < 1024) return many(count, "byte", "bytes");
-  return count < 1 << 20 ? `${+(count / 1024).toPrecision(3)} KiB` : `${+(count / (1 << 20)).toPrecision(3)} MiB`;
+  const units = ["KiB", "MiB", "GiB", "TiB"], power = Math.min(units.length, Math.floor(Math.log2(count) / 10));
+  return `${+(count / 1024 ** power).toPrecision(3)} ${units[power - 1]}`;
 }
 
 function span(seconds) {

@@ -277,6 +277,6 @@ window.addEventListener("drop", async event => {
   depth = 0;
   document.body.classList.remove("dropping");
   const files = filesOf(event.dataTransfer);
-  location.hash = "#feed";
+  location.hash = "#/feed";
   try { await feedFiles(await files); } catch (error) { say("banner", `What was dropped cannot be read: ${error.message}`); }
 });

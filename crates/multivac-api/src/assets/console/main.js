@@ -12,7 +12,8 @@ function showTitle() {
 
 // Shows what the address names. Called when somebody follows a link, or goes back or forward.
 function route(isFirst) {
-  const hash = location.hash.slice(1), isQuestion = hash.startsWith("q=");
+  // With a slash, lest it be the id of an element that the browser scrolls to.
+  const hash = location.hash.replace(/^#\/?/, ""), isQuestion = hash.startsWith("q=");
   let question = null;
   try { if (isQuestion) question = decodeURIComponent(hash.slice(2).replace(/\+/g, " ")).trim().slice(0, 1000) || null; } catch { /* No question then. */ }
   const view = isQuestion ? "ask" : VIEWS.find(view => view === hash) ?? (hash ? null : "ask");

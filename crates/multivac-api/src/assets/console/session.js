@@ -3,7 +3,7 @@
 // The password is the browser's affair (HTTP Basic, at the edge): it asks for it, and sends it. The page neither sees nor keeps it,
 // and can only find out whether one is needed, and whether the last try was let in.
 
-const PROTECTED = "/multivac/system";
+const PROTECTED = "/multivac/dead?limit=1";
 const session = {
   // "unknown", "open" (no password is needed here), "in", or "out".
   state: "unknown",
@@ -18,6 +18,8 @@ const session = {
     const words = { unknown: "", open: "No password needed", in: "Signed in", out: "Not signed in" };
     at("signed").textContent = words[state];
     at("signed").dataset.state = state;
+    at("signed-foot").textContent = { open: "No password is needed here.", in: "Signed in; to sign out, close the browser." }[state] ?? "";
+    at("signed-foot").dataset.state = state;
     at("sign-in").hidden = state !== "out";
     say("feed-signed", state === "out" ? "Feeding needs a password here. Your browser asks for it when you feed, or when you sign in." : "");
     if (was !== state) for (const told of this.changed) told(state);
@@ -56,7 +58,8 @@ at("sign-in").onclick = async () => {
 // Through here goes what needs the password.
 async function authorised(path, options) {
   try {
-    const reply = await call(path, options);
+    // Somebody may have to find a password first.
+    const reply = await call(path, { ...options, ...(session.state === "out" && { timeout: 300_000 }) });
     session.heard(null);
     return reply;
   } catch (error) {

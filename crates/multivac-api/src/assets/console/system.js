@@ -1,6 +1,7 @@
 
 // --- the operator's part: dead letters, replicas, workers, the queue -----------------------------------------------------------------------
 
+const DEAD = 20;
 const deadLetters = {
   next: null,
   timer: 0,
@@ -11,7 +12,7 @@ const deadLetters = {
   },
   async load(after) {
     try {
-      const { body } = await authorised(`/multivac/dead?${new URLSearchParams({ limit: 20, ...(after && { after }) })}`);
+      const { body } = await authorised(`/multivac/dead?${new URLSearchParams({ limit: after ? DEAD : Math.min(100, Math.max(DEAD, at("dead").children.length)), ...(after && { after }) })}`);
       this.next = body.next ?? null;
       const rows = body.dead.map(letter => deadRow(letter));
       // What somebody has open stays open.

@@ -14,7 +14,7 @@ const ledger = {
     showLedger(stats);
     for (const resolve of this.waiting.splice(0)) resolve();
     if (was && (was.learned !== stats.learned || was.retracted !== stats.retracted)) dataChanged();
-    if (!was || was.dead !== stats.dead) deadLetters.changed();
+    if (was && was.dead !== stats.dead) deadLetters.changed();
   },
 };
 
@@ -203,5 +203,5 @@ at("watch").onsubmit = event => {
 };
 at("watch-this").onclick = () => {
   if (asking.question) watchAnew(asking.question);
-  location.hash = "#watch";
+  location.hash = "#/watch";
 };

@@ -69,6 +69,12 @@ while more and #leases < max and bytes < max_bytes do
   more = #entries == step
 end
 
+-- Before 7.2 Redis notes neither a consumer nor when it was here if there is nothing for it; but it does where the consumer reads again
+-- what it holds: here from the last id but one that there can be, so nothing (the last one means `>`). So operators see who waits.
+if #leases == 0 then
+  redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, '18446744073709551615-18446744073709551614')
+end
+
 -- An entry is either yet to be delivered or leased, and nothing is to be delivered any more: so the counts are equal, unless
 -- the group was set past entries (by XGROUP SETID, or by what was left of an append-only file). Those would wait for ever.
 -- Looking for them passes no more than the leased ones.
