@@ -169,6 +169,7 @@ new_trace() { as_susan "$BASE/multivac/data" -d other=x -H 'traceparent: nonsens
 rule 'without a trace the request id is the trace id' new_trace
 
 rules_of scripts/e2e-observe.sh
+rules_of scripts/e2e-events.sh
 
 # What no well-meaning client sends.
 rules_of scripts/e2e-clients.py attacks "$https" "$http"
@@ -451,40 +452,10 @@ stays_stale() { for _ in {1..20}; do no_answer && stale && sleep 0.2 || return 1
 rule 'the edge goes on refusing, or serving the stale answer' stays_stale
 kill -KILL "$unready_api"
 start_api "$other_port"
-last_api=$pid
 fresh() { send "$1/multivac" && body_is 200 "$TEXT" && [[ $(header x-cache-status) == REVALIDATED ]]; }
 rule 'a replica is back: fresh answers' until_true 30 fresh "$BASE"
 rule 'and in place of stale ones' until_true 30 fresh "$KEEPING"
 rule 'a replica is back: feeding' until_true 10 feeds 'Here it is.'
-
-# Events, over both versions of HTTP.
-listen() {
-    curl_edge "--http$1" --no-buffer --dump-header "$directory/events-head-$1" --output "$directory/events-$1" \
-        --get "$BASE/multivac/events" --data-urlencode 'question=Who lit the lamps of Terminus?'
-}
-for version in 1.1 2; do
-    listen $version &
-    listening[${version%.*}]=$!
-    running+=($!)
-done
-told() { # VERSION TEXT
-    status=$(head -c 300 "$directory/events-$1" 2>/dev/null) && grep -q "^data: .*$2" "$directory/events-$1"
-}
-unbuffered() { grep -qi '^content-type: text/event-stream' "$directory/events-head-$1" && grep -qi '^cache-control: no-store' "$directory/events-head-$1"; }
-for version in 1.1 2; do
-    rule "HTTP/$version: the present answer of a watched question comes at once" until_true 5 told $version '"status":"insufficient_data"'
-    rule "HTTP/$version: and the ledger behind it" until_true 5 told $version '"accepted":'
-    rule "HTTP/$version: as events that nobody keeps" unbuffered $version
-done
-feed 'The lamps of Terminus were lit by Salvor Hardin.'
-for version in 1.1 2; do
-    rule "HTTP/$version: a change is passed on at once" until_true 5 told $version '"answer":"The lamps of Terminus were lit by Salvor Hardin."'
-done
-kill -TERM "$last_api"
-for version in 1.1 2; do
-    ended() { ! kill -0 "${listening[${version%.*}]}" 2>/dev/null; }
-    rule "HTTP/$version: a replica that is stopped ends its streams" until_true 5 ended
-done
 
 # The log.
 log_is_json() {
