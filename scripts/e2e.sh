@@ -132,6 +132,7 @@ rule 'without a trace the request id is the trace id' new_trace
 
 rules_of scripts/e2e-observe.sh
 rules_of scripts/e2e-commands.sh
+rules_of scripts/e2e-events.sh
 
 # What no well-meaning client sends.
 rules_of scripts/e2e-clients.py attacks "$https" "$http"

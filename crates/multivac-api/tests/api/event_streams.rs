@@ -91,6 +91,9 @@ async fn a_client_that_leaves_is_noticed_before_anything_is_sent_to_it() {
     let (_directory, program) = embedded();
     let streams = join_all((0..20).map(|_| open_unread(&program.base))).await;
     until("all are open", async || metric(&program, "multivac_event_streams").await == 20.0).await;
+    // A request counts when it has its head, not when its stream ends.
+    let requests = "multivac_http_request_seconds_count{route=\"/multivac/events\",method=\"GET\",status=\"200\"}";
+    assert_eq!(metric(&program, requests).await, 20.0);
     let left = Instant::now();
     drop(streams);
     until("all are gone", async || metric(&program, "multivac_event_streams").await == 0.0).await;

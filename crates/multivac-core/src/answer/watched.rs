@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{Answer, Evidence, StandingAnswer};
 use crate::datum::DatumId;
-use crate::index::{IndexError, Kind, RecentChange};
+use crate::index::{Index, IndexError, Kind, RecentChange};
 use crate::question::Question;
 
 /// How long changes are kept for those who were away.
@@ -205,12 +205,22 @@ impl History {
 }
 
 impl AnswerChange {
-    /// Whether it still may be shown: nothing that it shows was retracted since. What it was before is not looked at: who is
-    /// told of that had been shown it.
+    /// Whether nothing that it shows was retracted since. What it was before is not looked at: who is told of that had been
+    /// shown it.
     #[must_use]
-    pub fn still_holds(&self, index: &crate::index::Index) -> bool {
+    pub fn still_holds(&self, index: &Index) -> bool {
         index.snapshot().generation == self.generation
             || self.answer.evidence.iter().all(|evidence| index.contains(evidence.id))
+    }
+
+    /// Its answer without the evidence that was retracted since; `None` if that is what it is a sentence of.
+    #[must_use]
+    pub fn without_retracted(&self, index: &Index) -> Option<Answer> {
+        carrying(&self.answer).iter().all(|evidence| index.contains(evidence.id)).then(|| {
+            let mut answer = Answer::clone(&self.answer);
+            answer.evidence.retain(|evidence| index.contains(evidence.id));
+            answer
+        })
     }
 
     /// Bytes of text that it keeps, about: of both answers, and once more as they are written.

@@ -1,5 +1,7 @@
 //! Tests of `watched.rs`, on a real index.
 
+use std::collections::BTreeMap;
+
 use tokio::time::advance;
 
 use super::*;
@@ -125,16 +127,33 @@ async fn a_datum_that_leaves_the_answer_as_it_is_makes_no_change() {
 }
 
 #[tokio::test]
-async fn what_an_answer_rests_on_that_was_retracted_since_does_not_hold_any_more() {
+async fn a_change_is_told_without_what_was_retracted_since_unless_that_is_its_answer() {
     let world = World::new(1);
-    let id = world.learn("Penguins eat krill.");
     let watcher = world.watcher();
-    let change = present(&watcher);
-    assert!(change.still_holds(&world.index));
+    let nothing = present(&watcher);
+    let krill = world.learn("Penguins eat krill.");
+    let rocks = world.learn("Nobody knows what penguins eat on the rocks of the south.");
+    let change = one_change(&watcher, nothing.id);
+    let shown = |answer: &Answer| answer.evidence.iter().map(|evidence| evidence.id).collect::<Vec<_>>();
+    assert_eq!((change.answer.text(), shown(&change.answer)), ("Penguins eat krill.", vec![krill, rocks]));
     world.learn("Multivac was built by Adell and Lupov.");
     assert!(change.still_holds(&world.index));
-    world.apply(&[Change::Removed(id)]);
+
+    world.apply(&[Change::Removed(rocks)]);
     assert!(!change.still_holds(&world.index));
+    let left = change.without_retracted(&world.index).expect("its answer stands");
+    assert_eq!((left.text(), shown(&left)), ("Penguins eat krill.", vec![krill]));
+    refresh(&watcher);
+    assert_eq!(present(&watcher).id, change.id, "no other change comes of that");
+
+    world.apply(&[Change::Removed(krill)]);
+    assert_eq!(change.without_retracted(&world.index), None);
+    assert_eq!(
+        nothing.without_retracted(&world.index).as_ref(),
+        Some(&*nothing.answer),
+        "that there was none stays true"
+    );
+    assert_ne!(one_change(&watcher, change.id).id, change.id);
 }
 
 /// Has the answer change `count` times.
@@ -173,25 +192,32 @@ async fn changes_are_kept_for_a_minute() {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_bounded_in_bytes() {
+async fn what_is_kept_is_bounded_in_bytes_and_in_number() {
     let world = World::new(1);
     let watcher = world.watcher();
-    let first = present(&watcher).id;
-    // Ten passages as long as can be, all of them evidence.
-    let long: String =
-        (0..12).map(|n| format!("Penguins eat krill. {}\n\n", format!("Of ice {n}. ").repeat(180))).collect();
-    for _ in 0..60 {
-        let id = world.learn(&long);
-        refresh(&watcher);
-        world.apply(&[Change::Removed(id)]);
-        refresh(&watcher);
+    let first = present(&watcher);
+    let mut history = watcher.answer.history();
+    for (passage, kept) in [(2_000, 45), (0, MAX_CHANGES)] {
+        let id = DatumId::generate();
+        let one = Evidence { id, passage: "x".repeat(passage), score: 0.5, stance: None, features: BTreeMap::new() };
+        let answer =
+            Arc::new(Answer { evidence: vec![one; if passage > 0 { 10 } else { 0 }], ..Answer::clone(&first.answer) });
+        for number in 1..=2_000 {
+            history.keep(Arc::new(AnswerChange {
+                id: ChangeId { number, ..first.id },
+                answer: Arc::clone(&answer),
+                before: Some(Arc::clone(&answer)),
+                because: None,
+                generation: number,
+                written: OnceLock::new(),
+                at: Instant::now(),
+            }));
+        }
+        assert_eq!(history.changes.len(), kept);
+        assert_eq!(history.changes.back().map(|change| change.id.number), Some(2_000));
+        let bytes: usize = history.changes.iter().map(|change| change.size()).sum();
+        assert!(history.bytes == bytes && bytes <= MAX_BYTES, "{bytes}");
     }
-    let history = watcher.answer.history();
-    assert!(history.bytes <= MAX_BYTES && history.changes.len() < 80, "{} of {}", history.bytes, history.changes.len());
-    let kept: usize = history.changes.iter().map(|change| change.size()).sum();
-    assert_eq!(history.bytes, kept);
-    drop(history);
-    assert!(watcher.answer.changes_after(first).is_none());
 }
 
 #[tokio::test(start_paused = true)]
