@@ -40,7 +40,7 @@ const NOT_ALL: i32 = 3;
 const INTERRUPTED: i32 = 130;
 
 /// Text that is read and not accepted yet, in KiB, beside what is in requests.
-const MAX_WAITING_KIB: usize = 32 << 10;
+const MAX_WAITING_KIB: usize = 16 << 10;
 
 /// Items that wait, at most.
 const MAX_WAITING_ITEMS: usize = 4_096;
@@ -164,6 +164,12 @@ impl Feed {
             request_timeout: *self.request_timeout,
             stop: stop.child_token(),
             client,
+        });
+        let interrupted = Arc::clone(&run);
+        let signalled = stop.clone();
+        tokio::spawn(async move {
+            signalled.cancelled().await;
+            interrupted.report.say("stopping: what is under way is finished; once more ends it at once");
         });
         let failure = self.feed(&run).await;
         let interrupted = stop.is_cancelled() && failure.is_none() && !run.report.is_complete();

@@ -166,7 +166,7 @@ impl Run {
     }
 
     async fn post(&self, items: &[Item]) -> Result<Bulk, ClientError> {
-        let body: Vec<u8> = items.iter().flat_map(|item| item.line.iter().copied()).collect();
+        let body: Vec<u8> = items.iter().map(|item| item.line.as_slice()).collect::<Vec<_>>().concat();
         let request = self.client.request(Method::POST, "/multivac/data/bulk").within(self.request_timeout);
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).body(body);
         let reply = self.client.json(request).await?;
