@@ -31,7 +31,7 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 /// Which server, and as whom.
 #[derive(Args, Clone)]
 pub struct Server {
-    /// Where the server is, such as https://multivac.example. A password has no place in it: see --user.
+    /// Where the server is, such as `https://multivac.example`. A password has no place in it: see --user.
     #[arg(
         long,
         env = "MULTIVAC_TO",

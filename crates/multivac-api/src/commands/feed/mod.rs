@@ -1,9 +1,9 @@
 //! `feed`: files and folders to a server, each datum once, however often it is run.
 //!
-//! [`files`] finds and reads what is to be fed, on a thread of its own, and makes an [`Item`] of each datum. [`send`] takes them
-//! in bulk requests, several at once, and again until the server has said what became of each. [`report`] counts and tells.
+//! `files` finds and reads what is to be fed, on a thread of its own, and makes an `Item` of each datum. `send` takes them
+//! in bulk requests, several at once, and again until the server has said what became of each. `report` counts and tells.
 //! Every item has a key made of its file's path and its text, so the server knows it again in whichever request it comes; for
-//! what is older than the server's memory of keys, [`record`] has its id.
+//! what is older than the server's memory of keys, `record` has its id.
 
 mod files;
 mod record;
