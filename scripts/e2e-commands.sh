@@ -4,7 +4,7 @@
 #
 #     scripts/e2e-commands.sh [FILES]
 #
-# What it does    Feeds so many files (600 unless it is said) with a password, kills that half way and feeds again; asks; exports
+# What it does    Feeds so many files (2,000 unless it is said) with a password, kills that half way and feeds again; asks; exports
 #                 and imports; tries what a wrong password, a certificate of nobody, and too many requests come to.
 # What it needs   nginx (or MULTIVAC_TEST_NGINX), curl, openssl, getent, python3; the program (MULTIVAC_BUILT_API, or it is built).
 # What it returns 0 if every rule holds, else 1; a line for each rule. Half a minute.
@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [[ -z ${MULTIVAC_BUILT_API:-} ]]; then build --tests; fi
 temporary_directory commands
 
-readonly FILES=${1:-600}
+readonly FILES=${1:-2000}
 readonly SECRETS=$directory/secrets
 MULTIVAC_SECRETS=$SECRETS MULTIVAC_ENV_FILE=$directory/env scripts/setup.py 2>/dev/null
 PASSWORD=$(MULTIVAC_SECRETS=$SECRETS scripts/setup.py --user susan 2>/dev/null)
@@ -89,7 +89,7 @@ killed_half_way() {
             --parallel 2 >"$directory/killed" 2>&1 &
         feeding=$!
         sleep "$delay"
-        ! tr '\0' ' ' <"/proc/$feeding/cmdline" | grep -qF -- "$PASSWORD" || return 1
+        ! { tr '\0' ' ' <"/proc/$feeding/cmdline" | grep -F -- "$PASSWORD"; } 2>/dev/null || return 1
         if kill -KILL $feeding 2>/dev/null; then kills=$((kills + 1)); fi
         wait $feeding 2>/dev/null || true
     done

@@ -17,12 +17,13 @@ pub enum Command {
     /// Feed files and folders to a server.
     ///
     /// Folders with all that is in them: text, Markdown, HTML and CSV, each file a datum; NDJSON, each line a datum. A text over the
-    /// limit is fed in parts, cut at paragraphs. What is binary is passed over and named. Feeding the same again feeds nothing twice,
+    /// limit is fed in parts, cut at paragraphs. Links are followed. What is binary is passed over and
+    /// named. Feeding the same again feeds nothing twice,
     /// also when it was killed half way: each datum has a key made of its file's path and its text. The server knows a key for a
     /// day; what is older, this machine knows (a file in XDG_STATE_HOME) and asks the server about.
     ///
     /// Exit code: 0 all is there; 1 something was rejected or could not be read; 2 the command line makes no sense; 3 the server was
-    /// away, full or refused, for longer than --patience; 130 interrupted, after what was under way.
+    /// away, full or refused, for longer than --away-timeout; 130 interrupted, after what was under way.
     Feed(Feed),
     /// Ask a server a question.
     ///

@@ -11,7 +11,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use multivac_core::answer::{Calibration, fitted_threshold, threshold_for};
 use multivac_core::question::{Question, STANDING_QUESTION};
 use multivac_core::queue::{Durability, QueueSettings};
-use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_size, duration};
+use multivac_core::runtime::config::{BackendArgs, ConfigError, LogArgs, byte_size, datum_size, duration};
 use multivac_core::runtime::files::{self, TooFewFiles};
 use multivac_core::runtime::hosts::AllowedHosts;
 
@@ -224,11 +224,6 @@ fn durability() -> impl TypedValueParser<Value = Durability> {
 fn drain_delay(text: &str) -> Result<Duration, String> {
     let delay = *duration(text)?;
     if delay <= MAX_DRAIN_DELAY { Ok(delay) } else { Err("expected 15s at most".to_owned()) }
-}
-
-pub(crate) fn datum_size(text: &str) -> Result<ByteSize, String> {
-    let size = byte_size(text)?;
-    if (1..=3 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 3MiB".to_owned()) }
 }
 
 #[cfg(test)]

@@ -284,11 +284,6 @@ pub(crate) fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
-/// Bytes that are no text.
-pub(crate) fn binary() -> ObjectBuilder {
-    string().content_encoding("binary")
-}
-
 /// A reply's or a request's content: text, with an example of it.
 pub(crate) fn text_content(example: &str) -> Content {
     let content = ContentBuilder::new().schema(Some(string()));

@@ -38,11 +38,6 @@ impl Credentials {
         let host = host(server);
         let may_send = server.scheme_str() == Some("https") || is_loopback(server) || access.password_over_http;
         let Some(user) = access.user.clone() else {
-            if access.password_file.is_some() {
-                return Err(ClientError::Usage(
-                    "MULTIVAC_PASSWORD_FILE: --user (or MULTIVAC_USER) names whose it is".to_owned(),
-                ));
-            }
             let found = netrc_file().and_then(|file| look_up(&file, host, None).transpose()).transpose()?;
             if found.is_some() && !may_send {
                 eprintln!("multivac-api: netrc's password is not sent over plain http; --password-over-http sends it");

@@ -31,7 +31,7 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 /// Which server, and as whom.
 #[derive(Args, Clone)]
 pub struct Server {
-    /// Where the server is, such as https://multivac.example. A password has no place in it: see --user.
+    /// Where the server is, such as `https://multivac.example`. A password has no place in it: see --user.
     #[arg(
         long,
         env = "MULTIVAC_TO",
@@ -209,7 +209,7 @@ impl Client {
             .map(|reply| reply.body)
             .unwrap_or_default();
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let mut detail = problem["detail"].as_str().map_or_else(|| "it does not say why".to_owned(), printable);
+        let mut detail = problem["detail"].as_str().map_or_else(|| "it does not say why".to_owned(), printable_detail);
         if status == StatusCode::UNAUTHORIZED {
             detail = match self.user() {
                 Some(user) => format!("the user name {} or its password is wrong", printable(user)),
@@ -332,6 +332,11 @@ fn is_loopback(url: &Uri) -> bool {
     host == "localhost"
         || host.ends_with(".localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What a server says of a failure, of which nobody reads pages.
+fn printable_detail(text: &str) -> String {
+    printable_name(text).chars().take(500).collect()
 }
 
 /// Without control characters, of which a terminal would make what it likes.

@@ -23,8 +23,8 @@ pub fn after(headers: &HeaderMap) -> Option<Duration> {
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// What all requests to one server share: they wait together, and lose patience together.
-pub struct Patience {
+/// A server that is away or too busy, as all requests to it see that: they wait together, and give up together.
+pub struct Outage {
     limit: Duration,
     state: Mutex<State>,
 }
@@ -45,7 +45,7 @@ pub enum Next {
     GiveUp,
 }
 
-impl Patience {
+impl Outage {
     /// For a server that may be away for so long.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
@@ -80,7 +80,7 @@ impl Patience {
         if !after.is_zero() {
             // Others were told the same: not all of them at the same moment.
             let jitter = after.mul_f64(0.2 * fastrand::f64()) + Duration::from_millis(fastrand::u64(..100));
-            // One that is beyond all clocks is bounded by the patience.
+            // One that is beyond all clocks is bounded by the limit.
             let not_before = now.checked_add(after + jitter).unwrap_or(now);
             state.not_before = state.not_before.max(Some(not_before));
         }
@@ -104,16 +104,19 @@ impl Patience {
 ///
 /// # Errors
 /// The call's last.
-pub async fn again<T>(patience: Duration, call: impl AsyncFn() -> Result<T, ClientError>) -> Result<T, ClientError> {
-    let (patience, stop) = (Patience::new(patience), CancellationToken::new());
+pub async fn again<T>(
+    away_timeout: Duration,
+    call: impl AsyncFn() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
+    let (outage, stop) = (Outage::new(away_timeout), CancellationToken::new());
     let mut retry = delays();
     loop {
         match call().await {
-            Err(error) if error.is_transient() => match patience.failed(error.retry_after()) {
+            Err(error) if error.is_transient() => match outage.failed(error.retry_after()) {
                 Next::Again(_) => {
                     retry.failed();
                     retry.wait(&stop).await;
-                    patience.pass(&stop).await;
+                    outage.pass(&stop).await;
                 }
                 Next::GiveUp => return Err(error),
             },
@@ -152,21 +155,21 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_where_the_server_asks_for_more_than_there_is() {
-        let patience = Patience::new(Duration::from_secs(60));
-        assert!(matches!(patience.failed(None), Next::Again(true)));
-        assert!(matches!(patience.failed(Some(Duration::from_secs(5))), Next::Again(false)));
-        assert!(matches!(patience.failed(Some(Duration::from_secs(u64::MAX))), Next::GiveUp));
-        assert!(patience.succeeded() && !patience.succeeded());
+    fn a_wait_ends_where_the_server_asks_for_more_than_there_is() {
+        let outage = Outage::new(Duration::from_secs(60));
+        assert!(matches!(outage.failed(None), Next::Again(true)));
+        assert!(matches!(outage.failed(Some(Duration::from_secs(5))), Next::Again(false)));
+        assert!(matches!(outage.failed(Some(Duration::from_secs(u64::MAX))), Next::GiveUp));
+        assert!(outage.succeeded() && !outage.succeeded());
     }
 
     #[tokio::test(start_paused = true)]
     async fn all_wait_as_long_as_one_of_them_was_told() {
-        let (patience, stop) = (Patience::new(Duration::from_secs(60)), CancellationToken::new());
-        let _ = patience.failed(Some(Duration::from_secs(30)));
-        let waited = tokio::time::timeout(Duration::from_secs(29), patience.pass(&stop)).await;
+        let (outage, stop) = (Outage::new(Duration::from_secs(60)), CancellationToken::new());
+        let _ = outage.failed(Some(Duration::from_secs(30)));
+        let waited = tokio::time::timeout(Duration::from_secs(29), outage.pass(&stop)).await;
         assert!(waited.is_err(), "it passed too early");
         stop.cancel();
-        assert!(!patience.pass(&stop).await, "it is stopped");
+        assert!(!outage.pass(&stop).await, "it is stopped");
     }
 }

@@ -23,7 +23,7 @@ const FAILED: i32 = 2;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a server that is away or too busy is tried again: somebody waits for the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const AWAY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much evidence is shown on a terminal, and how much of each passage.
 const SHOWN: usize = 3;
@@ -79,7 +79,7 @@ impl Ask {
     async fn ask(self) -> Result<i32, ClientError> {
         let client = Client::new(&self.server.to, &self.server.access)?;
         let question = self.question.join(" ");
-        let reply = again(PATIENCE, async || {
+        let reply = again(AWAY_TIMEOUT, async || {
             let request = client.request(Method::GET, "/multivac").within(TIMEOUT);
             let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
             let asked = if self.question.is_empty() { request } else { request.query("question", &question) };

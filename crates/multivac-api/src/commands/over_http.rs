@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::TryStreamExt;
 use http::Method;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,13 +18,11 @@ use tokio::io::{AsyncWriteExt, BufWriter};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
-use futures_util::TryStreamExt;
-
 use crate::client::retry::again;
 use crate::client::{Access, Call, Client, ClientError};
 
 /// How long a server that is away, or has another backup under way, is tried again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const AWAY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a server may say nothing at all while it gives a backup.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -104,7 +103,7 @@ pub async fn export(export: Export, to: &str, access: &Access) -> Result<(), Com
 
 async fn receive(client: &Client, file: File, path: &Path) -> Result<multivac_core::backup::Trailer, CommandError> {
     let begin = async || client.begin(client.request(Method::GET, "/multivac/export")).await;
-    let mut reading = again(PATIENCE, begin).await?;
+    let mut reading = again(AWAY_TIMEOUT, begin).await?;
     let unwritable = |source| CommandError::File { path: path.to_owned(), source };
     let mut out = BufWriter::with_capacity(1 << 20, tokio::fs::File::from_std(file));
     let bar = bar("{bytes} received, {bytes_per_sec}", None);
@@ -142,7 +141,7 @@ pub async fn import(source: Source, to: &str, access: &Access) -> Result<(), Com
     let (header, trailer) = verified(&file, &path).await?;
     eprintln!("{} is whole: of {}, by MultiVAC {}", path.display(), header.exported_at, header.by);
     report(&trailer, None);
-    let reply = again(PATIENCE, async || client.json(upload(&client, &file, &path)?).await).await?;
+    let reply = again(AWAY_TIMEOUT, async || client.json(upload(&client, &file, &path)?).await).await?;
     let imported: Imported =
         serde_json::from_slice(&reply.body).map_err(|_| client.other("its reply is none to an import"))?;
     let Imported { data, tombstones, stay_retracted, taken_back, learned, retracted, ledger_agrees } = imported;
@@ -162,7 +161,7 @@ pub async fn import(source: Source, to: &str, access: &Access) -> Result<(), Com
 }
 
 /// The request, whose body is the file from its beginning.
-fn upload(client: &Client, file: &File, path: &PathBuf) -> Result<Call, ClientError> {
+fn upload(client: &Client, file: &File, path: &Path) -> Result<Call, ClientError> {
     let unreadable = |error: io::Error| ClientError::Usage(format!("{}: {error}", path.display()));
     let mut file = file.try_clone().map_err(unreadable)?;
     file.seek(SeekFrom::Start(0)).map_err(unreadable)?;

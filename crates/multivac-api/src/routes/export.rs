@@ -16,10 +16,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use utoipa::openapi::Content;
 use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::{Content, Ref};
 
-use crate::openapi::{Described, binary, text_header};
+use crate::openapi::{Described, text_header};
 use crate::problem::Problem;
 use crate::state::State;
 
@@ -103,10 +103,10 @@ impl Write for Sending {
 pub(super) fn describe() -> Described {
     let backup = ResponseBuilder::new()
         .description("A backup, as docs/backup-format.md describes it. Whole only if its last line is there")
-        .content(GZIP, Content::new(Some(binary())))
+        .content(GZIP, Content::new(None::<Ref>))
         .header("Content-Disposition", text_header("A name for the file"));
     Described::write("export", "All data and tombstones, as they are at one moment")
         .reply(200, backup)
-        .problem(403, "The operator does not allow it: --allow-backup-over-http")
+        .problem(403, "As elsewhere; or the operator does not allow it: --allow-backup-over-http")
         .problem(503, "The store is out of reach, or another export or import is under way")
 }

@@ -8,11 +8,11 @@ use multivac_core::backup::restore::{check, restore};
 use tokio::io::AsyncWriteExt;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::{Content, Required};
+use utoipa::openapi::{Content, Ref, Required};
 
 use super::export::GZIP;
 use crate::body;
-use crate::openapi::{Described, binary};
+use crate::openapi::Described;
 use crate::pace::Paced;
 use crate::problem::Problem;
 use crate::replies::Imported;
@@ -73,13 +73,13 @@ pub(super) fn describe() -> Described {
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
         .description(Some("A backup, as docs/backup-format.md describes it"))
-        .content(GZIP, Content::new(Some(binary())))
-        .content("application/octet-stream", Content::new(Some(binary())));
+        .content(GZIP, Content::new(None::<Ref>))
+        .content("application/octet-stream", Content::new(None::<Ref>));
     Described::write("import", "Brings a backup in, beside the data that are there")
         .body::<Imported>(body.build())
         .json::<Imported>(200, ResponseBuilder::new().description("All of it is there"))
         .problem(400, "The body is no whole backup, or of a newer format; nothing was changed")
-        .problem(403, "The operator does not allow it: --allow-backup-over-http")
+        .problem(403, "As elsewhere; or the operator does not allow it: --allow-backup-over-http")
         .problem(408, "The body came too slowly; nothing was changed")
         .problem(415, "Another content type, or a Content-Encoding")
         .problem(422, "The store does not take some of the data; all others are there")

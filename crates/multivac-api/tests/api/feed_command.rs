@@ -373,7 +373,7 @@ async fn replies_that_are_lost_or_never_come_make_nothing_twice() {
     stalling.set(Mode::Stall);
     desk.write("notes/last.txt", "The last one.");
     let to = format!("http://{}", stalling.address);
-    let mut feeding = Process::start(desk.command(&["notes", "--timeout", "300ms"], &to).stdout(Stdio::null()));
+    let mut feeding = Process::start(desk.command(&["notes", "--request-timeout", "300ms"], &to).stdout(Stdio::null()));
     feeding.wait_for_log("no reply in time; trying again for 2m");
     stalling.set(Mode::Pass);
     assert!(!feeding.has_ended());
@@ -434,7 +434,7 @@ async fn a_server_that_is_not_there_is_told_and_given_up() {
     let desk = Desk::new();
     desk.fill(3);
     let nobody = format!("http://127.0.0.1:{}", free_port());
-    let fed = desk.feed(&["notes", "--patience", "600ms", "--json"], &nobody);
+    let fed = desk.feed(&["notes", "--away-timeout", "600ms", "--json"], &nobody);
     let json = fed.json();
     assert_eq!((fed.code, fed.counts(), &json["complete"]), (Some(3), (0, 0, 0), &false.into()));
     assert!(json["error"].as_str().unwrap().contains("Connection refused"), "{json}");

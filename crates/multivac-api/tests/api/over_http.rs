@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use multivac_testkit::backends::SharedServers;
+use multivac_testkit::process::Process;
 use multivac_testkit::proxy::{Mode, Proxy};
 use multivac_testkit::wait;
 use reqwest::{Client, Method};
@@ -71,10 +72,9 @@ async fn from_one_server_into_another_everything_is_the_same() {
     assert!(refused(&["export", &backup, "--to", &first.base]).contains("exists: --force replaces it"));
     done(&["export", &backup, "--to", &first.base, "--force"]);
     fs::create_dir(directory.path().join("nightly")).unwrap();
-    for _ in 0..2 {
-        done(&["export", "--directory", &at("nightly"), "--keep", "1", "--to", &first.base]);
-    }
-    assert_eq!(fs::read_dir(at("nightly")).unwrap().count(), 1);
+    fs::write(directory.path().join("nightly/multivac-20200101T000000Z.ndjson.gz"), "old").unwrap();
+    let said = done(&["export", "--directory", &at("nightly"), "--keep", "1", "--to", &first.base]);
+    assert!(said.contains("removed ") && fs::read_dir(at("nightly")).unwrap().count() == 1, "{said}");
     let piped = program(&["export", "-", "--to", &first.base]).output().unwrap();
     assert!(piped.status.success());
 
@@ -91,7 +91,7 @@ async fn from_one_server_into_another_everything_is_the_same() {
         "{said}"
     );
     let client = Client::new();
-    let stats = second.until(&client, "/multivac/stats", |stats| stats["learned"] == 3_008).await;
+    let stats = second.until(&client, "/multivac/stats", |stats| stats["passages"] == 3_008).await;
     assert_eq!((&stats["accepted"], &stats["retracted"]), (&3_010.into(), &2.into()));
     // It answers with it at once. The same again changes nothing.
     let asked = client.get(format!("{}/multivac", second.base)).query(&[("question", "Which star 77 went out?")]);
@@ -177,28 +177,41 @@ async fn what_is_no_whole_backup_changes_nothing() {
 async fn an_export_that_breaks_off_leaves_no_file_and_frees_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let first = server(&directory.path().join("first"));
-    fill(&first, 3_000).await;
-    let client = Client::new();
-    let backup = directory.path().join("backup.gz").to_str().unwrap().to_owned();
-    let proxy = Proxy::start(first.base.trim_start_matches("http://").to_owned()).await;
+    let (client, mut rng) = (Client::new(), fastrand::Rng::with_seed(7));
+    // What cannot be packed, so that it does not fit into what is on the way.
+    for _ in 0..20 {
+        let noise: String = std::iter::repeat_with(|| rng.alphanumeric()).take(1 << 20).collect();
+        let fed = client.post(format!("{}/multivac/data", first.base)).header("Content-Type", "text/plain").body(noise);
+        assert_eq!(fed.send().await.unwrap().status(), 200);
+    }
+    first.until(&client, "/multivac/stats", |stats| stats["learned"] == 20).await;
     // One that takes nothing holds the only place there is, for as long as it is there.
     let held = client.get(format!("{}/multivac/export", first.base)).send().await.unwrap();
     assert_eq!(held.status(), 200);
     let busy = client.get(format!("{}/multivac/export", first.base)).send().await.unwrap();
-    if busy.status() == 503 {
-        assert!(busy.headers().contains_key("retry-after"));
-    }
+    assert_eq!(busy.status(), 503);
+    assert!(busy.headers().contains_key("retry-after"));
     drop((held, busy));
-    wait::until("the place is free", async || {
-        let reply = client.get(format!("{}/multivac/export", first.base)).send().await.unwrap();
-        reply.status() == 200 && reply.bytes().await.is_ok()
+    // The next one waits for its place, and is cut off in the middle.
+    let out = directory.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let backup = out.join("backup.gz");
+    let proxy = Proxy::start(first.base.trim_start_matches("http://").to_owned()).await;
+    let through = format!("http://{}", proxy.address);
+    let export = ["export", backup.to_str().unwrap(), "--to", &through];
+    let exporting = Process::start(&mut program(&export));
+    wait::until("a part is there", async || {
+        let written = fs::read_dir(&out).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>();
+        written > 1 << 20
     })
     .await;
     proxy.set(Mode::Cut);
-    let through = format!("http://{}", proxy.address);
-    let exporting = multivac_testkit::process::Process::start(&mut program(&["export", &backup, "--to", &through]));
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    exporting.signal("KILL");
-    drop(exporting);
-    assert!(!directory.path().join("backup.gz").exists(), "it has no name before it is whole");
+    let end = exporting.ended().await;
+    assert!(end.code == Some(1) || backup.exists(), "{end:?}");
+    if end.code == Some(1) {
+        assert!(end.stderr.contains("does not reply") || end.stderr.contains("cut off"), "{end:?}");
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0, "it has no name before it is whole");
+    }
+    proxy.set(Mode::Pass);
+    done(&[&export[..], &["--force"]].concat());
 }

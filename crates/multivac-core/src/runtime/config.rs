@@ -29,6 +29,15 @@ pub fn byte_size(text: &str) -> Result<ByteSize, String> {
     }
 }
 
+/// Reads the size of the largest datum.
+///
+/// # Errors
+/// When it is none, or larger than what fits a document of MongoDB.
+pub fn datum_size(text: &str) -> Result<ByteSize, String> {
+    let size = byte_size(text)?;
+    if (1..=3 << 20).contains(&size.0) { Ok(size) } else { Err("expected from 1 byte to 3MiB".to_owned()) }
+}
+
 /// Reads a time such as `500ms`, `30s` or `2min`.
 ///
 /// # Errors

@@ -342,7 +342,7 @@ const NOT_UTF8: &str = "it is binary, or text in another encoding: it is not UTF
 const EMPTY: &str = "it is empty";
 
 fn walk(path: &Path) -> walkdir::IntoIter {
-    WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter()
+    WalkDir::new(path).follow_links(true).into_iter()
 }
 
 /// Why an entry of a folder is left out, if it is: only what was found there, and not what was named.

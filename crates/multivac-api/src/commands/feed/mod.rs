@@ -1,9 +1,9 @@
 //! `feed`: files and folders to a server, each datum once, however often it is run.
 //!
-//! [`files`] finds and reads what is to be fed, on a thread of its own, and makes an [`Item`] of each datum. [`send`] takes them
-//! in bulk requests, several at once, and again until the server has said what became of each. [`report`] counts and tells.
+//! `files` finds and reads what is to be fed, on a thread of its own, and makes an `Item` of each datum. `send` takes them
+//! in bulk requests, several at once, and again until the server has said what became of each. `report` counts and tells.
 //! Every item has a key made of its file's path and its text, so the server knows it again in whichever request it comes; for
-//! what is older than the server's memory of keys, [`record`] has its id.
+//! what is older than the server's memory of keys, `record` has its id.
 
 mod files;
 mod record;
@@ -11,7 +11,6 @@ mod report;
 mod send;
 mod split;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +18,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use humantime::Duration as Time;
-use multivac_core::runtime::config::duration;
+use multivac_core::runtime::config::{datum_size, duration};
 use multivac_core::runtime::shutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::retry::Patience;
+use crate::client::retry::Outage;
 use crate::client::{Client, ClientError, Server};
-use crate::config::datum_size;
 use record::Record;
 use report::{Bar, Report};
 
@@ -37,12 +35,12 @@ const REJECTED: i32 = 1;
 /// The command line does not make sense.
 const USAGE: i32 = 2;
 /// The server did not take it to the end.
-const STOPPED_BY_SERVER: i32 = 3;
+const NOT_ALL: i32 = 3;
 /// As shells say it of Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
 /// Text that is read and not accepted yet, in KiB, beside what is in requests.
-const MAX_WAITING_KIB: usize = 32 << 10;
+const MAX_WAITING_KIB: usize = 16 << 10;
 
 /// Items that wait, at most.
 const MAX_WAITING_ITEMS: usize = 4_096;
@@ -78,17 +76,18 @@ pub struct Feed {
 
     /// How long the server may be away, full or too busy before this gives up.
     #[arg(long, value_name = "TIME", default_value = "2min", value_parser = duration)]
-    pub patience: Time,
+    pub away_timeout: Time,
 
     /// How long one request may take; it has 1 MiB of text, or one datum.
     #[arg(long, value_name = "TIME", default_value = "1min", value_parser = duration)]
-    pub timeout: Time,
+    pub request_timeout: Time,
 
     /// Show no progress, and tell only what was rejected or could not be read.
     #[arg(long, short)]
     pub quiet: bool,
 
-    /// Show no progress, and write one JSON object about the result to the standard output.
+    /// Show no progress, and write one JSON object to the standard output at the end: accepted, known, rejected (each with file, line
+    /// or part, and detail), unreadable, passed_over, …, complete, error.
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
 }
@@ -128,8 +127,8 @@ struct Run {
     client: Client,
     report: Report,
     record: Record,
-    patience: Patience,
-    timeout: Duration,
+    outage: Outage,
+    request_timeout: Duration,
     /// By a signal, or since the server has refused.
     stop: CancellationToken,
 }
@@ -161,18 +160,26 @@ impl Feed {
         let run = Arc::new(Run {
             report: Report::new(bar, self.quiet || self.json),
             record,
-            patience: Patience::new(*self.patience),
-            timeout: *self.timeout,
+            outage: Outage::new(*self.away_timeout),
+            request_timeout: *self.request_timeout,
             stop: stop.child_token(),
             client,
+        });
+        let interrupted = Arc::clone(&run);
+        let signalled = stop.clone();
+        tokio::spawn(async move {
+            signalled.cancelled().await;
+            interrupted.report.say("stopping: what is under way is finished; once more ends it at once");
         });
         let failure = self.feed(&run).await;
         let interrupted = stop.is_cancelled() && failure.is_none() && !run.report.is_complete();
         run.report.tell(failure.as_ref(), self.json, self.quiet);
         match (failure, interrupted) {
             (Some(ClientError::Usage(_)), _) => USAGE,
-            (Some(_), _) => STOPPED_BY_SERVER,
+            (Some(_), _) => NOT_ALL,
             (None, true) => INTERRUPTED,
+            // The reader has not come to its end, and nobody has stopped it.
+            (None, false) if !run.report.is_complete() => NOT_ALL,
             (None, false) if run.report.has_failures() => REJECTED,
             (None, false) => DONE,
         }
@@ -208,5 +215,5 @@ impl Feed {
 
 /// Whether it is the standard input.
 fn is_stdin(path: &std::path::Path) -> bool {
-    path.as_os_str() == OsString::from("-")
+    path.as_os_str() == "-"
 }

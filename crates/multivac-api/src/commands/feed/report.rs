@@ -224,7 +224,8 @@ impl Report {
             writeln!(out, "{name:<14} {:>10}", HumanCount(count).to_string())?;
         }
         let (files, bytes) = (HumanCount(counts.files), HumanBytes(counts.bytes));
-        writeln!(out, "{files} files, {bytes} in {}, {} data a second", HumanDuration(took), HumanCount(rate as u64))?;
+        let noun = if counts.files == 1 { "file" } else { "files" };
+        writeln!(out, "{files} {noun}, {bytes} in {}, {} data a second", HumanDuration(took), HumanCount(rate as u64))?;
         lists(&mut out, counts, false)
     }
 

@@ -104,7 +104,7 @@ struct Rejected {
 }
 
 impl Run {
-    /// Sends these items until each is settled, or the run is stopped.
+    /// Sends these items until it is known what became of each, or the run is stopped.
     async fn send(self: &Arc<Self>, items: Vec<Item>) -> Result<(), ClientError> {
         let mut items = self.unknown(items).await?;
         while !items.is_empty() {
@@ -125,7 +125,7 @@ impl Run {
                 }
                 Err(error) => return Err(error),
             };
-            let (left, busy) = self.settle(items, reply).await;
+            let (left, busy) = self.sort_out(items, reply).await;
             items = left;
             if let Some(busy) = busy
                 && !self.wait(busy, &mut delays()).await?
@@ -157,7 +157,7 @@ impl Run {
     }
 
     async fn is_known(&self, id: &str) -> Result<bool, ClientError> {
-        let request = self.client.request(Method::GET, &format!("/multivac/data/{id}")).within(self.timeout);
+        let request = self.client.request(Method::GET, &format!("/multivac/data/{id}")).within(self.request_timeout);
         match self.client.json(request).await {
             Ok(_) => Ok(true),
             Err(ClientError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(false),
@@ -166,8 +166,8 @@ impl Run {
     }
 
     async fn post(&self, items: &[Item]) -> Result<Bulk, ClientError> {
-        let body: Vec<u8> = items.iter().flat_map(|item| item.line.iter().copied()).collect();
-        let request = self.client.request(Method::POST, "/multivac/data/bulk").within(self.timeout);
+        let body: Vec<u8> = items.iter().map(|item| item.line.as_slice()).collect::<Vec<_>>().concat();
+        let request = self.client.request(Method::POST, "/multivac/data/bulk").within(self.request_timeout);
         let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).body(body);
         let reply = self.client.json(request).await?;
         let reply: Bulk = serde_json::from_slice(&reply.body)
@@ -187,7 +187,7 @@ impl Run {
     }
 
     /// Counts what became of each item. Those that have to be sent again, and why.
-    async fn settle(self: &Arc<Self>, items: Vec<Item>, reply: Bulk) -> (Vec<Item>, Option<ClientError>) {
+    async fn sort_out(self: &Arc<Self>, items: Vec<Item>, reply: Bulk) -> (Vec<Item>, Option<ClientError>) {
         let mut rejected: HashMap<usize, Rejected> = reply.rejected.into_iter().map(|line| (line.line, line)).collect();
         let (mut ids, mut accepted, mut left, mut busy) = (reply.ids.into_iter(), Vec::new(), Vec::new(), None);
         let mut weight = 0;
@@ -223,12 +223,12 @@ impl Run {
     async fn persistently<T>(&self, call: impl AsyncFn() -> Result<T, ClientError>) -> Result<Option<T>, ClientError> {
         let mut retry = delays();
         loop {
-            if !self.patience.pass(&self.stop).await {
+            if !self.outage.pass(&self.stop).await {
                 return Ok(None);
             }
             match call().await {
                 Ok(reply) => {
-                    if self.patience.succeeded() {
+                    if self.outage.succeeded() {
                         self.report.say("the server replies again");
                     }
                     return Ok(Some(reply));
@@ -249,11 +249,11 @@ impl Run {
         error: ClientError,
         retry: &mut multivac_core::runtime::retry::Retry,
     ) -> Result<bool, ClientError> {
-        match self.patience.failed(error.retry_after()) {
+        match self.outage.failed(error.retry_after()) {
             Next::GiveUp => Err(error),
             Next::Again(is_first) => {
                 if is_first {
-                    let limit = humantime::format_duration(self.patience.limit());
+                    let limit = humantime::format_duration(self.outage.limit());
                     self.report.say(&format!("{error}; trying again for {limit}"));
                 }
                 retry.failed();
