@@ -5,6 +5,7 @@ mod bulk;
 mod data;
 mod datum;
 mod dead;
+mod docs;
 mod events;
 mod healthz;
 mod home;
@@ -53,6 +54,7 @@ fn table() -> Vec<Route> {
         Route::new("/readyz").get(readyz::readyz, readyz::describe),
         Route::new("/metrics").get(metrics::metrics, metrics::describe),
         Route::new("/openapi.json").get(openapi::openapi, openapi::describe),
+        Route::new("/docs").get(docs::docs, docs::describe),
     ]
 }
 
