@@ -131,6 +131,7 @@ new_trace() { as_susan "$BASE/multivac/data" -d other=x -H 'traceparent: nonsens
 rule 'without a trace the request id is the trace id' new_trace
 
 rules_of scripts/e2e-observe.sh
+rules_of scripts/e2e-events.sh
 
 # What no well-meaning client sends.
 rules_of scripts/e2e-clients.py attacks "$https" "$http"

@@ -10,6 +10,9 @@
 //! The client shares the machine with what it measures, so it is lean: one thread, and HTTP/1.1 written by hand.
 #![allow(clippy::print_stdout)] // The rows are its output.
 
+#[path = "load/watch.rs"]
+mod watch;
+
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,16 +68,25 @@ enum Mode {
     FeedFrom { file: PathBuf, count: usize, rate: u32 },
     /// Feeds one datum at a time and asks for it until the answer holds it.
     Latency { rounds: usize },
+    /// Has so many streams watch one question, changes its answer time and again, and keeps the streams open for `hold` seconds.
+    Watch { streams: usize, rounds: usize, hold: u64 },
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Args::parse()).await {
-        Ok(measured) => {
-            let clean = measured.not_200 == 0;
-            println!("{}", measured.row());
-            if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let args = Args::parse();
+    let run = async {
+        if let Mode::Watch { streams, rounds, hold } = args.mode {
+            return watch::watch(&args, streams, rounds, Duration::from_secs(hold)).await;
         }
+        let measured = run(args).await?;
+        let clean = measured.not_200 == 0;
+        println!("{}", measured.row());
+        Ok(clean)
+    };
+    match run.await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("load: {error}");
             ExitCode::FAILURE
@@ -108,6 +120,7 @@ async fn run(args: Args) -> io::Result<Measured> {
             .await
         }
         Mode::Latency { rounds } => latency(&args, rounds).await,
+        Mode::Watch { .. } => unreachable!("it prints rows of its own"),
     }
 }
 

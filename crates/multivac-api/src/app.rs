@@ -120,8 +120,8 @@ impl Application {
             acceptor: Acceptor::new(backends.queue.clone(), &background),
             watching: Arc::new(Watching::new(watched, registry.clone(), Arc::clone(&answering))),
             registry,
-            // Half of the connections, so that the other half is left for those who ask and feed.
-            streams: Streams::new(max_connections / 2, stop.clone()),
+            // So that a quarter of the connections is left for those who ask and feed.
+            streams: Streams::new(max_connections / 4 * 3, stop.clone()),
             standing,
             answering,
             max_datum_size: usize::try_from(config.max_datum_size.0).unwrap_or(usize::MAX),

@@ -71,7 +71,7 @@ pub struct Config {
     pub question: Question,
 
     /// How many different questions may be watched at once (/multivac/events?question=…), besides the standing one; who would
-    /// watch another gets 429. Each is answered anew whenever the index has changed, and keeps up to 1 MiB of what its answers
+    /// watch another gets 429. Each is answered anew whenever the index has changed, and keeps up to 4 MiB of what its answers
     /// have been in the last minute.
     #[arg(long, env = "MULTIVAC_MAX_WATCHED", default_value = "100", value_name = "N")]
     pub max_watched: usize,

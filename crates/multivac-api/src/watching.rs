@@ -18,7 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use crate::answering::AnswerThreads;
+use crate::answering::{AnswerPanicked, AnswerThreads};
 use crate::replies::Stats;
 use crate::sse::event;
 
@@ -72,12 +72,17 @@ impl Watching {
         }
     }
 
-    /// Brings a watched answer up to date, unless the index fails.
-    pub(crate) async fn refresh(&self, answer: &Arc<WatchedAnswer>) {
+    /// Brings a watched answer up to date; `false` if that failed, which is logged.
+    pub(crate) async fn refresh(&self, answer: &Arc<WatchedAnswer>) -> bool {
         let answer = Arc::clone(answer);
-        // A panic is logged by its hook.
-        if let Ok(Err(error)) = self.answering.run(move || answer.refresh()).await {
-            error!(%error, "a watched question cannot be answered");
+        match self.answering.run(move || answer.refresh()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                error!(%error, "a watched question cannot be answered");
+                false
+            }
+            // Its hook has logged where and why.
+            Err(AnswerPanicked) => false,
         }
     }
 

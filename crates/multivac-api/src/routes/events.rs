@@ -11,7 +11,7 @@ use multivac_core::answer::{Answer, AnswerChange, ChangeId, Watcher};
 use multivac_core::index::fence::Entry;
 use multivac_core::question::MAX_QUESTION_CHARS;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use utoipa::openapi::ContentBuilder;
 use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::response::ResponseBuilder;
@@ -26,17 +26,22 @@ use crate::state::State;
 /// The time from one event of the ledger to the next, at least.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a client waits that comes while the server starts.
+const FILL_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// When to try again after there was no room for another question: one has gone by then that nobody watches, if there is one.
 const FULL_RETRY_AFTER: u64 = 5;
 
 pub(super) async fn events(request: HttpRequest, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let question = question_in(request.query_string())?;
     let follower = &state.registry.follower;
-    let entry = follower.fence().enter().ok_or_else(Problem::fenced)?;
-    if !follower.progress().borrow().caught_up {
-        // What it loads would look like one change after the other.
+    // What an index loads would look like one change after the other.
+    let mut progress = follower.progress();
+    let filled = timeout(FILL_TIMEOUT, progress.wait_for(|progress| progress.caught_up)).await;
+    if filled.is_err() {
         return Err(Problem::unavailable("the index of this replica is not filled yet; another may be", 1));
     }
+    let entry = follower.fence().enter().ok_or_else(Problem::fenced)?;
     let watcher = state.watching.answers.watch(question);
     let watcher = watcher.map_err(|full| Problem::too_many(full.to_string(), FULL_RETRY_AFTER))?;
     let last = request.headers().get("Last-Event-ID").and_then(|id| id.to_str().ok()?.parse().ok());
@@ -44,6 +49,7 @@ pub(super) async fn events(request: HttpRequest, state: web::Data<State>) -> Res
         entry,
         watcher,
         known: last,
+        has_begun: false,
         coming: VecDeque::new(),
         withheld: None,
         stats: state.watching.stats(),
@@ -64,6 +70,7 @@ struct Following {
     watcher: Watcher,
     /// The last change that the client knows, or that was passed over; before the first event, what it says that it knows.
     known: Option<ChangeId>,
+    has_begun: bool,
     /// The changes that come next.
     coming: VecDeque<Arc<AnswerChange>>,
     /// What the client knows the answer to be, if changes were withheld since.
@@ -78,8 +85,9 @@ struct Following {
 impl Following {
     /// The next event: first the answer and the ledger, then whatever changes.
     async fn next(&mut self) -> Result<Bytes, End> {
-        if self.coming.is_empty() && self.stats_sent.is_none() {
+        if !self.has_begun {
             self.begin().await?;
+            self.has_begun = true;
         }
         loop {
             while let Some(change) = self.coming.pop_front() {
@@ -103,40 +111,67 @@ impl Following {
 
     /// What a client is sent first: what it has missed if it was here a moment ago, or else what the answer is.
     async fn begin(&mut self) -> Result<(), End> {
-        let answer = &self.watcher.answer;
-        if answer.is_behind() {
-            self.state.watching.refresh(answer).await;
-        }
-        let missed = self.known.and_then(|known| answer.changes_after(known));
-        self.coming = match missed {
-            Some(missed) => missed.into(),
-            None => VecDeque::from([answer.present().ok_or(End::Failed)?]),
-        };
+        let present = self.present().await?;
+        let missed = self.known.and_then(|known| self.watcher.answer.changes_after(known));
+        self.coming = missed.map_or_else(|| VecDeque::from([present]), VecDeque::from);
         Ok(())
     }
 
-    /// A change as it is sent. One that rests on what was retracted meanwhile is passed over: the one that comes of the
-    /// retraction follows, and tells what the answer was when the client last heard of it.
+    /// What the answer is, from the index as it is.
+    async fn present(&self) -> Result<Arc<AnswerChange>, End> {
+        let answer = &self.watcher.answer;
+        loop {
+            if answer.is_behind() && !self.state.watching.refresh(answer).await {
+                return Err(End::Failed);
+            }
+            if let Some(present) = answer.present().filter(|present| present.still_holds(&self.state.registry.index)) {
+                return Ok(present);
+            }
+            // Others have their turn in between.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A change as it is sent; `None` if it is passed over.
     async fn show(&mut self, change: &AnswerChange) -> Result<Option<Bytes>, End> {
         self.known = Some(change.id);
-        if !change.still_holds(&self.state.registry.index) {
-            if change.before.is_some() {
-                self.withheld = self.withheld.take().or_else(|| change.before.clone());
-            } else {
-                self.state.watching.refresh(&self.watcher.answer).await;
-                let present = self.watcher.answer.present().filter(|present| present.generation > change.generation);
-                self.coming = VecDeque::from([present.ok_or(End::Failed)?]);
-            }
-            return Ok(None);
-        }
+        let answer = if change.still_holds(&self.state.registry.index) {
+            Some(Arc::clone(&change.answer))
+        } else {
+            self.as_far_as_it_holds(change).await?
+        };
         // The process may have been suspended.
         if !self.state.registry.follower.fence().still_holds(self.entry) {
             return Err(End::Fenced);
         }
-        Ok(Some(match self.withheld.take() {
-            Some(before) => written(change, Some(&before)),
-            None => change.written.get_or_init(|| written(change, change.before.as_deref())).clone(),
-        }))
+        let Some(answer) = answer else {
+            // The change that follows, since there is one, tells what the answer was when the client last heard of it.
+            self.withheld = self.withheld.take().or_else(|| change.before.clone());
+            return Ok(None);
+        };
+        if Arc::ptr_eq(&answer, &change.answer) && self.withheld.is_none() {
+            return Ok(Some(
+                change.written.get_or_init(|| self.written(change, &answer, change.before.as_deref())).clone(),
+            ));
+        }
+        let before = self.withheld.take().or_else(|| change.before.clone());
+        Ok(Some(self.written(change, &answer, before.as_deref())))
+    }
+
+    /// A change some of whose evidence was retracted since. The last one, whose answer still stands, is told with the evidence
+    /// of now; one before it without what was retracted, unless its answer was.
+    async fn as_far_as_it_holds(&mut self, change: &AnswerChange) -> Result<Option<Arc<Answer>>, End> {
+        let present = self.present().await?;
+        if change.before.is_none() || present.id == change.id {
+            self.known = Some(present.id);
+            return Ok(Some(Arc::clone(&present.answer)));
+        }
+        Ok(change.without_retracted(&self.state.registry.index).map(Arc::new))
+    }
+
+    fn written(&self, change: &AnswerChange, answer: &Answer, before: Option<&Answer>) -> Bytes {
+        let id = self.known.unwrap_or(change.id);
+        event("answer", Some(&id), &AnswerEvent::new(answer, before, change.because))
     }
 
     /// Waits for changes of the answer, or of the ledger: its event, not before it may be sent.
@@ -160,10 +195,6 @@ impl Following {
             }
         }
     }
-}
-
-fn written(change: &AnswerChange, before: Option<&Answer>) -> Bytes {
-    event("answer", Some(&change.id), &AnswerEvent::new(&change.answer, before, change.because))
 }
 
 pub(super) fn describe() -> Described {

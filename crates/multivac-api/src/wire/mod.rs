@@ -95,6 +95,10 @@ impl Use {
         self.0.set(Used::ForEvents);
     }
 
+    fn is_for_events(&self) -> bool {
+        self.0.get() != Used::ForRequests
+    }
+
     /// Whether it has.
     pub(crate) fn timed_out(&self) -> bool {
         self.0.get() == Used::TimedOut
@@ -357,6 +361,10 @@ impl AsyncRead for Wire {
             match poll_read_buf(Pin::new(&mut this.stream), cx, &mut this.incoming) {
                 Poll::Ready(Ok(0)) if matches!(this.state, State::Head { .. }) && !this.incoming.is_empty() => {
                     this.refuse(Problem::bad_request("the request breaks off within its head"));
+                }
+                // actix-http would go on sending, for a client that reads and sends no more. Who follows events has left.
+                Poll::Ready(Ok(0)) if this.used.is_for_events() => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) => this.advance(),

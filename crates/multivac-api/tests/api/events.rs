@@ -2,99 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-use multivac_testkit::TEST_TIMEOUT;
-use reqwest::{Method, Response};
+use multivac_testkit::http::{Connection, get, send};
+use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
+use crate::event_client::Events;
 use crate::test_app::TestApp;
 
 const PENGUINS: &str = "/multivac/events?question=What+do+penguins+eat%3F";
 const KRILL: &str = "Penguins eat krill and small fish.";
 
-/// One event, as a client sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Event {
-    pub(crate) name: String,
-    pub(crate) id: Option<String>,
-    pub(crate) data: Value,
-}
-
-/// An event stream that is read.
-pub(crate) struct Events {
-    reply: Response,
-    unread: String,
-    /// Milliseconds to wait before coming back, once the stream has said them.
-    pub(crate) retry: Option<u64>,
-    pub(crate) comments: usize,
-}
-
-impl Events {
-    pub(crate) async fn open(app: &TestApp, path: &str, last_event_id: Option<&str>) -> Self {
-        let mut request = app.request(Method::GET, path).header("Accept", "text/event-stream");
-        if let Some(id) = last_event_id {
-            request = request.header("Last-Event-ID", id);
-        }
-        let reply = request.send().await.unwrap();
-        assert_eq!(reply.status(), 200, "{}", reply.text().await.unwrap());
-        Self::of(reply)
-    }
-
-    pub(crate) fn of(reply: Response) -> Self {
-        Self { reply, unread: String::new(), retry: None, comments: 0 }
-    }
-
-    /// The next event; `None` when the stream has ended.
-    pub(crate) async fn next(&mut self) -> Option<Event> {
-        loop {
-            while let Some((block, rest)) = self.unread.split_once("\n\n") {
-                let mut event = Event { name: String::new(), id: None, data: Value::Null };
-                for line in block.lines() {
-                    match line.split_once(": ") {
-                        Some(("retry", ms)) => self.retry = Some(ms.parse().unwrap()),
-                        Some(("event", name)) => event.name = name.to_owned(),
-                        Some(("id", id)) => event.id = Some(id.to_owned()),
-                        Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
-                        _ if line.starts_with(':') => self.comments += 1,
-                        _ => panic!("no line of an event: {line:?}"),
-                    }
-                }
-                self.unread = rest.to_owned();
-                if event.data != Value::Null {
-                    return Some(event);
-                }
-            }
-            let chunk = timeout(TEST_TIMEOUT, self.reply.chunk()).await.expect("an event or an end in time");
-            self.unread.push_str(std::str::from_utf8(&chunk.ok()??).unwrap());
-        }
-    }
-
-    /// The next event of this name; others are passed over.
-    pub(crate) async fn next_of(&mut self, name: &str) -> Event {
-        loop {
-            let event = self.next().await.expect("the stream goes on");
-            if event.name == name {
-                return event;
-            }
-        }
-    }
-
-    pub(crate) async fn next_answer(&mut self) -> Event {
-        self.next_of("answer").await
-    }
-
-    /// Waits until the ledger is as `condition` says, and tells what answers came by then.
-    async fn answers_until(&mut self, condition: impl Fn(&Value) -> bool) -> Vec<Event> {
-        let mut answers = Vec::new();
-        loop {
-            let event = self.next().await.expect("the stream goes on");
-            match event.name.as_str() {
-                "stats" if condition(&event.data) => return answers,
-                "answer" => answers.push(event),
-                _ => {}
-            }
-        }
-    }
+/// Opens the stream of a running application.
+async fn open(app: &TestApp, path: &str, last_event_id: Option<&str>) -> Events {
+    Events::open(&app.client, &format!("{}{path}", app.base), last_event_id).await
 }
 
 async fn retract(app: &TestApp, id: &str) {
@@ -105,7 +25,7 @@ async fn retract(app: &TestApp, id: &str) {
 #[actix_web::test]
 async fn the_present_state_comes_first_and_then_each_change_with_what_tipped_it() {
     let app = TestApp::start(&[]).await;
-    let mut events = Events::open(&app, PENGUINS, None).await;
+    let mut events = open(&app, PENGUINS, None).await;
     let first = events.next().await.unwrap();
     assert!(events.retry.is_some_and(|ms| (500..2_000).contains(&ms)));
     assert_eq!((first.name.as_str(), &first.data["status"]), ("answer", &json!("insufficient_data")));
@@ -134,8 +54,8 @@ async fn the_present_state_comes_first_and_then_each_change_with_what_tipped_it(
 #[actix_web::test]
 async fn the_standing_question_is_watched_if_none_is_given_and_a_datum_about_something_else_changes_nothing() {
     let app = TestApp::start(&["--question", "What do penguins eat?"]).await;
-    let mut events = Events::open(&app, "/multivac/events", None).await;
-    let mut same = Events::open(&app, PENGUINS, None).await;
+    let mut events = open(&app, "/multivac/events", None).await;
+    let mut same = open(&app, PENGUINS, None).await;
     assert_eq!(events.next_answer().await, same.next_answer().await, "it is one question, however it is asked");
     let id = app.teach(KRILL).await;
     assert_eq!(events.next_answer().await.data["because"]["id"], *id);
@@ -148,7 +68,7 @@ async fn the_standing_question_is_watched_if_none_is_given_and_a_datum_about_som
 #[actix_web::test]
 async fn the_ledger_comes_at_most_once_a_second_and_is_always_balanced() {
     let app = TestApp::start(&[]).await;
-    let mut events = Events::open(&app, "/multivac/events", None).await;
+    let mut events = open(&app, "/multivac/events", None).await;
     let first = events.next_of("stats").await;
     let started = Instant::now();
     let feeding = async {
@@ -180,7 +100,7 @@ async fn the_ledger_comes_at_most_once_a_second_and_is_always_balanced() {
 #[actix_web::test]
 async fn who_comes_back_within_a_minute_is_sent_every_change_that_was_missed() {
     let app = TestApp::start(&[]).await;
-    let mut events = Events::open(&app, PENGUINS, None).await;
+    let mut events = open(&app, PENGUINS, None).await;
     let first = events.next_answer().await;
     drop(events);
     // Nobody watches.
@@ -190,15 +110,18 @@ async fn who_comes_back_within_a_minute_is_sent_every_change_that_was_missed() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     retract(&app, &two).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
-    let mut events = Events::open(&app, PENGUINS, first.id.as_deref()).await;
+    let mut events = open(&app, PENGUINS, first.id.as_deref()).await;
     let missed = events.answers_until(|_| true).await;
     assert!(!missed.is_empty());
     assert_eq!(missed[0].data["before"]["status"], "insufficient_data");
     assert_eq!((&missed[0].data["answer"], &missed[0].data["because"]["id"]), (&json!(KRILL), &json!(one)));
     assert_eq!(missed.last().unwrap().data["answer"], KRILL);
+    // What was retracted is not shown any more, not even as what was missed; that it was is told.
+    assert!(missed.iter().all(|event| !event.data["answer"].to_string().contains("squid")), "{missed:?}");
+    assert_eq!(missed.last().unwrap().data["because"], json!({"id": two, "kind": "retracted"}));
     drop(events);
     // Who has missed nothing is told nothing again.
-    let mut events = Events::open(&app, PENGUINS, missed.last().unwrap().id.as_deref()).await;
+    let mut events = open(&app, PENGUINS, missed.last().unwrap().id.as_deref()).await;
     assert_eq!(events.answers_until(|_| true).await, []);
     retract(&app, &one).await;
     assert_eq!(events.next_answer().await.data["because"], json!({"id": one, "kind": "retracted"}));
@@ -209,8 +132,8 @@ async fn who_comes_back_within_a_minute_is_sent_every_change_that_was_missed() {
 async fn an_id_that_is_not_known_gets_the_present_state() {
     let app = TestApp::start(&[]).await;
     app.teach(KRILL).await;
-    let known = Events::open(&app, PENGUINS, None).await.next_answer().await.id.unwrap();
-    let other = Events::open(&app, "/multivac/events", None).await.next_answer().await.id.unwrap();
+    let known = open(&app, PENGUINS, None).await.next_answer().await.id.unwrap();
+    let other = open(&app, "/multivac/events", None).await.next_answer().await.id.unwrap();
     let later = known.replace("-0", "-7");
     let upper = known.to_uppercase();
     for id in [
@@ -226,12 +149,76 @@ async fn an_id_that_is_not_known_gets_the_present_state() {
         &format!("{known} "),
         &upper.repeat(300),
     ] {
-        let first = Events::open(&app, PENGUINS, Some(id)).await.next().await.unwrap();
+        let first = open(&app, PENGUINS, Some(id)).await.next().await.unwrap();
         // White space around a header's value is not part of it.
         let is_known = id.trim() == known;
         assert_eq!(first.name == "answer", !is_known, "{id}");
         if !is_known {
             assert_eq!((&first.data["answer"], &first.data["before"]), (&json!(KRILL), &Value::Null), "{id}");
+        }
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_question_that_cannot_be_asked_cannot_be_watched() {
+    let app = TestApp::start(&[]).await;
+    for question in ["", "+", "%20%09", "%ff", &"x".repeat(1_001)] {
+        let reply = send(&app.base, get(&format!("/multivac/events?question={question}"))).await.unwrap();
+        reply.problem(400);
+    }
+    open(&app, &format!("/multivac/events?question={}", "x".repeat(1_000)), None).await.next_answer().await;
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn more_different_questions_than_may_be_watched_are_refused_until_one_is_left() {
+    let app = TestApp::start(&["--max-watched", "2"]).await;
+    let path = |n: usize| format!("/multivac/events?question=Number+{n}");
+    let mut one = open(&app, &path(1), None).await;
+    let two = open(&app, &path(2), None).await;
+    let refused = send(&app.base, get(&path(3))).await.unwrap();
+    assert!(refused.problem(429).contains("watched"));
+    assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
+    // The same again, and the standing one, are no others.
+    open(&app, &path(1), None).await.next_answer().await;
+    open(&app, "/multivac/events", None).await.next_answer().await;
+    one.next_answer().await;
+    drop(two);
+    multivac_testkit::wait::until("the place is free", async || {
+        send(&app.base, "HEAD /multivac/events?question=Number+3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .unwrap()
+            .status
+            == 200
+    })
+    .await;
+    open(&app, &path(3), None).await.next_answer().await;
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn the_head_says_what_proxies_need_and_head_alone_does_not_hang() {
+    let app = TestApp::start(&[]).await;
+    for method in ["GET", "HEAD"] {
+        let mut connection = Connection::open(&app.base).await.unwrap();
+        // Whatever a client says that it accepts.
+        let request =
+            format!("{method} /multivac/events HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n");
+        connection.send(&request).await.unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            use tokio::io::AsyncBufReadExt;
+            assert_ne!(connection.reader.read_line(&mut head).await.unwrap(), 0, "{head}");
+        }
+        let head = head.to_lowercase();
+        assert!(head.starts_with("http/1.1 200 "), "{head}");
+        for header in ["content-type: text/event-stream", "cache-control: no-store", "x-accel-buffering: no"] {
+            assert!(head.contains(&format!("\r\n{header}\r\n")), "{head}");
+        }
+        if method == "HEAD" {
+            // The connection goes on.
+            assert_eq!(connection.exchange(get("/healthz")).await.unwrap().status, 200);
         }
     }
     app.stop().await;

@@ -13,11 +13,13 @@ use multivac_testkit::wait::until;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
+use crate::event_client::Events;
 use crate::program::Program;
 use crate::test_app::TestApp;
 
 const TEXT: &str = "Penguins eat krill and small fish.";
 const ASKED: &str = "/multivac?question=What+do+penguins+eat";
+const WATCHED: &str = "/multivac/events?question=What+do+penguins+eat";
 
 /// A replica through which data are retracted, and the real program, which is to fail.
 struct Replicas {
@@ -101,6 +103,8 @@ fn large(count: usize) -> Vec<Document> {
 async fn suspended(replicas: &Replicas, meanwhile: impl AsyncFnOnce()) {
     let program = replicas.program();
     answers_with_it(&program, &replicas.client).await;
+    let mut events = Events::open(&replicas.client, &format!("{}{WATCHED}", program.base), None).await;
+    assert_eq!(events.next_answer().await.data["answer"], TEXT);
     program.process.signal("STOP");
     meanwhile().await;
     replicas.retract_everywhere().await;
@@ -111,6 +115,11 @@ async fn suspended(replicas: &Replicas, meanwhile: impl AsyncFnOnce()) {
         program.process.signal("CONT");
     };
     futures_util::future::join(futures_util::future::join_all(questions), resume).await;
+    // Who watched is not shown it either, and comes back.
+    while let Some(event) = events.next().await {
+        assert!(!event.data["answer"].to_string().contains("krill"), "after the 204: {event:?}");
+        assert!(!event.data["evidence"].to_string().contains("krill"), "after the 204: {event:?}");
+    }
     until("it has caught up", async || {
         shows_nothing(&program, &replicas.client).await;
         let ready = replicas.client.get(format!("{}/readyz", program.base)).send().await.unwrap();

@@ -15,6 +15,8 @@ mod dead;
 mod doctor;
 mod embedded;
 mod errors;
+mod event_client;
+mod event_streams;
 mod events;
 mod feed;
 mod fence;

@@ -150,8 +150,8 @@ async fn as_events_it_comes_at_once_and_again_when_it_changes() {
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!((&first.data["queue"]["unfinished"], ids(&first.data).len()), (&json!(0), 1));
     app.feed("Penguins eat krill.").await;
-    let fed = events.next_of("system").await;
-    assert_eq!(fed.data["queue"]["unfinished"], 1);
+    // Not in the next event: questions of other tests are counted here, too.
+    while events.next_of("system").await.data["queue"]["unfinished"] != 1 {}
     assert!(events.retry.is_some());
     let (other, _) = start_with_servers(&servers.flags()).await;
     while ids(&events.next_of("system").await.data).len() != 2 {}

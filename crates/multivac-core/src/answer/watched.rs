@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::{Answer, Evidence, StandingAnswer};
 use crate::datum::DatumId;
-use crate::index::{IndexError, Kind, RecentChange};
+use crate::index::{Index, IndexError, Kind, RecentChange};
 use crate::question::Question;
 
 /// How long changes are kept for those who were away.
@@ -29,8 +29,8 @@ pub(super) const KEPT: Duration = Duration::from_secs(60);
 /// Changes of one question that are kept at most: more than ten a second, for as long as they are kept.
 const MAX_CHANGES: usize = 1_000;
 
-/// The same in bytes of text, about.
-const MAX_BYTES: usize = 1 << 20;
+/// The same in bytes of text, about: from 45 changes, if their evidence is as long as can be, to as many as above.
+const MAX_BYTES: usize = 4 << 20;
 
 /// Names a change of an answer. It means nothing to another process, nor to this one once the question was forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,12 +205,22 @@ impl History {
 }
 
 impl AnswerChange {
-    /// Whether it still may be shown: nothing that it shows was retracted since. What it was before is not looked at: who is
-    /// told of that had been shown it.
+    /// Whether nothing that it shows was retracted since. What it was before is not looked at: who is told of that had been
+    /// shown it.
     #[must_use]
-    pub fn still_holds(&self, index: &crate::index::Index) -> bool {
+    pub fn still_holds(&self, index: &Index) -> bool {
         index.snapshot().generation == self.generation
             || self.answer.evidence.iter().all(|evidence| index.contains(evidence.id))
+    }
+
+    /// Its answer without the evidence that was retracted since; `None` if that is what it is a sentence of.
+    #[must_use]
+    pub fn without_retracted(&self, index: &Index) -> Option<Answer> {
+        carrying(&self.answer).iter().all(|evidence| index.contains(evidence.id)).then(|| {
+            let mut answer = Answer::clone(&self.answer);
+            answer.evidence.retain(|evidence| index.contains(evidence.id));
+            answer
+        })
     }
 
     /// Bytes of text that it keeps, about: of both answers, and once more as they are written.
