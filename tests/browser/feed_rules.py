@@ -283,7 +283,7 @@ class FeedRules(ConsoleCase):
             transfer.items.add(new File(["Dropped by hand."], "dropped.txt"));
             document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
         }""")
-        expect(self.latest()).to_contain_text("1 datum accepted")
+        expect(self.latest()).to_contain_text("Learned: it can be answered with.")
         expect(self.page.locator("#view-feed")).to_be_visible()
         self.until("the file", lambda: self.api.accepted() == before + 1)
 

@@ -229,10 +229,21 @@ class WatchRules(ConsoleCase):
         self.watch_view()
         self.sees("#replicas", "api-2")
         expect(self.page.locator("#replicas tbody tr").nth(1)).to_contain_text("not answering")
-        expect(self.page.locator("#workers tbody tr").nth(0)).to_contain_text("at work")
+        expect(self.page.locator("#workers tbody tr").nth(0)).to_contain_text("just now")
         expect(self.page.locator("#workers tbody tr").nth(1)).to_contain_text("7 min ago")
         self.sees("#version", "MultiVAC 1.2.3")
         self.sees("#queue-said", "The queue holds 12 of 1,000,000 data, the oldest for 5 s; 2 KiB of 1 GiB.")
+
+    def test_what_the_system_is_made_of_comes_from_the_api_as_it_changes(self):
+        self.watch_view()
+        expect(self.page.locator("#replicas tbody tr")).to_have_count(1)
+        self.sees("#replicas", "answering")
+        self.sees("#version", "MultiVAC ")
+        self.sees("#queue-said", "The queue holds 0 of 1,000,000 data")
+        for _ in range(20):
+            request(self.api.base, "GET", "/multivac?question=Who%3F")
+        chart = self.page.get_by_role("img", name=re.compile(r"Questions a second: now [\d.]+, (?!0 )[\d.]+ at most"))
+        expect(chart).to_be_visible()
 
     # --- what goes wrong ----------------------------------------------------------------------------------------------------------
 

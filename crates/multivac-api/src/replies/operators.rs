@@ -109,6 +109,8 @@ pub(crate) struct System<'a> {
     /// Those who take jobs off the queue.
     workers: Vec<Worker<'a>>,
     queue: QueueFill,
+    /// How many questions the replica that replies has answered since it started, or found its data insufficient for.
+    questions: u64,
     /// Whether queue, store and worker are in the process of the one replica.
     embedded: bool,
 }
@@ -154,7 +156,12 @@ pub(crate) struct QueueFill {
 }
 
 impl<'a> System<'a> {
-    pub(crate) fn new(system: &'a system::System, (limit, limit_bytes): (u64, u64), embedded: bool) -> Self {
+    pub(crate) fn new(
+        system: &'a system::System,
+        questions: u64,
+        (limit, limit_bytes): (u64, u64),
+        embedded: bool,
+    ) -> Self {
         let replica = |replica: &'a SeenReplica| Replica {
             id: &replica.name,
             version: replica.version.as_deref(),
@@ -177,6 +184,7 @@ impl<'a> System<'a> {
             replicas: system.replicas.iter().map(replica).collect(),
             workers: system.workers.iter().map(worker).collect(),
             queue,
+            questions,
             embedded,
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue, VARY};
 use actix_web::{HttpRequest, HttpResponse, mime, web};
 use futures_util::stream;
+use multivac_core::observe::metrics;
 use multivac_core::system::System;
 use tokio::time::sleep;
 use utoipa::openapi::ContentBuilder;
@@ -28,30 +29,31 @@ pub(super) async fn system(request: HttpRequest, state: web::Data<State>) -> Res
     let event_stream: mime::Mime = EVENT_STREAM.parse().expect("a media type");
     let mut reply = if preferred(&request, &[mime::APPLICATION_JSON, event_stream.clone()]) == event_stream {
         let followed = state.clone();
-        let events = stream::unfold(None, move |shown: Option<Arc<System>>| {
+        let events = stream::unfold(None, move |shown: Option<(Arc<System>, u64)>| {
             let (state, seen) = (followed.clone(), Arc::clone(&seen));
             async move {
                 let seen = match shown {
                     None => seen,
-                    Some(shown) => next(&state, &shown).await,
+                    Some((shown, questions)) => next(&state, &shown, questions).await,
                 };
-                Some((Ok(event("system", None, &reply_of(&seen, &state))), Some(seen)))
+                let questions = questions();
+                Some((Ok(event("system", None, &reply_of(&seen, questions, &state))), Some((seen, questions))))
             }
         });
         state.streams.reply(&request, events)?
     } else {
-        HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(reply_of(&seen, &state))
+        HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(reply_of(&seen, questions(), &state))
     };
     reply.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     Ok(reply)
 }
 
 /// What is shown next: once it differs. While it cannot be told, nothing is.
-async fn next(state: &State, shown: &System) -> Arc<System> {
+async fn next(state: &State, shown: &System, shown_questions: u64) -> Arc<System> {
     loop {
         sleep(INTERVAL).await;
         if let Ok(seen) = state.system.get(&state.registry).await
-            && as_news(&seen) != as_news(shown)
+            && (as_news(&seen) != as_news(shown) || questions() != shown_questions)
         {
             return seen;
         }
@@ -68,8 +70,13 @@ fn as_news(system: &System) -> System {
     system
 }
 
-fn reply_of<'a>(system: &'a System, state: &State) -> replies::System<'a> {
-    replies::System::new(system, state.system.queue_limits, state.system.is_embedded)
+/// What this replica was asked and replied to.
+fn questions() -> u64 {
+    ["answered", "insufficient_data"].iter().map(|status| metrics::ANSWERS.of(status).get()).sum()
+}
+
+fn reply_of<'a>(system: &'a System, questions: u64, state: &State) -> replies::System<'a> {
+    replies::System::new(system, questions, state.system.queue_limits, state.system.is_embedded)
 }
 
 pub(super) fn describe() -> Described {

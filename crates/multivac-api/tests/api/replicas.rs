@@ -10,8 +10,10 @@ use multivac_core::adapters::Backends;
 use multivac_core::consumer::Consumer;
 use multivac_testkit::backends::SharedServers;
 use reqwest::Method;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::event_client::Events;
 use crate::test_app::TestApp;
 
 /// What multivac-worker runs.
@@ -45,6 +47,12 @@ async fn what_is_fed_to_one_replica_is_answered_by_another_until_it_is_retracted
     assert_eq!(two.ask("What do penguins eat?").await["answer"], "Penguins eat krill and small fish.");
     one.until("/multivac/stats", |stats| stats["learned"] == 1 && stats["accepted"] == 1).await;
 
+    let url = |app: &TestApp| format!("{}/multivac/events?question=Who+built+Multivac%3F", app.base);
+    let mut streams =
+        [Events::open(&one.client, &url(&one), None).await, Events::open(&two.client, &url(&two), None).await];
+    for stream in &mut streams {
+        assert_eq!(stream.next_answer().await.data["status"], "insufficient_data");
+    }
     let waiting = one.feed("Multivac was built by Adell and Lupov.").await;
     assert_eq!(two.json(&format!("/multivac/data/{waiting}")).await["status"], "queued");
     assert_eq!(two.json("/multivac/stats").await["queued"], 1);
@@ -53,11 +61,25 @@ async fn what_is_fed_to_one_replica_is_answered_by_another_until_it_is_retracted
     two.until(&format!("/multivac/data/{waiting}"), |datum| datum["status"] == "processed").await;
     assert_eq!(two.ask("Who built Multivac?").await["answer"], "Multivac was built by Adell and Lupov.");
 
-    for id in [waiting, original.to_hex()] {
+    let mut ids = Vec::new();
+    for stream in &mut streams {
+        let learned = stream.next_answer().await;
+        assert_eq!(learned.data["because"], json!({"id": waiting, "kind": "learned"}));
+        ids.push(learned.id.unwrap());
+    }
+    // The id of one replica means nothing to another.
+    let elsewhere = Events::open(&two.client, &url(&two), Some(&ids[0])).await.next().await.unwrap();
+    assert_eq!((elsewhere.id.as_ref(), &elsewhere.data["before"]), (Some(&ids[1]), &Value::Null));
+
+    for id in [waiting.clone(), original.to_hex()] {
         let reply = one.request(Method::DELETE, &format!("/multivac/data/{id}")).send().await.unwrap();
         assert_eq!(reply.status(), 204);
         assert_eq!(two.json(&format!("/multivac/data/{id}")).await["status"], "retracted");
     }
+    for stream in &mut streams {
+        assert_eq!(stream.next_answer().await.data["because"], json!({"id": waiting, "kind": "retracted"}));
+    }
+    drop(streams);
     for question in ["Who built Multivac?", "What do penguins eat?"] {
         let reply = two.ask(question).await;
         assert_eq!((&reply["status"], reply["evidence"].as_array().unwrap().len()), (&"insufficient_data".into(), 0));

@@ -25,7 +25,9 @@ fn ids(system: &Value) -> Vec<&str> {
 #[actix_web::test]
 async fn the_embedded_system_is_one_replica_and_its_own_worker() {
     let app = TestApp::start(&["--max-queued", "7"]).await;
-    let system = app.until("/multivac/system", |system| !system["workers"].as_array().unwrap().is_empty()).await;
+    let mut system = app.until("/multivac/system", |system| !system["workers"].as_array().unwrap().is_empty()).await;
+    // Counted for the process, in which others ask too.
+    assert!(system.as_object_mut().unwrap().remove("questions").unwrap().is_u64());
     let limit_bytes = QueueSettings::default().max_queued_bytes;
     let expected = json!({
         "version": VERSION,
@@ -148,8 +150,8 @@ async fn as_events_it_comes_at_once_and_again_when_it_changes() {
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!((&first.data["queue"]["unfinished"], ids(&first.data).len()), (&json!(0), 1));
     app.feed("Penguins eat krill.").await;
-    let fed = events.next_of("system").await;
-    assert_eq!(fed.data["queue"]["unfinished"], 1);
+    // Not in the next event: questions of other tests are counted here, too.
+    while events.next_of("system").await.data["queue"]["unfinished"] != 1 {}
     assert!(events.retry.is_some());
     let (other, _) = start_with_servers(&servers.flags()).await;
     while ids(&events.next_of("system").await.data).len() != 2 {}

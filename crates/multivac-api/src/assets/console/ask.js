@@ -201,7 +201,8 @@ at("ask").onsubmit = event => {
   const question = at("question").value.trim() || null;
   note(question);
   asking.typed = false;
-  ask(question);
+  const isUnderWay = question === asking.question && at("reply").getAttribute("aria-busy") === "true";
+  if (!isUnderWay) ask(question);
 };
 at("retry-now").onclick = () => ask(asking.question);
 window.addEventListener("online", () => { if (!at("retry").hidden) ask(asking.question); });

@@ -43,11 +43,22 @@ function span(seconds) {
 
 // A <time> that says how long ago, and exactly when if one points at it.
 function time(moment) {
-  const date = new Date(moment), ago = (Date.now() - date) / 1000;
-  if (Number.isNaN(ago)) return "";
-  const said = ago < 5 ? "just now" : ago < 36 * 3600 ? `${span(ago)} ago` : date.toLocaleDateString("en", { dateStyle: "medium" });
-  return el("time", { datetime: date.toISOString(), title: date.toLocaleString() }, said);
+  const date = new Date(moment);
+  if (Number.isNaN(date.valueOf())) return "";
+  return el("time", { datetime: date.toISOString(), title: date.toLocaleString(), class: "ago" }, ago(date));
 }
+function ago(date) {
+  const past = (Date.now() - date) / 1000;
+  if (past < 5) return "just now";
+  return past < 36 * 3600 ? `${span(past)} ago` : date.toLocaleDateString("en", { dateStyle: "medium" });
+}
+// What was just now is not for ever.
+setInterval(() => {
+  for (const element of document.querySelectorAll("time.ago")) {
+    const words = ago(new Date(element.dateTime));
+    if (element.textContent !== words) element.textContent = words;
+  }
+}, 5000);
 const clock = date => date.toLocaleTimeString("en", { hour12: false });
 
 // Cut at a space, with a mark where it is.

@@ -103,16 +103,17 @@ function table(caption, heads, rows) {
 }
 const lamp = (isGood, words) => el("span", { class: `lamp ${isGood ? "good" : "error"}` }, el("span", { class: "dot", "aria-hidden": "true" }), words);
 
-function showSystem(system) {
-  at("version").textContent = system.version ? `MultiVAC ${system.version}` : "";
+function showSystem(told) {
+  system.replicas = told.replicas.length;
+  at("version").textContent = told.version ? `MultiVAC ${told.version}` : "";
   const short = id => el("code", { class: "id", title: id }, clip(id, 24));
-  at("replicas").replaceChildren(system.replicas.length
-    ? table("Replicas of the api", ["Replica", "Version", "State"], system.replicas.map(replica => [short(replica.id), replica.version ?? "unknown", replica.answering ? lamp(true, "answering") : lamp(false, "not answering")]))
+  at("replicas").replaceChildren(told.replicas.length
+    ? table("Replicas of the api", ["Replica", "Version", "State"], told.replicas.map(replica => [short(replica.id), replica.version ?? "unknown", replica.answering ? lamp(true, "answering") : lamp(false, "not answering")]))
     : el("p", { class: "empty" }, "No replica has told of itself."));
-  at("workers").replaceChildren(system.workers.length
-    ? table("Workers", ["Worker", "Version", "Last seen at work"], system.workers.map(worker => [short(worker.name), worker.version ?? "unknown", worker.idle_seconds < 2 ? lamp(true, "at work") : `${span(worker.idle_seconds)} ago`]))
-    : el("p", { class: "empty" }, system.embedded ? "The worker is inside this process." : "No worker is at work: what is accepted waits in the queue."));
-  const { queue } = system, of = queue.limit ? ` of ${number(queue.limit)}` : "";
+  at("workers").replaceChildren(told.workers.length
+    ? table("Workers", ["Worker", "Version", "Asked for work"], told.workers.map(worker => [short(worker.name), worker.version ?? "unknown", worker.idle_seconds < 5 ? lamp(true, "just now") : `${span(worker.idle_seconds)} ago`]))
+    : el("p", { class: "empty" }, told.embedded ? "The worker is inside this process." : "No worker is at work: what is accepted waits in the queue."));
+  const { queue } = told, of = queue.limit ? ` of ${number(queue.limit)}` : "";
   const age = queue.oldest_seconds === null || queue.oldest_seconds === undefined ? "" : `, the oldest for ${span(queue.oldest_seconds)}`;
   const held = queue.limit_bytes ? `; ${bytes(queue.bytes ?? 0)} of ${bytes(queue.limit_bytes)}` : "";
   say("queue-said", `The queue holds ${number(queue.unfinished)}${of} data${age}${held}.`);
@@ -127,11 +128,11 @@ const operator = {
     if (wanted && !this.stream) {
       this.isFresh = true;
       this.stream = listen("/multivac/system", {
-        event: (name, system) => {
+        event: (name, told) => {
           if (name !== "system") return;
-          count("system", system, this.isFresh);
+          count("system", told, this.isFresh);
           this.isFresh = false;
-          showSystem(system);
+          showSystem(told);
         },
         state: (state, failure) => {
           if (state === "waiting" || state === "refused") this.isFresh = true;

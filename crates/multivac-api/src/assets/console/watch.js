@@ -36,15 +36,17 @@ function showLedger(stats) {
   at("dead-count").textContent = stats.dead ? number(stats.dead) : "";
 }
 
+const system = { replicas: 1 };
+
 // --- rates ----------------------------------------------------------------------------------------------------------------------------------
 
 const SECONDS = 120;
 const rates = [
   { name: "Accepted", unit: "a second", count: "accepted" },
   { name: "Learned", unit: "a second", count: "learned" },
-  { name: "Questions", unit: "a second", count: "questions", source: "system" },
+  { name: "Questions", unit: "a second", count: "questions", source: "system", note: "of the replica that this page talks to" },
   { name: "In the queue", unit: "", level: stats => stats.queued + stats.processing },
-].map(rate => ({ ...rate, past: [], sum: 0, last: null }));
+].map(rate => ({ ...rate, past: [], sum: 0, carried: 0, last: null }));
 
 // Counts that were read; `isFresh` when nothing is known of the time before.
 function count(source, counts, isFresh) {
@@ -52,7 +54,12 @@ function count(source, counts, isFresh) {
     if (rate.level || (rate.source ?? "stats") !== source) continue;
     const now = counts[rate.count];
     if (now === undefined) continue;
-    if (rate.last !== null && !isFresh) rate.sum += Math.max(0, now - rate.last);
+    if (rate.last !== null && !isFresh) {
+      // The system tells every two seconds, so what it tells belongs to two.
+      const more = Math.max(0, now - rate.last), half = source === "system" ? more / 2 : 0;
+      rate.sum += more - half;
+      rate.carried += half;
+    }
     rate.last = now;
   }
 }
@@ -60,7 +67,7 @@ function tick() {
   for (const rate of rates) {
     const isKnown = rate.level ? ledger.stats : rate.last !== null;
     rate.past.push(!isKnown || !streams.main.isLive ? null : rate.level ? rate.level(ledger.stats) : rate.sum);
-    rate.sum = 0;
+    [rate.sum, rate.carried] = [rate.carried, 0];
     if (rate.past.length > SECONDS) rate.past.shift();
   }
   if (!at("view-watch").hidden && !document.hidden) showRates();
@@ -72,11 +79,11 @@ function showRates() {
     // What comes at most once a second falls now and then into the second beside its own.
     const recent = known.slice(-5), now = rate.level ? known.at(-1) : recent.reduce((sum, value) => sum + value, 0) / (recent.length || 1);
     const said = known.length ? `${number(now < 10 ? Math.round(now * 10) / 10 : Math.round(now))}` : "–";
-    const words = `${rate.name} ${rate.unit}: now ${said}, ${number(most)} at most in the last two minutes`;
+    const words = `${rate.name} ${rate.unit}: now ${said}, ${number(most)} at most in the last two minutes`.replace(" :", ":");
     return el("figure", {},
       el("figcaption", {}, `${rate.name} ${rate.unit}`), el("strong", {}, said),
       svg("svg", { viewBox: `0 0 ${SECONDS} 40`, preserveAspectRatio: "none", role: "img", "aria-label": words }, ...lines(rate.past, most)),
-      el("span", { class: "hint" }, `at most ${number(most)}`));
+      el("span", { class: "hint" }, `at most ${number(most)}${rate.note && system.replicas > 1 ? `, ${rate.note}` : ""}`));
   }));
 }
 function lines(past, most) {
