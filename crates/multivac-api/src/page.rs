@@ -35,7 +35,11 @@ mod tests {
     fn the_policy_names_the_style_and_the_script_by_their_digests() {
         let page = Page::new("<style>@STYLE@</style><script>@SCRIPT@</script>", "p { }", "alert(1)");
         assert_eq!(page.html, "<style>p { }</style><script>alert(1)</script>");
-        assert!(page.policy.contains("script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI=';"), "{}", page.policy);
+        assert!(
+            page.policy.contains("script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI=';"),
+            "{}",
+            page.policy
+        );
         assert!(!page.policy.contains("unsafe"), "{}", page.policy);
     }
 }
