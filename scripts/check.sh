@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All of CI, in order: format, layout and wording of the code, clippy with warnings as errors, licences and advisories of the
 # dependencies, all tests against a real Redis and a real MongoDB, the rules of the edge with a real nginx, a few power cuts, the
-# rules of web pages and the console with a real Chromium, those of setup.py, the rules of Prometheus with promtool, dashboards and
+# rules of web pages and the console with a real Chromium, the clients in examples/, those of setup.py, the rules of Prometheus with promtool, dashboards and
 # alerts with a real Prometheus while one part after the other is killed, those of deploy/gcp, of the chart for Kubernetes, of
 # releases and CI's files, a short fuzz run over HTTP, documentation with warnings as errors.
 #
@@ -82,6 +82,7 @@ edge() { scripts/e2e.sh 2>&1 | tee -a "$log"; }
 # The power is cut a few times; scripts/power-cut.py by itself does it more often.
 power() { scripts/test-backends.sh scripts/power-cut.py --cuts 2 --seed 12 2>&1 | tee -a "$log"; }
 browser() { scripts/browser.sh 2>&1 | tee -a "$log"; }
+examples() { scripts/examples.sh 2>&1 | tee -a "$log"; }
 setup() { { tests/setup/setup_rules.py && tests/setup/kubernetes_rules.py; } 2>&1 | tee -a "$log"; }
 monitoring() { scripts/monitoring-check.sh 2>&1 | tee -a "$log"; }
 # The faults that matter most, by a clock that runs 20 times as fast; scripts/alerts.sh by itself tries all of them, with the rules
@@ -105,6 +106,7 @@ step tests tests
 step edge edge
 step power power
 step browser browser
+step examples examples
 step setup setup
 step monitoring monitoring
 step alerts alerts
@@ -124,6 +126,6 @@ fi
 # One line for each test binary: `test result: ok. 12 passed; 0 failed; …`; one for each script that counts rules:
 # `e2e: 84 rules hold, 0 broken`.
 awk '/^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i - 1); if ($i ~ /^failed/) failures += $(i - 1) } }
-     /^(e2e|power-cut|browser|setup|monitoring|alerts|gcp|k8s-check|setup-kubernetes|release|compose-test): [0-9]/ { passed += $2; failures += $5 }
+     /^(e2e|power-cut|browser|examples|setup|monitoring|alerts|gcp|k8s-check|setup-kubernetes|release|compose-test): [0-9]/ { passed += $2; failures += $5 }
      END { printf "%d passed, %d failed\n", passed, failures }' "$log"
 [[ ${#failed[@]} == 0 ]]

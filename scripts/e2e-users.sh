@@ -86,5 +86,5 @@ system_events() {
     grep -q '^event: system$' "$directory/body" && grep -q '^data: {"version":' "$directory/body"
 }
 rule 'its events come unbuffered' system_events
-docs() { as_susan "$BASE/docs" && [[ $status == 200 || $status == 404 ]]; }
-rule 'GET /docs with the password reaches the api' docs
+docs() { as_susan "$BASE/docs" && guarded && [[ $status == 200 && $(header content-security-policy) == *"script-src 'sha256-"* && $(header content-security-policy | wc -l) == 1 ]]; }
+rule 'GET /docs with the password, with a policy of its own' docs

@@ -33,7 +33,7 @@ pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
 pub(crate) struct JsonDatum<'a> {
     /// The text.
     #[serde(borrow)]
-    #[schema(value_type = String, min_length = 1)]
+    #[schema(value_type = String, min_length = 1, example = "Stars go out.")]
     data: Cow<'a, str>,
 }
 

@@ -13,6 +13,7 @@ mod clock;
 mod configuration;
 mod curl;
 mod dead;
+mod docs;
 mod doctor;
 mod embedded;
 mod errors;
