@@ -87,8 +87,8 @@ pub struct WatchedAnswer {
     standing: Arc<StandingAnswer>,
     epoch: u64,
     history: Mutex<History>,
-    /// The number of the last change; its receivers are those who watch.
-    newest: watch::Sender<u64>,
+    /// Tells of each change; its receivers are those who watch.
+    news: watch::Sender<()>,
 }
 
 struct History {
@@ -104,7 +104,7 @@ struct History {
 impl WatchedAnswer {
     fn new(standing: Arc<StandingAnswer>) -> Self {
         let history = History { present: None, changes: VecDeque::new(), bytes: 0, watched_at: Instant::now() };
-        Self { standing, epoch: fastrand::u64(..), history: Mutex::new(history), newest: watch::Sender::default() }
+        Self { standing, epoch: fastrand::u64(..), history: Mutex::new(history), news: watch::Sender::default() }
     }
 
     /// The question.
@@ -143,7 +143,7 @@ impl WatchedAnswer {
             let because = changed.and_then(|changed| tipped(&last.answer, &answer, &changed));
             history.keep(Arc::new(change(Some(Arc::clone(&last.answer)), because)));
             drop(history);
-            self.newest.send_replace(number);
+            self.news.send_replace(());
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ impl WatchedAnswer {
     /// Whether somebody watches, or did a moment ago.
     fn is_wanted(&self) -> bool {
         let mut history = self.history();
-        if self.newest.receiver_count() > 0 {
+        if self.news.receiver_count() > 0 {
             history.watched_at = Instant::now();
         }
         history.watched_at.elapsed() < KEPT
@@ -258,14 +258,14 @@ fn carrying(answer: &Answer) -> &[Evidence] {
 pub struct Watcher {
     /// What is watched.
     pub answer: Arc<WatchedAnswer>,
-    newest: watch::Receiver<u64>,
+    news: watch::Receiver<()>,
 }
 
 impl Watcher {
     /// Waits for changes that were noted after the last call.
     pub async fn changed(&mut self) {
         // Its sender lives as long as `self.answer`.
-        let _ = self.newest.changed().await;
+        let _ = self.news.changed().await;
     }
 }
 
@@ -306,7 +306,7 @@ impl WatchedAnswers {
         }
         let answer = Arc::clone(all.get(&question).expect("it was put there if it was not there"));
         // Under the lock, so that nobody takes its place first.
-        Ok(Watcher { newest: answer.newest.subscribe(), answer })
+        Ok(Watcher { news: answer.news.subscribe(), answer })
     }
 
     /// Forgets the question that has not been watched for the longest time, if there are too many.
@@ -316,7 +316,7 @@ impl WatchedAnswers {
             return Ok(());
         }
         let unwatched =
-            all.iter().filter(|(question, watched)| *question != standing && watched.newest.receiver_count() == 0);
+            all.iter().filter(|(question, watched)| *question != standing && watched.news.receiver_count() == 0);
         let oldest =
             unwatched.min_by_key(|(_, watched)| watched.history().watched_at).map(|(question, _)| question.clone());
         all.remove(&oldest.ok_or(TooManyWatched)?);
