@@ -112,14 +112,18 @@ pub async fn again<T>(
     let mut retry = delays();
     loop {
         match call().await {
-            Err(error) if error.is_transient() => match outage.failed(error.retry_after()) {
-                Next::Again(_) => {
-                    retry.failed();
-                    retry.wait(&stop).await;
-                    outage.pass(&stop).await;
+            Err(error) if error.is_transient() => {
+                let retry_after = error.retry_after().filter(|after| !after.is_zero());
+                match outage.failed(retry_after) {
+                    Next::Again(_) if retry_after.is_some() => {
+                        outage.pass(&stop).await;
+                    }
+                    Next::Again(_) => {
+                        retry.wait(&stop).await;
+                    }
+                    Next::GiveUp => return Err(error),
                 }
-                Next::GiveUp => return Err(error),
-            },
+            }
             done => return done,
         }
     }

@@ -243,21 +243,23 @@ impl Run {
         }
     }
 
-    /// Waits after a failure that may pass; false once the run is stopped.
+    /// Waits after a failure that may pass, if the server has not said how long to (`Outage::pass` does then); false once the run
+    /// is stopped.
     async fn wait(
         &self,
         error: ClientError,
         retry: &mut multivac_core::runtime::retry::Retry,
     ) -> Result<bool, ClientError> {
-        match self.outage.failed(error.retry_after()) {
+        let retry_after = error.retry_after().filter(|after| !after.is_zero());
+        match self.outage.failed(retry_after) {
             Next::GiveUp => Err(error),
             Next::Again(is_first) => {
                 if is_first {
                     let limit = humantime::format_duration(self.outage.limit());
                     self.report.say(&format!("{error}; trying again for {limit}"));
                 }
-                retry.failed();
-                Ok(retry.wait(&self.stop).await)
+                // Where the server says how long, nobody has to guess.
+                Ok(if retry_after.is_some() { !self.stop.is_cancelled() } else { retry.wait(&self.stop).await })
             }
         }
     }
