@@ -49,7 +49,7 @@ pub(crate) struct JsonLine<'a> {
     /// within a day is the same datum; with another text the line is rejected.
     #[serde(borrow, default)]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
-    key: Option<Cow<'a, str>>,
+    idempotency_key: Option<Cow<'a, str>>,
 }
 
 /// Reads one datum, in whichever of the listed forms it comes.
@@ -138,7 +138,7 @@ pub(crate) fn json(body: &[u8], limit: usize) -> Result<Datum, Problem> {
 /// One datum out of a JSON object in one line, whose number is told elsewhere; and the line's own key.
 pub(crate) fn json_line(line: &[u8], limit: usize) -> Result<(Datum, Option<Cow<'_, str>>), Problem> {
     let object: JsonLine<'_> = object(line, |error| format!("column {}", error.column()))?;
-    Ok((Datum::new(&object.data, limit)?, object.key))
+    Ok((Datum::new(&object.data, limit)?, object.idempotency_key))
 }
 
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8], place: impl Fn(&serde_json::Error) -> String) -> Result<T, Problem> {
@@ -149,11 +149,11 @@ fn object<'a, T: Deserialize<'a>>(body: &'a [u8], place: impl Fn(&serde_json::Er
         Ok(object) if is_object => Ok(object),
         Err(error) if !error.is_data() => Err(Problem::bad_request(format!("malformed JSON at {}", place(&error)))),
         Err(error) if is_object && error.to_string().starts_with("duplicate field") => {
-            let field = if error.to_string().contains("`key`") { "key" } else { "data" };
+            let field = if error.to_string().contains("`idempotency_key`") { "idempotency_key" } else { "data" };
             Err(Problem::bad_request(format!("the object has \"{field}\" more than once")))
         }
         Err(error) if is_object && has_text(body) && error.is_data() => {
-            Err(Problem::bad_request("expected text in \"key\", which is as an Idempotency-Key of the line"))
+            Err(Problem::bad_request("expected text in \"idempotency_key\""))
         }
         _ => Err(Problem::bad_request("expected an object {\"data\": \"…\"} with the text in \"data\"")),
     }

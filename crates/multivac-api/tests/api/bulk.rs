@@ -55,7 +55,7 @@ async fn thousands_are_taken_in_order_and_again_with_the_same_key() {
 #[actix_web::test]
 async fn a_line_with_a_key_of_its_own_is_one_datum_in_whichever_request_it_comes() {
     let app = TestApp::start(&[]).await;
-    let keyed = |text: &str, key: &str| format!("{{\"data\": \"{text}\", \"key\": \"{key}\"}}\n");
+    let keyed = |text: &str, key: &str| format!("{{\"data\": \"{text}\", \"idempotency_key\": \"{key}\"}}\n");
     let first: Value = bulk(&app, None, keyed("one", "a") + &keyed("two", "b")).await.json().await.unwrap();
     assert_eq!((&first["accepted"], &first["known"]), (&2.into(), &0.into()));
     // In another order, beside a line without one, and whatever key the request has.
@@ -81,9 +81,9 @@ async fn a_key_that_is_none_makes_only_its_own_line_bad() {
     let app = TestApp::start(&[]).await;
     let long = "k".repeat(256);
     let body = format!(
-        "{{\"data\": \"a\", \"key\": 5}}\n{{\"data\": \"b\", \"key\": \"\"}}\n{{\"data\": \"c\", \"key\": \"{long}\"}}\n\
-         {{\"data\": \"d\", \"key\": \"\u{e9}\"}}\n{{\"data\": \"e\", \"key\": \"x\", \"key\": \"y\"}}\n\
-         {{\"data\": \"f\", \"key\": null}}\n"
+        "{{\"data\": \"a\", \"idempotency_key\": 5}}\n{{\"data\": \"b\", \"idempotency_key\": \"\"}}\n{{\"data\": \"c\", \"idempotency_key\": \"{long}\"}}\n\
+         {{\"data\": \"d\", \"idempotency_key\": \"\u{e9}\"}}\n{{\"data\": \"e\", \"idempotency_key\": \"x\", \"idempotency_key\": \"y\"}}\n\
+         {{\"data\": \"f\", \"idempotency_key\": null}}\n"
     );
     let reply: Value = bulk(&app, None, body).await.json().await.unwrap();
     assert_eq!((&reply["accepted"], reply.get("known")), (&1.into(), None), "{reply}");

@@ -171,7 +171,7 @@ async fn every_kind_of_file_is_fed_or_named() {
     desk.write("notes/b.html", "<p>Penguins eat krill.</p>");
     desk.write("notes/c.csv", "name,food\nbat,moths\n");
     desk.write("notes/d.ndjson", "\u{feff}{\"data\":\"one\"}\n\n  \nnonsense\n{\"data\":\" \"}\n{\"data\":\"two\"}");
-    desk.write("notes/e.JSONL", "{\"data\":\"three\",\"key\":\"mine\"}\r\n{\"data\":\"four\"}\r\n");
+    desk.write("notes/e.JSONL", "{\"data\":\"three\",\"idempotency_key\":\"mine\"}\r\n{\"data\":\"four\"}\r\n");
     desk.write("notes/f.json", "{\"data\":\"five\"}\n{\"data\":\"six\"}\n");
     desk.write("notes/g.json", "{\n  \"a\": 1\n}\n");
     desk.write("notes/binary", b"\x7fELF\0\0");

@@ -293,10 +293,10 @@ impl Reader {
         #[derive(Serialize)]
         struct Line<'a> {
             data: &'a str,
-            key: &'a str,
+            idempotency_key: &'a str,
         }
         let key = own_key.map_or_else(|| key(&source.identity, text), str::to_owned);
-        let mut json = serde_json::to_vec(&Line { data: text, key: &key }).map_err(io::Error::from)?;
+        let mut json = serde_json::to_vec(&Line { data: text, idempotency_key: &key }).map_err(io::Error::from)?;
         json.push(b'\n');
         let kib = u32::try_from(json.len() / 1_024 + 1).unwrap_or(u32::MAX).min(super::MAX_WAITING_KIB as u32);
         let room = Arc::clone(&self.room).acquire_many_owned(kib);

@@ -97,7 +97,7 @@ pub struct Feed {
 pub enum Format {
     /// One datum, or its parts.
     Text,
-    /// A datum a line: {"data": "…"}, with "key" if it has one of its own.
+    /// A datum a line: {"data": "…"}, with "idempotency_key" if it has one of its own.
     Ndjson,
 }
 
