@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # All of CI, in order: format, layout and wording of the code, clippy with warnings as errors, licences and advisories of the
 # dependencies, all tests against a real Redis and a real MongoDB, the rules of the edge with a real nginx, a few power cuts, the
-# rules of web pages and the console with a real Chromium, the clients in examples/, those of setup.py, the rules of Prometheus with promtool, dashboards and
-# alerts with a real Prometheus while one part after the other is killed, those of deploy/gcp, of the chart for Kubernetes, of
-# releases and CI's files, a short fuzz run over HTTP, documentation with warnings as errors.
+# rules of web pages, the console and /docs with a real Chromium, the clients in examples/, the rules of setup.py, of Prometheus with
+# promtool, dashboards and alerts with a real Prometheus while one part after the other is killed, those of deploy/gcp, of the chart
+# for Kubernetes, of releases and CI's files, a short fuzz run over HTTP, documentation with warnings as errors.
 #
 #     scripts/check.sh             a few minutes once the dependencies are built
 #     scripts/check.sh --images    also builds the images and tests docker compose (compose-test.sh)

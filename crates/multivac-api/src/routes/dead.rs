@@ -112,8 +112,7 @@ pub(super) fn describe_list() -> Described {
             .description(Some(description))
             .schema(Some(schema))
     };
-    let after =
-        "Only what stands after this one: the `next` of the page before. The list may begin anew if that one is gone.";
+    let after = "Only what stands after this one: the `next` of the page before. That one may be gone since.";
     let limit = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(1))

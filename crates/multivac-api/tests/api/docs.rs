@@ -24,7 +24,10 @@ async fn the_page_of_the_document_needs_nothing_from_elsewhere_and_is_revalidate
     let again = app.request(Method::GET, "/docs").header("If-None-Match", etag).send().await.unwrap();
     assert_eq!((again.status().as_u16(), &*again.bytes().await.unwrap()), (304, &b""[..]));
     let head = app.request(Method::HEAD, "/docs").send().await.unwrap();
-    assert_eq!((head.status().as_u16(), head.content_length()), (200, Some(page.len() as u64)));
+    assert_eq!(
+        (head.status().as_u16(), head.headers()["content-length"].to_str().unwrap()),
+        (200, &*page.len().to_string())
+    );
     let post = app.request(Method::POST, "/docs").send().await.unwrap();
     assert_eq!((post.status().as_u16(), &post.headers()["allow"]), (405, &"GET, HEAD, OPTIONS".parse().unwrap()));
     assert_eq!(app.get("/docs/").await.status(), 404);

@@ -541,9 +541,14 @@ pub(crate) async fn pages_of_dead_letters_go_on_where_they_ended_though_the_last
     loop {
         let page = queue.dead_letters(after, 7).await.unwrap();
         let Some(last) = page.last() else { break };
-        assert!(queue.retry_dead(last.id).await.unwrap());
+        if listed.len() % 2 == 0 {
+            assert!(queue.retry_dead(last.id).await.unwrap());
+        } else {
+            queue.retract(last.id, false).await.unwrap();
+        }
         listed.extend(page.iter().map(|letter| letter.id));
-        after = Some(last.place.clone());
+        after = queue.dead_letter_place(last.id).await.unwrap();
+        assert_eq!(after.as_ref(), Some(&last.place));
     }
     assert_eq!(listed, whole);
 }

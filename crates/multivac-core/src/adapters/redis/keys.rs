@@ -9,7 +9,8 @@
 //! | `{ns}:{p}:wakeup` | list | at most one element, the wakeup of one consumer that waits | until the next consumer waits |
 //! | `{ns}:{p}:idem:<hex>` | string | the id that an idempotency key stands for, a space, and a digest of its text (up to 0.1.0 the id alone); a space at the end when another call has reported the id as accepted | 24 hours |
 //! | `{ns}:{p}:accepted:<id>` | string | the reply to the accepting call whose first job this is, should the call come again | 30 seconds |
-//! | `{ns}:{p}:retracted:<id>` | string | set when a retraction is in the ledger, should the call come again | 24 hours |
+//! | `{ns}:{p}:retracted:<id>` | string | set when a retraction is in the ledger, should the call come again; to the entry that a dead letter had | 24 hours |
+//! | `{ns}:{p}:retried:<id>` | string | the entry that a dead letter had before it was retried, where a list may go on | 5 minutes |
 //!
 //! `{ns}` is the namespace. The partition's number `p` stands in literal braces, so that in a Redis Cluster all keys of
 //! a partition lie in one slot, and a script can change them together.
@@ -75,6 +76,10 @@ impl Keys {
 
     pub(super) fn retracted(&self, id: DatumId) -> String {
         format!("{}:retracted:{id}", self.prefix)
+    }
+
+    pub(super) fn retried(&self, id: DatumId) -> String {
+        format!("{}:retried:{id}", self.prefix)
     }
 }
 

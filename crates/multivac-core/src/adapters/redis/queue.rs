@@ -391,8 +391,22 @@ impl QueueAdmin for RedisQueue {
     }
 
     async fn dead_letter_place(&self, id: DatumId) -> Result<Option<DeadLetterPlace>, QueueError> {
-        let found = self.find_dead_letter(id).await?;
-        Ok(found.map(|(keys, entry)| DeadLetterPlace(Place { entry, partition: keys.partition() }.to_string())))
+        let place = |keys: &Keys, entry| DeadLetterPlace(Place { entry, partition: keys.partition() }.to_string());
+        if let Some((keys, entry)) = self.find_dead_letter(id).await? {
+            return Ok(Some(place(keys, entry)));
+        }
+        for keys in self.partitions.all() {
+            let ask = async |connection: &mut Connection| {
+                let retried = redis::cmd("GET").arg(keys.retried(id)).query_async::<Option<String>>(connection).await?;
+                let retracted = redis::cmd("GET").arg(keys.retracted(id)).query_async(connection).await?;
+                Ok([retried, retracted])
+            };
+            let stood = self.pool().call("find where a dead letter stood", Duration::ZERO, ask).await?;
+            if let Some(entry) = stood.into_iter().flatten().find(|entry| !entry.is_empty()) {
+                return Ok(Some(place(keys, entry.parse()?)));
+            }
+        }
+        Ok(None)
     }
 
     async fn dead_letter(&self, id: DatumId) -> Result<Option<DeadLetter>, QueueError> {

@@ -20,6 +20,9 @@ use crate::queue::{
 /// How many jobs one script takes at most: Redis does nothing else meanwhile.
 pub(super) const SCRIPT_MAX_JOBS: usize = 1_000;
 
+/// How long it is known where a dead letter stood that was retried. Those of all that are retried at once are kept as long.
+const PLACE_LIFETIME: Duration = Duration::from_secs(5 * 60);
+
 /// The scripts, and the connections that they run on.
 pub(super) struct Scripts {
     pool: Pool,
@@ -342,7 +345,7 @@ impl Scripts {
     /// Puts a dead letter back on the stream; `false` when there is none with this id in the partition.
     pub(super) async fn retry_dead(&self, keys: &Keys, id: DatumId) -> Result<bool, QueueError> {
         let mut script = self.retry_dead.prepare_invoke();
-        script.key(keys.of_partition()).arg(id.to_string());
+        script.key(keys.of_partition()).key(keys.retried(id)).arg(id.to_string()).arg(PLACE_LIFETIME.as_secs());
         self.run("retry a dead letter", keys, &script).await
     }
 

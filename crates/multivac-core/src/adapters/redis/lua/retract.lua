@@ -20,5 +20,5 @@ elseif was_learned then
 else
   return 0
 end
-redis.call('SET', done, '', 'EX', lifetime)
+redis.call('SET', done, mark == 'd' and entry or '', 'EX', lifetime)
 return 1
