@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures what clients that watch an answer cost:
 #
-#     scripts/watchers.sh [COUNT]     10,000 unless given
+#     [QUESTIONS=N] [DATA=N] scripts/watchers.sh [COUNT]     10,000 streams, and 20,000 of each other, unless given
 #
 # What it does    Builds the release, starts the embedded system with empty data, and teaches it 20,000 data. Feeds and asks it
 #                 with nobody watching; has COUNT event streams watch one question, and changes its answer 20 times; then feeds
@@ -11,7 +11,7 @@
 # What it returns One table, with the memory that each stream takes. Status 1 if anything failed or did not come in time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-readonly COUNT=${1:-10000} QUESTIONS=20000 DATA=20000 HOLD=60
+readonly COUNT=${1:-10000} QUESTIONS=${QUESTIONS:-20000} DATA=${DATA:-20000} HOLD=60
 
 . scripts/lib.sh
 
