@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Tries with a real Chromium what web pages can do to MultiVAC, and what its console shows (tests/browser):
 #
-#     scripts/browser.sh
+#     scripts/browser.sh                                          # with MULTIVAC_SCREENSHOTS=docs/console, it also takes its pictures
 #
 # What it does    Builds the programs; starts multivac-api, the edge in front of it and other people's web pages on free ports of
 #                 127.0.0.1, and a browser; tries each rule, and ends what it started.
 # What it needs   bash, python3, openssl. Chromium and nginx are installed from Debian's packages if they are missing
 #                 (as root, or by sudo without a password), Playwright from PyPI and axe-core from npm into
 #                 ${XDG_CACHE_HOME:-~/.cache}/multivac.
-# What it returns 0 if every rule holds, else 1; a line for each rule, and one that counts them for each file of rules. A minute or
-#                 two once built.
+# What it returns 0 if every rule holds, else 1; a line for each rule, and one that counts them for each file of rules. Some
+#                 three minutes once built.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib.sh

@@ -183,12 +183,20 @@ class FeedRules(ConsoleCase):
             self.assertIn("500 data accepted", self.latest().text_content())
             held[0].continue_()
 
+        self.page.evaluate("""() => {
+            window.heard = [];
+            const spoken = document.getElementById("feed-spoken");
+            new MutationObserver(() => heard.push(spoken.textContent)).observe(spoken, {childList: true});
+        }""")
         self.accepts(1300, feed)
         expect(self.latest()).to_contain_text(re.compile(r"1,300 data accepted.*(learned|answered)"))
         expect(self.latest()).to_contain_text("data/s")
         self.assertEqual([count for count, _, _ in sizes], [500, 500, 300])
         self.assertEqual(len({key for _, _, key in sizes}), 3)
         expect(self.latest().locator("progress")).to_be_hidden()
+        # A screen reader hears how it ended, and not each step.
+        self.sees("#feed-spoken", "many.ndjson: 1,300 data accepted")
+        self.assertEqual(len(self.page.evaluate("heard")), 1)
 
     def test_many_files_go_together(self):
         self.feed_view()

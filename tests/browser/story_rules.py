@@ -81,7 +81,7 @@ class StoryRules(ConsoleCase):
         expect(row.locator(".changed")).to_contain_text(f"since a datum was learned: {id}")
         page.wait_for_timeout(1200)
         page.emulate_media(color_scheme="dark")
-        page.set_viewport_size({"width": 1080, "height": 880})
+        page.set_viewport_size({"width": 1080, "height": 840})
         self.shoot(page, "watch")
         page.set_viewport_size({"width": 1200, "height": 900})
 

@@ -301,6 +301,25 @@ class WatchRules(ConsoleCase):
         finally:
             self.api.process.process.send_signal(signal.SIGCONT)
 
+    def test_a_page_that_nobody_sees_gives_its_streams_up_and_misses_nothing(self):
+        self.page.add_init_script("""
+            const late = window.setTimeout;
+            window.setTimeout = (then, delay, ...more) => late(then, delay === 20000 ? 100 : delay, ...more);
+            Object.defineProperty(document, "hidden", {get: () => window.unseen ?? false});
+            window.see = seen => { window.unseen = !seen; document.dispatchEvent(new Event("visibilitychange")); };
+        """)
+        self.watch_view()
+        expect(self.standing()).to_contain_text(TEXT)
+        self.sees("#link", "Live")
+        self.page.evaluate("see(false)")
+        self.sees("#link", "Paused")
+        request(self.api.base, "DELETE", f"/multivac/data/{self.ids[0]}")
+        self.page.evaluate("see(true)")
+        self.sees("#link", "Live")
+        expect(self.standing().locator(".answer")).to_have_text(INSUFFICIENT)
+        expect(self.standing().locator(".changed")).to_contain_text(f"since a datum was taken back: {self.ids[0]}")
+        self.ids[0] = self.api.learned(TEXT)
+
     def test_events_are_read_however_they_are_cut(self):
         body = ("\ufeff: hello\r\nretry: 600000\r\n\r\nevent: stats\rdata: " + json.dumps(ledger(accepted=3, learned=3)) + "\r\rid: 7\nevent: answer\n"
                 + "".join(f"data: {line}\n" for line in json.dumps(json.loads(answer("Qué?", "Sí, señor.", before=None, because=None)), indent=1, ensure_ascii=False).splitlines()) + "\n").encode()  # fmt: skip

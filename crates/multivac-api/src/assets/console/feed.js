@@ -11,7 +11,7 @@ const SHOWN_FEEDINGS = 30;
 // A row of "Fed from here".
 function feeding(name, onend) {
   const parts = {
-    state: el("span", { class: "state", role: "status" }), bar: el("progress", { max: 1, "aria-label": `Feeding ${name}` }), rate: el("span", { class: "rate" }),
+    state: el("span", { class: "state" }), bar: el("progress", { max: 1, "aria-label": `Feeding ${name}` }), rate: el("span", { class: "rate" }),
     rejected: el("details", { class: "rejected", hidden: true }, el("summary"), el("ul", { tabindex: 0, "aria-label": "Rejected" })), note: el("p", { class: "hint", hidden: true }), row: el("div", { class: "row" }),
   };
   const item = el("li", { class: "card feeding" },
@@ -28,6 +28,8 @@ function feeding(name, onend) {
     item, parts,
     state(words, kind = "") {
       if (parts.state.textContent !== words) parts.state.textContent = words;
+      // How it ends is said, and that it waits; not each step of the way.
+      if (kind && item.dataset.kind !== kind) at("feed-spoken").textContent = `${name}: ${words}`;
       item.dataset.kind = kind;
     },
     buttons(...buttons) { parts.row.replaceChildren(...buttons); },
