@@ -199,7 +199,15 @@ async fn what_is_kept_is_bounded_in_bytes_and_in_number() {
     let mut history = watcher.answer.history();
     for (passage, kept) in [(2_000, 45), (0, MAX_CHANGES)] {
         let id = DatumId::generate();
-        let one = Evidence { id, passage: "x".repeat(passage), score: 0.5, stance: None, features: BTreeMap::new() };
+        let passage_text = "x".repeat(passage);
+        let one = Evidence {
+            id,
+            passage: passage_text,
+            matched: vec![],
+            score: 0.5,
+            stance: None,
+            features: BTreeMap::new(),
+        };
         let answer =
             Arc::new(Answer { evidence: vec![one; if passage > 0 { 10 } else { 0 }], ..Answer::clone(&first.answer) });
         for number in 1..=2_000 {
