@@ -12,7 +12,7 @@ use multivac_testkit::redis::{self, RedisServer};
 use serde_json::{Value, json};
 
 use crate::dead::{learning, start_with_servers};
-use crate::events::Events;
+use crate::event_client::Events;
 use crate::program::Program;
 use crate::test_app::TestApp;
 
