@@ -145,7 +145,7 @@ async fn as_events_it_comes_at_once_and_again_when_it_changes() {
     let Some(servers) = SharedServers::find() else { return };
     let (app, _) = start_with_servers(&servers.flags()).await;
     let started = Instant::now();
-    let mut events = Events::open(&app, "/multivac/system", None).await;
+    let mut events = Events::open(&app.client, &format!("{}/multivac/system", app.base), None).await;
     let first = events.next_of("system").await;
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!((&first.data["queue"]["unfinished"], ids(&first.data).len()), (&json!(0), 1));
