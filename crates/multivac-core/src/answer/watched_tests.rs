@@ -199,12 +199,13 @@ async fn what_is_kept_is_bounded_in_bytes_and_in_number() {
     let mut history = watcher.answer.history();
     for (passage, kept) in [(2_000, 45), (0, MAX_CHANGES)] {
         let id = DatumId::generate();
+        let passage_text = "x".repeat(passage);
         let one = Evidence {
             id,
-            passage: "x".repeat(passage),
+            passage: passage_text,
+            matched: vec![],
             score: 0.5,
             stance: None,
-            matched: Vec::new(),
             features: BTreeMap::new(),
         };
         let answer =

@@ -29,6 +29,8 @@ function route(isFirst) {
     if (question !== (at("question").value.trim() || null)) at("question").value = question ?? "";
     asking.typed = false;
     if (question !== asking.question || !at("retry").hidden) ask(question);
+    // While nobody looked, it was not asked again.
+    else if (wasHidden && asking.reply) ask(question, { quietly: true });
   }
   // The "Ask" of the navigation leads back to the question that was asked.
   document.querySelector("nav [data-view=ask]").href = fragment(asking.question ?? null);
