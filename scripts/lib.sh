@@ -139,7 +139,8 @@ temporary_directory() {
 
 clean_up() {
     stop_all
-    rm -rf "$directory"
+    # A process of theirs, such as the watcher of an nginx that was killed, may still be writing into it.
+    until_true 10 rm -rf "$directory" 2>/dev/null
 }
 
 # start NAME COMMAND…: in the background, its output in NAME.log and NAME.err.log; leaves its process in $pid.
