@@ -13,8 +13,8 @@ use actix_web::web::Bytes;
 use futures_util::future::join3;
 use multivac_core::answer::{WatchedAnswer, WatchedAnswers};
 use multivac_core::status::Registry;
-use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -38,7 +38,10 @@ pub(crate) struct Watching {
     pub(crate) answers: WatchedAnswers,
     registry: Registry,
     answering: Arc<AnswerThreads>,
+    turn: Mutex<()>,
     stats: watch::Sender<Bytes>,
+    /// When the last reading of the ledger began.
+    stats_read: Mutex<Option<Instant>>,
     fenced: watch::Sender<bool>,
 }
 
@@ -46,7 +49,8 @@ impl Watching {
     /// Of these answers.
     pub(crate) fn new(answers: WatchedAnswers, registry: Registry, answering: Arc<AnswerThreads>) -> Self {
         let (stats, fenced) = (watch::Sender::default(), watch::Sender::default());
-        Self { answers, registry, answering, stats, fenced }
+        let (turn, stats_read) = (Mutex::default(), Mutex::default());
+        Self { answers, registry, answering, turn, stats, stats_read, fenced }
     }
 
     /// The last event of the ledger, now and later; empty before there is one.
@@ -59,8 +63,26 @@ impl Watching {
         self.fenced.subscribe()
     }
 
-    /// The ledger as an event; `None` if the queue does not tell it.
-    pub(crate) async fn read_stats(&self) -> Option<Bytes> {
+    /// Has [`Self::stats`] hold the ledger as it is, unless the queue does not tell it. Of all that ask while it is being read, the
+    /// next reading serves all, also if it fails.
+    pub(crate) async fn refresh_stats(&self) {
+        let asked_at = Instant::now();
+        let mut read_at = self.stats_read.lock().await;
+        if read_at.is_some_and(|at| at >= asked_at) {
+            return;
+        }
+        *read_at = Some(Instant::now());
+        if let Some(stats) = self.read_stats().await {
+            self.stats.send_if_modified(|last| {
+                *last != stats && {
+                    *last = stats;
+                    true
+                }
+            });
+        }
+    }
+
+    async fn read_stats(&self) -> Option<Bytes> {
         match timeout(STATS_TIMEOUT, self.registry.ledger()).await {
             Ok(Ok(ledger)) => Some(event("stats", None, &Stats::new(&ledger, self.registry.index.snapshot().passages))),
             // The watch of the backends shows that.
@@ -74,6 +96,11 @@ impl Watching {
 
     /// Brings a watched answer up to date; `false` if that failed, which is logged.
     pub(crate) async fn refresh(&self, answer: &Arc<WatchedAnswer>) -> bool {
+        // However many streams begin at once: threads that wait for one another would answer nobody.
+        let _turn = self.turn.lock().await;
+        if !answer.is_behind() {
+            return true;
+        }
         let answer = Arc::clone(answer);
         match self.answering.run(move || answer.refresh()).await {
             Ok(Ok(())) => true,
@@ -113,15 +140,8 @@ impl Watching {
         let mut ticks = ticks(STATS_INTERVAL);
         loop {
             ticks.tick().await;
-            if self.stats.receiver_count() > 0
-                && let Some(stats) = self.read_stats().await
-            {
-                self.stats.send_if_modified(|last| {
-                    *last != stats && {
-                        *last = stats;
-                        true
-                    }
-                });
+            if self.stats.receiver_count() > 0 {
+                self.refresh_stats().await;
             }
         }
     }

@@ -97,7 +97,10 @@ impl Following {
             }
             let stats = match self.stats_sent {
                 // Behind the answer, since the queue may be slow.
-                None => Some(self.state.watching.read_stats().await.unwrap_or_default()),
+                None => {
+                    self.state.watching.refresh_stats().await;
+                    Some(self.stats.borrow_and_update().clone())
+                }
                 Some((_, sent_at)) => self.wait(sent_at + STATS_INTERVAL).await?,
             };
             let Some(stats) = stats else { continue };

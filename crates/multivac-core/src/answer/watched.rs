@@ -2,7 +2,7 @@
 //!
 //! A watched answer is worked out once for each state of the index, however many watch it, by whoever calls
 //! [`WatchedAnswer::refresh`]; states that the index has left in the meantime are passed over. It has changed when its text
-//! has: more evidence for the same sentence is no change. Every change has an id, so that who was away for less than
+//! has, or when a datum is retracted that it was said to be a sentence of: more evidence for the same sentence is no change. Every change has an id, so that who was away for less than
 //! a minute can be told what was missed.
 //!
 //! Nothing grows with the number of those who watch, and little with that of the questions: each has its last changes, within
@@ -31,6 +31,9 @@ const MAX_CHANGES: usize = 1_000;
 
 /// The same in bytes of text, about: from 45 changes, if their evidence is as long as can be, to as many as above.
 const MAX_BYTES: usize = 4 << 20;
+
+/// Data that an answer was said to be a sentence of that are remembered at most.
+const MAX_CARRIERS: usize = 32;
 
 /// Names a change of an answer. It means nothing to another process, nor to this one once the question was forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,13 +100,21 @@ struct History {
     /// The last changes, oldest first, and how much text they hold.
     changes: VecDeque<Arc<AnswerChange>>,
     bytes: usize,
+    /// The data that the answer was said to be a sentence of since it last changed; the last of them, if they were many.
+    carriers: VecDeque<DatumId>,
     /// When somebody was last seen to watch.
     watched_at: Instant,
 }
 
 impl WatchedAnswer {
     fn new(standing: Arc<StandingAnswer>) -> Self {
-        let history = History { present: None, changes: VecDeque::new(), bytes: 0, watched_at: Instant::now() };
+        let history = History {
+            present: None,
+            changes: VecDeque::new(),
+            bytes: 0,
+            carriers: VecDeque::new(),
+            watched_at: Instant::now(),
+        };
         Self { standing, epoch: fastrand::u64(..), history: Mutex::new(history), news: watch::Sender::default() }
     }
 
@@ -124,7 +135,11 @@ impl WatchedAnswer {
         let number = match &history.present {
             // Another thread was faster.
             Some(present) if present.generation >= generation => return Ok(()),
-            Some(present) if present.answer.text() == answer.text() => present.id.number,
+            Some(present)
+                if present.answer.text() == answer.text() && history.carriers_are_in(self.standing.index()) =>
+            {
+                present.id.number
+            }
             Some(present) => present.id.number + 1,
             None => 0,
         };
@@ -138,6 +153,7 @@ impl WatchedAnswer {
             at: Instant::now(),
         };
         let last = history.present.replace(Arc::new(change(None, None)));
+        history.note_carrier(&answer, last.as_ref().is_none_or(|last| last.id.number != number));
         if let Some(last) = last.filter(|last| last.id.number != number) {
             let changed = self.standing.index().changes_between(last.generation, generation);
             let because = changed.and_then(|changed| tipped(&last.answer, &answer, &changed));
@@ -188,6 +204,22 @@ impl WatchedAnswer {
 }
 
 impl History {
+    fn carriers_are_in(&self, index: &Index) -> bool {
+        self.carriers.iter().all(|id| index.contains(*id))
+    }
+
+    fn note_carrier(&mut self, answer: &Answer, has_changed: bool) {
+        if has_changed {
+            self.carriers.clear();
+        }
+        if let [carrier] = carrying(answer)
+            && !self.carriers.contains(&carrier.id)
+        {
+            self.carriers.truncate(MAX_CARRIERS - 1);
+            self.carriers.push_front(carrier.id);
+        }
+    }
+
     fn keep(&mut self, change: Arc<AnswerChange>) {
         self.bytes += change.size();
         self.changes.push_back(change);
