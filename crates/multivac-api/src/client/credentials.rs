@@ -38,7 +38,13 @@ impl Credentials {
         let host = host(server);
         let may_send = server.scheme_str() == Some("https") || is_loopback(server) || access.password_over_http;
         let Some(user) = access.user.clone() else {
-            let found = netrc_file().and_then(|file| look_up(&file, host, None).transpose()).transpose()?;
+            // Nobody asked for it, so one that cannot be read keeps nobody from asking without a password.
+            let found = netrc_file().and_then(|file| {
+                look_up(&file, host, None).unwrap_or_else(|error| {
+                    eprintln!("multivac-api: warning: {error}; going on without a password");
+                    None
+                })
+            });
             if found.is_some() && !may_send {
                 eprintln!("multivac-api: netrc's password is not sent over plain http; --password-over-http sends it");
             }

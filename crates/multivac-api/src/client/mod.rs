@@ -313,6 +313,11 @@ fn base_url(to: &str) -> Result<(String, Uri), String> {
                 .to_owned(),
         );
     }
+    // What is no port would be passed over, and the usual one taken.
+    let port = &authority.as_str()[authority.host().len()..];
+    if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err(expected());
+    }
     if !matches!(url.scheme_str(), Some("http" | "https")) || authority.host().is_empty() {
         return Err(expected());
     }
@@ -329,9 +334,7 @@ fn host(url: &Uri) -> &str {
 
 fn is_loopback(url: &Uri) -> bool {
     let host = host(url);
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// What a server says of a failure, of which nobody reads pages.

@@ -7,6 +7,7 @@ use clap::Args;
 use http::Method;
 use http::header::{ACCEPT, HeaderValue, WARNING};
 use multivac_core::answer::INSUFFICIENT_DATA;
+use multivac_core::question::MAX_QUESTION_CHARS;
 use serde::Deserialize;
 
 use crate::client::retry::again;
@@ -79,6 +80,9 @@ impl Ask {
     async fn ask(self) -> Result<i32, ClientError> {
         let client = Client::new(&self.server.to, &self.server.access)?;
         let question = self.question.join(" ");
+        if question.chars().count() > MAX_QUESTION_CHARS {
+            return Err(ClientError::Usage(format!("expected a question of {MAX_QUESTION_CHARS} characters at most")));
+        }
         let reply = again(AWAY_TIMEOUT, async || {
             let request = client.request(Method::GET, "/multivac").within(TIMEOUT);
             let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));

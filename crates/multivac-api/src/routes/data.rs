@@ -66,7 +66,7 @@ impl KeyOwner {
 
     /// A key of one line of a request.
     pub(super) fn key_of_line(&self, key: &str) -> Result<IdempotencyKey, Problem> {
-        let key = self.key(key).ok_or_else(|| Problem::bad_request(format!("\"key\": {EXPECTED_KEY}")))?;
+        let key = self.key(key).ok_or_else(|| Problem::bad_request(format!("\"idempotency_key\": {EXPECTED_KEY}")))?;
         Ok(key.of_line(None))
     }
 

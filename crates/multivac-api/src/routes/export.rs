@@ -46,7 +46,7 @@ pub(super) async fn export(request: HttpRequest, state: web::Data<State>) -> Res
     let (began, begins) = oneshot::channel();
     let (store, stop) = (Arc::clone(&state.registry.store), state.stop.clone());
     actix_web::rt::spawn(async move {
-        let _permit = permit;
+        let permit = permit;
         let mut snapshot = store.snapshot();
         // A store that is out of reach is told by a status, as long as there can be one.
         let first = snapshot.next().await;
@@ -63,6 +63,8 @@ pub(super) async fn export(request: HttpRequest, state: web::Data<State>) -> Res
         let written = write(stream::iter(first).chain(snapshot).boxed(), out, &|_| {}).await;
         if let Err(error) = written {
             warn!(%error, "an export over HTTP broke off");
+            // The client may take as long as it likes to hear of it; others need not wait for that.
+            drop(permit);
             // So that the connection is cut, and the body does not seem to end here.
             let _ = chunks.send(Err(io::Error::other("the export broke off"))).await;
         }

@@ -51,9 +51,22 @@ pub fn duration(text: &str) -> Result<Time, String> {
 /// An empty variable is an unset one, whatever its setting: compose files and shells leave them so.
 #[must_use]
 pub fn parse<P: Parser>() -> P {
-    let mut command = without_empty_variables(P::command());
+    let mut command = for_people(without_empty_variables(P::command()));
     let read = P::from_arg_matches_mut(&mut command.get_matches_mut());
     read.unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// The help of the commands that ask a server elsewhere is about what they take, not about how a server is set up.
+fn for_people(mut command: Command) -> Command {
+    // From here on the global arguments are in the subcommands.
+    command.build();
+    for name in ["feed", "ask"] {
+        if command.find_subcommand(name).is_some() {
+            let hidden = |arg: clap::Arg| if arg.is_global_set() { arg.hide(true) } else { arg };
+            command = command.mut_subcommand(name, |command| command.mut_args(hidden));
+        }
+    }
+    command
 }
 
 fn without_empty_variables(command: Command) -> Command {

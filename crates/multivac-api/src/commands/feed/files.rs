@@ -295,7 +295,8 @@ impl Reader {
             data: &'a str,
             idempotency_key: &'a str,
         }
-        let key = own_key.map_or_else(|| key(&source.identity, text), str::to_owned);
+        let recorded = key(own_key.map_or(&source.identity, str::as_bytes), text);
+        let key = own_key.map_or_else(|| recorded.clone(), str::to_owned);
         let mut json = serde_json::to_vec(&Line { data: text, idempotency_key: &key }).map_err(io::Error::from)?;
         json.push(b'\n');
         let kib = u32::try_from(json.len() / 1_024 + 1).unwrap_or(u32::MAX).min(super::MAX_WAITING_KIB as u32);
@@ -307,7 +308,7 @@ impl Reader {
             }
         });
         let place = Place { file: Arc::clone(&source.name), line, part };
-        let item = Item { place, key, line: json, weight, _room: Some(room.ok_or(Stopped)?) };
+        let item = Item { place, recorded, line: json, weight, _room: Some(room.ok_or(Stopped)?) };
         self.items.blocking_send(item).map_err(|_| Skip::Stopped)
     }
 

@@ -112,8 +112,9 @@ struct Place {
 /// A datum on its way.
 struct Item {
     place: Place,
-    /// Made of its file's path and its text; or its own.
-    key: String,
+    /// Made of its file's path and its text; or its own. What it is recorded under is made of its text in either case, so that
+    /// another text under the same key is not taken for the first.
+    recorded: String,
     /// As a line of a bulk request.
     line: Vec<u8>,
     /// How many bytes of its file it is.
@@ -151,12 +152,22 @@ impl Feed {
             }
         };
         let bar = Bar::new(!self.quiet && !self.json);
-        let record = Record::open(&client).unwrap_or_else(|why| {
-            bar.say(&format!(
-                "what is fed is not recorded, so feeding it again after a day would feed it twice: {why}"
-            ));
-            Record::none()
-        });
+        let record = match Record::open(&client) {
+            Ok(record) => record,
+            Err(why) if Record::exists() => {
+                eprintln!(
+                    "multivac-api: the record of what was fed cannot be used, and without it what was fed more than a day ago would be \
+                     fed twice: {why}. Mend it, or move it away to go on without it"
+                );
+                return USAGE;
+            }
+            Err(why) => {
+                eprintln!(
+                    "multivac-api: warning: what is fed is not recorded, so feeding it again after a day would feed it twice: {why}"
+                );
+                Record::none()
+            }
+        };
         let run = Arc::new(Run {
             report: Report::new(bar, self.quiet || self.json),
             record,

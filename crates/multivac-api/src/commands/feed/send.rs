@@ -141,6 +141,7 @@ impl Run {
         let run = Arc::clone(self);
         let looked_up = tokio::task::spawn_blocking(move || (run.record.old_ids(&items), items));
         let (ids, items) = looked_up.await.map_err(|error| self.client.other(&error.to_string()))?;
+        let ids = ids.map_err(ClientError::Usage)?;
         let mut unknown = Vec::with_capacity(items.len());
         for (item, id) in items.into_iter().zip(ids) {
             let is_known = match id {
@@ -201,7 +202,7 @@ impl Run {
                 Some(Rejected { detail, .. }) => self.reject(item, &detail),
                 None => {
                     weight += item.weight;
-                    accepted.extend(ids.next().map(|id| (item.key, id)));
+                    accepted.extend(ids.next().map(|id| (item.recorded, id)));
                 }
             }
         }

@@ -250,7 +250,7 @@ impl Bulk<'_> {
 }
 
 pub(super) fn describe() -> Described {
-    let example = "{\"data\": \"first\"}\n{\"data\": \"second\", \"key\": \"page-2\"}\n";
+    let example = "{\"data\": \"first\"}\n{\"data\": \"second\", \"idempotency_key\": \"page-2\"}\n";
     let body = RequestBodyBuilder::new()
         .required(Some(Required::True))
         .description(Some("A NewDatumOfMany a line, of any number; blank lines are passed over"))
