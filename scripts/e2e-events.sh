@@ -83,4 +83,18 @@ opens() {
 }
 rule 'and who comes back finds another' opens
 
+# An edge with room for two streams of all clients, who have an address each.
+few=$(free_port)
+start few edge "$directory/few" "$few" "$(free_port)" "127.0.0.1:$two" MULTIVAC_EDGE_STREAMS=2
+until_true 15 curl_edge --fail --output /dev/null "https://localhost:$few/healthz" || fail "the edge with few streams does not answer"
+for client in 1 2; do
+    curl_edge --no-buffer --interface "127.0.0.2$client" --output "$directory/few-$client" "https://localhost:$few/multivac/events" &
+    running+=($!)
+    until_true 5 test -s "$directory/few-$client" || fail "a stream does not begin"
+done
+a_third() { send --interface 127.0.0.23 "https://localhost:$few/multivac/events" && is_problem 429 && [[ -n $(header retry-after) ]]; }
+rule 'more streams than the edge has are refused' a_third
+others() { send --interface 127.0.0.23 "https://localhost:$few/multivac" && [[ $status == 200 ]]; }
+rule 'and who asks is answered' others
+
 count_rules events

@@ -167,6 +167,8 @@ class DocsRules(ConsoleCase):
                 break
         page.keyboard.press("Enter")
         operation = page.locator("details#ask")
+        # What is in it is made when it is opened, which the page is told of a moment later.
+        expect(operation.get_by_role("button", name="Send")).to_be_visible()
         for _ in range(3):
             page.keyboard.press("Tab")
             if page.evaluate("document.activeElement.id") == "ask-question":

@@ -75,7 +75,9 @@ pub(super) async fn retry_all(state: web::Data<State>) -> Result<HttpResponse, P
     let retried = Retried { retried, left };
     match failed {
         None => Ok(HttpResponse::Accepted().json(retried)),
-        Some(error) => Ok(Problem::from(error).and("the others are dead letters still").reply_with(retried)),
+        Some(error) => Ok(Problem::from(error)
+            .and("of the others some may be on the queue as well; the rest are dead letters still")
+            .reply_with(retried)),
     }
 }
 

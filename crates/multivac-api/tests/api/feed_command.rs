@@ -488,7 +488,11 @@ async fn command_lines_that_make_no_sense_end_with_2_and_show_no_password() {
             .contains("--password-over-http")
     );
     assert!(run("http://127.0.0.1:1", &["--user", "susan"], &[]).contains("no password of susan"));
-    assert!(run("http://127.0.0.1:1", &[], &[("NETRC", &netrc)]).contains("line 2"));
+    for port in ["http://127.0.0.1:50000000", "http://127.0.0.1:5OOO", "http://[::1]:x", "http://localhost:0"] {
+        assert!(run(port, &[], &[]).contains("expected a URL"), "{port}");
+    }
+    // One that cannot be read matters only to who needs a password.
+    assert!(run("http://127.0.0.1:1", &["--user", "susan"], &[("NETRC", &netrc)]).contains("line 2"));
     assert!(run("https://127.0.0.1:1", &["--ca-file", pem.to_str().unwrap()], &[]).contains("certificates"));
     assert!(run("https://127.0.0.1:1", &["--ca-file", "/nowhere"], &[]).contains("No such file"));
     assert!(run("http://127.0.0.1:1", &["--parallel", "0"], &[]).contains("--parallel"));
