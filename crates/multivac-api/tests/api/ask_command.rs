@@ -40,7 +40,7 @@ async fn the_answer_is_printed_alone_and_without_one_exactly_that() {
     let own = asked.header("Accept", "application/json").send().await.unwrap().text().await.unwrap();
     assert_eq!((code, json.trim_end()), (Some(0), own.as_str()));
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["status"], "answered");
-    for length in [1_001, 100_000] {
+    for length in [1_001, 60_000] {
         let (code, _, said) = ask(&[&"é".repeat(length)], &server.base);
         assert!(code == Some(2) && said.contains("1000 characters"), "{said}");
     }
