@@ -198,6 +198,33 @@ class FeedRules(ConsoleCase):
         self.sees("#feed-spoken", "many.ndjson: 1,300 data accepted")
         self.assertEqual(len(self.page.evaluate("heard")), 1)
 
+    def test_learned_is_said_only_of_what_has_been_asked_for_after_it_was_accepted(self):
+        self.feed_view()
+        # What the events have told last, nothing left to learn, is not of these data.
+        expect(self.page.locator("#stats")).to_contain_text("accepted")
+        asked, waiting = [], {"queued": 13, "processing": 0, "dead": 0}
+
+        def stats(route):
+            asked.append(1)
+            route.fulfill(json={**self.api.stats(), **waiting})
+
+        self.page.route("**/multivac/stats", stats)
+        self.page.route("**/multivac/data/*-*", lambda route: route.fulfill(json={"status": "queued"}))
+        self.choose(file("thirteen.ndjson", lines(13, "Thirteen")))
+        expect(self.latest()).to_contain_text("13 data accepted; on their way.")
+        self.until("a second look", lambda: len(asked) > 1)
+        expect(self.latest()).to_contain_text("13 data accepted; on their way.")
+        waiting["queued"] = 0
+        expect(self.latest()).to_contain_text("13 data accepted, and learned.")
+
+    def test_while_others_keep_the_queue_filled_it_ends_with_the_last_datum(self):
+        busy = {**self.api.stats(), "queued": 100, "processing": 0}
+        self.page.route("**/multivac/stats", lambda route: route.fulfill(json=busy))
+        self.page.route("**/multivac/events", lambda route: route.fulfill(content_type="text/event-stream", body=f"event: stats\ndata: {json.dumps(busy)}\n\n"))
+        self.feed_view()
+        self.choose(file("busy.ndjson", lines(150, "Busy")))
+        expect(self.latest()).to_contain_text("150 data accepted; the last of them can be answered with.")
+
     def test_many_files_go_together(self):
         self.feed_view()
         bulks = []

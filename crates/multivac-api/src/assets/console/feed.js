@@ -212,20 +212,21 @@ const STATES = {
   failed: ["It could not be learned, and lies with the dead letters.", "error"], retracted: ["Taken back.", "warn"],
 };
 
-// A few data are asked for by their ids; of many, the ledger tells how many are not learned yet, of all data that there are: so at
-// most as many of these.
+// A few data are asked for by their ids; of many, the last, and how many are not learned yet of all data that there are: so at most as
+// many of these. Each is asked for, since what the events have told may be older than these data.
 async function follow(row, ids, count, last, dead) {
   if (count <= ids.length && count <= FOLLOWED) return followEach(row, ids);
-  for (;;) {
-    const left = ledger.stats ? Math.min(count, ledger.stats.queued + ledger.stats.processing) : count;
-    const lost = dead !== null && ledger.stats ? Math.max(0, ledger.stats.dead - dead) : 0;
+  for (let tries = 1; ; tries++) {
+    const [stats, datum] = await Promise.all(["/multivac/stats", `/multivac/data/${last}`].map(path => call(path).then(reply => reply.body, () => null)));
+    const left = stats ? Math.min(count, stats.queued + stats.processing) : count;
+    const lost = stats && dead !== null ? Math.max(0, stats.dead - dead) : 0;
     const also = lost ? ` ${data(lost)} could not be learned meanwhile: see Watch.` : "";
     if (left === 0) return row.state(`${data(count)} accepted, and learned.${also}`, lost ? "warn" : "good");
+    if (datum?.status === "processed") return row.state(`${data(count)} accepted; the last of them can be answered with.${also}`, lost ? "warn" : "good");
     row.state(`${data(count)} accepted; ${left === count ? "on their way." : `at least ${number(count - left)} of them learned.`}${also}`);
+    // Not before a moment has passed, and then when the ledger moves, or after a while.
+    await pause(0.1 * Math.min(tries, 10));
     await Promise.race([ledger.next(), pause(10)]);
-    if (left === count && last && (await call(`/multivac/data/${last}`).catch(() => null))?.body.status === "processed") {
-      return row.state(`${data(count)} accepted; the last of them can be answered with.${also}`, "good");
-    }
   }
 }
 
