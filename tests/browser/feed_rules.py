@@ -96,8 +96,10 @@ class FeedRules(ConsoleCase):
         self.page.locator("#feeding").click()
         self.until("the text", lambda: held)
         self.page.locator("#data").fill("Second.")
+        self.assertTrue(self.leaving_is_asked_about())
         held[0].continue_()
         self.sees("#fed", "MultiVAC updated!")
+        self.assertFalse(self.leaving_is_asked_about())
         expect(self.page.locator("#data")).to_have_value("Second.")
 
     def test_while_the_api_is_down_the_text_stays_and_is_fed_afterwards(self):
@@ -168,6 +170,30 @@ class FeedRules(ConsoleCase):
         self.page.locator("#data").fill("\n\n".join("word " * 4000 for _ in range(5)))
         self.accepts(2, lambda: self.page.locator("#feeding").click())
         expect(self.latest()).to_contain_text("2 data accepted, and learned.")
+
+    def test_a_pasted_text_over_the_limit_is_fed_once_however_often_one_clicks(self):
+        self.feed_view()
+        held = []
+        self.page.route(BULK, lambda route: held.append(route))
+        self.page.locator("#data").fill("\n\n".join("click " * 4000 for _ in range(5)))
+        self.page.locator("#feeding").dblclick(force=True)
+        self.until("the request", lambda: held)
+        expect(self.page.locator("#feeding")).to_be_disabled()
+        expect(self.page.locator("#feedings > li")).to_have_count(1)
+        self.assertTrue(self.leaving_is_asked_about())
+        # Cancelled, it is sent again as the same data.
+        key = held[0].request.headers["idempotency-key"]
+        self.latest().get_by_role("button", name="Cancel").click()
+        expect(self.page.locator("#feeding")).to_be_enabled()
+        self.assertFalse(self.leaving_is_asked_about())
+        self.page.unroute(BULK)
+        with self.page.expect_request(BULK) as again:
+            self.accepts(3, lambda: self.page.locator("#feeding").click())
+        self.assertEqual(again.value.headers["idempotency-key"], key)
+        expect(self.page.locator("#data")).to_have_value("")
+
+    def leaving_is_asked_about(self):
+        return self.page.evaluate("!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
 
     def test_a_large_file_goes_in_bounded_requests_with_a_bar_and_a_rate(self):
         self.feed_view()
@@ -259,7 +285,7 @@ class FeedRules(ConsoleCase):
             elif len(tries) == 2:
                 # In part: some lines came in before it was full.
                 first = json.loads(route.fetch().text())
-                route.fulfill(json={"accepted": 1, "ids": first["ids"][:1], "rejected": [{"line": 2, "detail": "the queue is full; nothing was accepted"}], "next_line": 3})
+                route.fulfill(json={"accepted": 1, "ids": first["ids"][:1], "rejected": [{"line": 2, "detail": "the queue is full; nothing was accepted", "retry_after": 3}], "next_line": 3})
             else:
                 route.continue_()
 
@@ -268,6 +294,7 @@ class FeedRules(ConsoleCase):
         expect(self.latest()).to_contain_text("3 data accepted, and learned.")
         self.assertEqual(len(tries), 3)
         self.assertGreaterEqual(tries[1] - tries[0], 1.99)
+        self.assertGreaterEqual(tries[2] - tries[1], 2.99)
 
     def test_it_can_be_cancelled_while_it_waits_and_says_what_was_accepted(self):
         self.feed_view()

@@ -53,23 +53,29 @@ async function feedText() {
     showFed("There is nothing to feed yet.", true);
     return at("data").focus();
   }
-  if (tooLong(text)) return feedFiles([new File([text], "pasted text.txt")], () => { if (at("data").value === text) at("data").value = ""; });
   if (sent?.text !== text) sent = { text, key: randomKey() };
+  // Unless somebody has typed on.
+  const done = () => { if (at("data").value === text) at("data").value = ""; sent = null; };
   showFed(FEEDING);
+  running.add(FEEDING);
   try {
+    if (tooLong(text)) {
+      await feedFiles([new File([text], "pasted text.txt")], done, sent.key);
+      return showFed("");
+    }
     const { body } = await authorised("/multivac/data", {
       method: "POST", headers: { "Content-Type": "text/plain", "Idempotency-Key": sent.key }, body: text,
     });
     showFed(body.response);
-    // Unless somebody has typed on.
-    if (at("data").value === text) at("data").value = "";
-    sent = null;
+    done();
     const row = feeding(clip(text.trim().replace(/\s+/g, " "), 80));
     row.item.classList.add("one");
     follow(row, [body.id], 1, body.id);
   } catch (error) {
     const later = error.after ? ` Try again in ${span(error.after)}.` : "";
     showFed(`${needsSignIn(error)}${later}`, true);
+  } finally {
+    running.delete(FEEDING);
   }
 }
 at("feed").onsubmit = event => { event.preventDefault(); if (!at("feeding").disabled) feedText(); };
@@ -79,15 +85,20 @@ at("data").onkeydown = event => { if (event.key === "Enter" && (event.ctrlKey ||
 // --- files ----------------------------------------------------------------------------------------------------------------------------
 
 const running = new Set();
-window.addEventListener("beforeunload", event => { if (running.size) event.preventDefault(); });
+window.addEventListener("beforeunload", event => {
+  if (!running.size) return;
+  event.preventDefault();
+  // For browsers before 2023.
+  event.returnValue = true;
+});
 
 // Feeds files one after the other, in requests of bounded size, each with a key: sent again, it feeds nothing twice.
-async function feedFiles(files, onend) {
+async function feedFiles(files, onend, key = randomKey()) {
   if (!files.length) return;
   const total = files.reduce((sum, file) => sum + file.size, 0);
   const row = feeding(files.length === 1 ? nameOf(files[0]) : `${number(files.length)} files, ${bytes(total)}`);
   const stopping = new AbortController(), began = performance.now();
-  const run = { row, accepted: 0, rejections: 0, ids: [], last: null, read: 0, signal: stopping.signal, dead: ledger.stats?.dead ?? null };
+  const run = { row, key, batches: 0, accepted: 0, rejections: 0, ids: [], last: null, read: 0, signal: stopping.signal, dead: ledger.stats?.dead ?? null };
   running.add(run);
   row.item.dataset.running = "yes";
   const cancel = el("button", { type: "button", class: "small", click: () => stopping.abort() }, "Cancel");
@@ -165,7 +176,7 @@ async function* batchesOf(files, run) {
 const mayPass = line => /queue|durable|not tried/.test(line.detail);
 
 async function sendBatch(batch, run, cancel) {
-  const body = `${batch.lines.join("\n")}\n`, key = randomKey();
+  const body = `${batch.lines.join("\n")}\n`, key = `${run.key}-${++run.batches}`;
   for (let tries = 1; ; tries++) {
     let failure;
     try {
@@ -182,7 +193,7 @@ async function sendBatch(batch, run, cancel) {
         for (const { line, detail } of reply.rejected) run.reject({ ...batch.places[line - 1], rejected: detail });
         return;
       }
-      failure = new Failure(left[0]?.detail ?? "The queue did not take all of it.", { status: 503 });
+      failure = new Failure(left[0]?.detail ?? "The queue did not take all of it.", { status: 503, after: left[0]?.retry_after ?? null });
     } catch (error) {
       if (isAbort(error)) throw error;
       failure = error;
