@@ -165,6 +165,19 @@ class FeedRules(ConsoleCase):
         self.assertTrue(all(part.startswith("Paragraph ") and len(part.encode()) <= 65536 for part in parts), [part[:20] for part in parts])
         self.assertLess(len(parts), 6)
 
+    def test_each_part_of_a_table_has_its_head_line(self):
+        self.feed_view()
+        rows = [f"river {number},{'é' * 100}\n" for number in range(1000)]
+        held = []
+        self.page.on("request", lambda request: held.append(request.post_data) if request.url.endswith("bulk") else None)
+        self.choose(file("rivers.CSV", "".join(["name,length\n", *rows])))
+        expect(self.latest()).to_contain_text(re.compile(r"rivers.CSV in \d parts"))
+        expect(self.latest()).to_contain_text("accepted")
+        parts = [json.loads(line)["data"] for body in held for line in body.splitlines()]
+        self.assertTrue(all(part.startswith("name,length\n") and len(part.encode()) <= 65536 for part in parts), [part[:20] for part in parts])
+        self.assertEqual("".join(part.removeprefix("name,length\n") for part in parts), "".join(rows))
+        self.assertLess(len(parts), 5)
+
     def test_a_pasted_text_over_the_limit_is_fed_in_parts_too(self):
         self.feed_view()
         self.page.locator("#data").fill("\n\n".join("word " * 4000 for _ in range(5)))
@@ -312,6 +325,7 @@ class FeedRules(ConsoleCase):
         expect(self.latest()).to_contain_text("The queue is full; nothing was accepted. Going on in 60 s; 500 data accepted so far.", ignore_case=True)
         self.latest().get_by_role("button", name="Cancel").click()
         expect(self.latest()).to_contain_text("Cancelled. 500 data accepted before that")
+        self.assertEqual(self.page.evaluate("document.activeElement.textContent"), "cancelled.ndjson")
         expect(self.latest().get_by_role("button")).to_have_count(0)
 
     def test_without_a_password_it_waits_for_somebody_to_sign_in_and_goes_on(self):
@@ -348,6 +362,33 @@ class FeedRules(ConsoleCase):
         expect(self.latest()).to_contain_text("Learned: it can be answered with.")
         expect(self.page.locator("#view-feed")).to_be_visible()
         self.until("the file", lambda: self.api.accepted() == before + 1)
+
+    def test_what_cannot_be_read_in_a_dropped_folder_is_named_and_the_rest_is_fed(self):
+        self.feed_view()
+        before = self.api.accepted()
+        # A folder of a disk that answers late, and not for each file.
+        self.page.evaluate("""() => {
+            const file = (name, read) => ({isFile: true, name, fullPath: `/folder/${name}`, file: read});
+            const broken = file("broken.txt", (_, fail) => fail(new DOMException("no permission", "NotReadableError")));
+            const locked = {name: "locked", fullPath: "/folder/locked", createReader: () => ({readEntries: (_, fail) => fail(new DOMException("not yours", "SecurityError"))})};
+            const lists = [[broken, locked, file("good.txt", found => found(new File(["Read from a slow disk."], "good.txt")))], []];
+            const folder = {name: "folder", fullPath: "/folder", createReader: () => ({readEntries: found => { window.go = () => found(lists.shift()); if (lists.length < 2) go(); }})};
+            DataTransferItem.prototype.webkitGetAsEntry = () => folder;
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([""], "folder"));
+            document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+        }""")
+        expect(self.latest()).to_contain_text("Looking for files …")
+        expect(self.latest().get_by_role("button", name="Cancel")).to_be_visible()
+        self.assertTrue(self.leaving_is_asked_about())
+        self.page.evaluate("go()")
+        expect(self.latest()).to_contain_text("Learned: it can be answered with.")
+        self.assertEqual(self.api.accepted(), before + 1)
+        rejected = self.latest().locator(".rejected")
+        expect(rejected.locator("summary")).to_have_text("2 rejected")
+        rejected.locator("summary").click()
+        expect(rejected).to_contain_text("folder/broken.txt: it cannot be read: no permission")
+        expect(rejected).to_contain_text("folder/locked: it cannot be read: not yours")
 
     def test_a_folder_is_chosen_with_all_that_is_in_it(self):
         import pathlib

@@ -9,13 +9,14 @@ const FOLLOWED = 12;
 const SHOWN_FEEDINGS = 30;
 
 // A row of "Fed from here".
-function feeding(name, onend) {
+function feeding(name) {
+  const title = el("strong", { dir: "auto", tabindex: -1 }, name);
   const parts = {
     state: el("span", { class: "state" }), bar: el("progress", { max: 1, "aria-label": `Feeding ${name}` }), rate: el("span", { class: "rate" }),
     rejected: el("details", { class: "rejected", hidden: true }, el("summary"), el("ul", { tabindex: 0, "aria-label": "Rejected" })), note: el("p", { class: "hint", hidden: true }), row: el("div", { class: "row" }),
   };
   const item = el("li", { class: "card feeding" },
-    el("div", { class: "row spread" }, el("strong", { dir: "auto" }, name), parts.rate), parts.bar, parts.state, parts.note, parts.rejected, parts.row);
+    el("div", { class: "row spread" }, title, parts.rate), parts.bar, parts.state, parts.note, parts.rejected, parts.row);
   parts.bar.hidden = true;
   at("feedings").prepend(item);
   at("feedings-none").hidden = true;
@@ -32,8 +33,13 @@ function feeding(name, onend) {
       if (kind && item.dataset.kind !== kind) at("feed-spoken").textContent = `${name}: ${words}`;
       item.dataset.kind = kind;
     },
-    buttons(...buttons) { parts.row.replaceChildren(...buttons); },
-    onend,
+    name(words) { name = title.textContent = words; parts.bar.setAttribute("aria-label", `Feeding ${name}`); },
+    // Who was at one of them stays in this row.
+    buttons(...buttons) {
+      const wasHere = parts.row.contains(document.activeElement);
+      parts.row.replaceChildren(...buttons);
+      if (wasHere) (buttons[0] ?? title).focus();
+    },
   };
 }
 
@@ -49,20 +55,14 @@ function showFed(words, isError) {
 }
 async function feedText() {
   const text = at("data").value;
-  if (!text.trim()) {
-    showFed("There is nothing to feed yet.", true);
-    return at("data").focus();
-  }
+  if (!text.trim()) { showFed("There is nothing to feed yet.", true); return at("data").focus(); }
   if (sent?.text !== text) sent = { text, key: randomKey() };
   // Unless somebody has typed on.
   const done = () => { if (at("data").value === text) at("data").value = ""; sent = null; };
   showFed(FEEDING);
   running.add(FEEDING);
   try {
-    if (tooLong(text)) {
-      await feedFiles([new File([text], "pasted text.txt")], done, sent.key);
-      return showFed("");
-    }
+    if (tooLong(text)) { await feedFiles([new File([text], "pasted text.txt")], done, sent.key); return showFed(""); }
     const { body } = await authorised("/multivac/data", {
       method: "POST", headers: { "Content-Type": "text/plain", "Idempotency-Key": sent.key }, body: text,
     });
@@ -86,27 +86,22 @@ at("data").onkeydown = event => { if (event.key === "Enter" && (event.ctrlKey ||
 
 const running = new Set();
 window.addEventListener("beforeunload", event => {
-  if (!running.size) return;
-  event.preventDefault();
-  // For browsers before 2023.
-  event.returnValue = true;
+  // The second is for browsers before 2023.
+  if (running.size) { event.preventDefault(); event.returnValue = true; }
 });
 
 // Feeds files one after the other, in requests of bounded size, each with a key: sent again, it feeds nothing twice.
-async function feedFiles(files, onend, key = randomKey()) {
-  if (!files.length) return;
-  const total = files.reduce((sum, file) => sum + file.size, 0);
-  const row = feeding(files.length === 1 ? nameOf(files[0]) : `${number(files.length)} files, ${bytes(total)}`);
+async function feedFiles(entries, onend, key = randomKey()) {
+  const files = [], row = feeding(entries.length === 1 ? nameOf(entries[0]) : "Files");
   const stopping = new AbortController(), began = performance.now();
-  const run = { row, key, batches: 0, accepted: 0, rejections: 0, ids: [], last: null, read: 0, signal: stopping.signal, dead: ledger.stats?.dead ?? null };
+  const run = { row, key, batches: 0, total: 0, accepted: 0, rejections: 0, ids: [], last: null, read: 0, signal: stopping.signal, dead: ledger.stats?.dead ?? null };
   running.add(run);
   row.item.dataset.running = "yes";
   const cancel = el("button", { type: "button", class: "small", click: () => stopping.abort() }, "Cancel");
   row.buttons(cancel);
-  row.parts.bar.hidden = false;
   run.show = (words, kind) => {
     const rate = run.accepted / Math.max(0.2, (performance.now() - began) / 1000);
-    row.parts.bar.value = total ? Math.min(1, run.read / total) : 1;
+    row.parts.bar.value = run.total ? Math.min(1, run.read / run.total) : 1;
     row.parts.rate.textContent = run.accepted ? `${number(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate))} data/s` : "";
     row.state(words ?? `${data(run.accepted)} accepted …`, kind);
   };
@@ -115,16 +110,24 @@ async function feedFiles(files, onend, key = randomKey()) {
     const [summary, list] = row.parts.rejected.children;
     row.parts.rejected.hidden = false;
     summary.textContent = `${number(run.rejections)} rejected${run.rejections > NAMED ? `; the first ${number(NAMED)} of them` : ""}`;
-    if (run.rejections > NAMED) return;
-    list.append(el("li", {}, el("b", { dir: "auto" }, line ? `${name}, line ${number(line)}` : name), `: ${rejected}`));
+    if (run.rejections <= NAMED) list.append(el("li", {}, el("b", { dir: "auto" }, line ? `${name}, line ${number(line)}` : name), `: ${rejected}`));
   };
   run.split = (file, parts) => {
     run.splits = [...run.splits ?? [], `${clip(nameOf(file), 60)} in ${number(parts)} parts`];
     row.parts.note.hidden = false;
     row.parts.note.textContent = `Over ${bytes(MAX_DATUM)}, so fed in parts, cut at paragraphs: ${run.splits.slice(0, 5).join(", ")}${run.splits.length > 5 ? ` and ${number(run.splits.length - 5)} more` : ""}.`;
   };
-  run.show("Reading …");
+  row.state("Looking for files …");
   try {
+    for await (const file of filesIn(entries)) {
+      if (stopping.signal.aborted) break;
+      if (file.rejected) { run.reject(file); continue; }
+      run.total += file.size;
+      if (files.push(file) % 100 === 0) row.state(`Looking for files … ${number(files.length)} so far.`);
+    }
+    if (entries.length > 1 || files.length > 1) row.name(files.length === 1 ? nameOf(files[0]) : `${number(files.length)} files, ${bytes(run.total)}`);
+    row.parts.bar.hidden = false;
+    run.show("Reading …");
     const batches = batchesOf(files, run);
     // The next batch is made while this one is under way.
     for (let next = batches.next(); ;) {
@@ -270,7 +273,7 @@ async function followEach(row, ids) {
 say("max-datum", bytes(MAX_DATUM));
 for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"]]) {
   at(button).onclick = () => at(input).click();
-  at(input).onchange = () => { feedFiles([...at(input).files]); at(input).value = ""; };
+  at(input).onchange = () => { if (at(input).files.length) feedFiles([...at(input).files]); at(input).value = ""; };
 }
 at("choose-folder").hidden = !("webkitdirectory" in HTMLInputElement.prototype);
 
@@ -285,12 +288,12 @@ window.addEventListener("dragleave", event => {
   if (hasFiles(event) && --depth <= 0) { depth = 0; document.body.classList.remove("dropping"); }
 });
 window.addEventListener("dragover", event => { if (hasFiles(event)) event.preventDefault(); });
-window.addEventListener("drop", async event => {
+window.addEventListener("drop", event => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   depth = 0;
   document.body.classList.remove("dropping");
-  const files = filesOf(event.dataTransfer);
+  const entries = entriesOf(event.dataTransfer);
   location.hash = "#/feed";
-  try { await feedFiles(await files); } catch (error) { say("banner", `What was dropped cannot be read: ${error.message}`); }
+  if (entries.length) feedFiles(entries);
 });
