@@ -96,8 +96,10 @@ class FeedRules(ConsoleCase):
         self.page.locator("#feeding").click()
         self.until("the text", lambda: held)
         self.page.locator("#data").fill("Second.")
+        self.assertTrue(self.leaving_is_asked_about())
         held[0].continue_()
         self.sees("#fed", "MultiVAC updated!")
+        self.assertFalse(self.leaving_is_asked_about())
         expect(self.page.locator("#data")).to_have_value("Second.")
 
     def test_while_the_api_is_down_the_text_stays_and_is_fed_afterwards(self):
@@ -163,11 +165,48 @@ class FeedRules(ConsoleCase):
         self.assertTrue(all(part.startswith("Paragraph ") and len(part.encode()) <= 65536 for part in parts), [part[:20] for part in parts])
         self.assertLess(len(parts), 6)
 
+    def test_each_part_of_a_table_has_its_head_line(self):
+        self.feed_view()
+        rows = [f"river {number},{'é' * 100}\n" for number in range(1000)]
+        held = []
+        self.page.on("request", lambda request: held.append(request.post_data) if request.url.endswith("bulk") else None)
+        self.choose(file("rivers.CSV", "".join(["name,length\n", *rows])))
+        expect(self.latest()).to_contain_text(re.compile(r"rivers.CSV in \d parts"))
+        expect(self.latest()).to_contain_text("accepted")
+        parts = [json.loads(line)["data"] for body in held for line in body.splitlines()]
+        self.assertTrue(all(part.startswith("name,length\n") and len(part.encode()) <= 65536 for part in parts), [part[:20] for part in parts])
+        self.assertEqual("".join(part.removeprefix("name,length\n") for part in parts), "".join(rows))
+        self.assertLess(len(parts), 5)
+
     def test_a_pasted_text_over_the_limit_is_fed_in_parts_too(self):
         self.feed_view()
         self.page.locator("#data").fill("\n\n".join("word " * 4000 for _ in range(5)))
         self.accepts(2, lambda: self.page.locator("#feeding").click())
         expect(self.latest()).to_contain_text("2 data accepted, and learned.")
+
+    def test_a_pasted_text_over_the_limit_is_fed_once_however_often_one_clicks(self):
+        self.feed_view()
+        held = []
+        self.page.route(BULK, lambda route: held.append(route))
+        self.page.locator("#data").fill("\n\n".join("click " * 4000 for _ in range(5)))
+        self.page.locator("#feeding").dblclick(force=True)
+        self.until("the request", lambda: held)
+        expect(self.page.locator("#feeding")).to_be_disabled()
+        expect(self.page.locator("#feedings > li")).to_have_count(1)
+        self.assertTrue(self.leaving_is_asked_about())
+        # Cancelled, it is sent again as the same data.
+        key = held[0].request.headers["idempotency-key"]
+        self.latest().get_by_role("button", name="Cancel").click()
+        expect(self.page.locator("#feeding")).to_be_enabled()
+        self.assertFalse(self.leaving_is_asked_about())
+        self.page.unroute(BULK)
+        with self.page.expect_request(BULK) as again:
+            self.accepts(3, lambda: self.page.locator("#feeding").click())
+        self.assertEqual(again.value.headers["idempotency-key"], key)
+        expect(self.page.locator("#data")).to_have_value("")
+
+    def leaving_is_asked_about(self):
+        return self.page.evaluate("!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
 
     def test_a_large_file_goes_in_bounded_requests_with_a_bar_and_a_rate(self):
         self.feed_view()
@@ -197,6 +236,33 @@ class FeedRules(ConsoleCase):
         # A screen reader hears how it ended, and not each step.
         self.sees("#feed-spoken", "many.ndjson: 1,300 data accepted")
         self.assertEqual(len(self.page.evaluate("heard")), 1)
+
+    def test_learned_is_said_only_of_what_has_been_asked_for_after_it_was_accepted(self):
+        self.feed_view()
+        # What the events have told last, nothing left to learn, is not of these data.
+        expect(self.page.locator("#stats")).to_contain_text("accepted")
+        asked, waiting = [], {"queued": 13, "processing": 0, "dead": 0}
+
+        def stats(route):
+            asked.append(1)
+            route.fulfill(json={**self.api.stats(), **waiting})
+
+        self.page.route("**/multivac/stats", stats)
+        self.page.route("**/multivac/data/*-*", lambda route: route.fulfill(json={"status": "queued"}))
+        self.choose(file("thirteen.ndjson", lines(13, "Thirteen")))
+        expect(self.latest()).to_contain_text("13 data accepted; on their way.")
+        self.until("a second look", lambda: len(asked) > 1)
+        expect(self.latest()).to_contain_text("13 data accepted; on their way.")
+        waiting["queued"] = 0
+        expect(self.latest()).to_contain_text("13 data accepted, and learned.")
+
+    def test_while_others_keep_the_queue_filled_it_ends_with_the_last_datum(self):
+        busy = {**self.api.stats(), "queued": 100, "processing": 0}
+        self.page.route("**/multivac/stats", lambda route: route.fulfill(json=busy))
+        self.page.route("**/multivac/events", lambda route: route.fulfill(content_type="text/event-stream", body=f"event: stats\ndata: {json.dumps(busy)}\n\n"))
+        self.feed_view()
+        self.choose(file("busy.ndjson", lines(150, "Busy")))
+        expect(self.latest()).to_contain_text("150 data accepted; the last of them can be answered with.")
 
     def test_many_files_go_together(self):
         self.feed_view()
@@ -232,7 +298,7 @@ class FeedRules(ConsoleCase):
             elif len(tries) == 2:
                 # In part: some lines came in before it was full.
                 first = json.loads(route.fetch().text())
-                route.fulfill(json={"accepted": 1, "ids": first["ids"][:1], "rejected": [{"line": 2, "detail": "the queue is full; nothing was accepted"}], "next_line": 3})
+                route.fulfill(json={"accepted": 1, "ids": first["ids"][:1], "rejected": [{"line": 2, "detail": "the queue is full; nothing was accepted", "retry_after": 3}], "next_line": 3})
             else:
                 route.continue_()
 
@@ -241,6 +307,7 @@ class FeedRules(ConsoleCase):
         expect(self.latest()).to_contain_text("3 data accepted, and learned.")
         self.assertEqual(len(tries), 3)
         self.assertGreaterEqual(tries[1] - tries[0], 1.99)
+        self.assertGreaterEqual(tries[2] - tries[1], 2.99)
 
     def test_it_can_be_cancelled_while_it_waits_and_says_what_was_accepted(self):
         self.feed_view()
@@ -258,6 +325,7 @@ class FeedRules(ConsoleCase):
         expect(self.latest()).to_contain_text("The queue is full; nothing was accepted. Going on in 60 s; 500 data accepted so far.", ignore_case=True)
         self.latest().get_by_role("button", name="Cancel").click()
         expect(self.latest()).to_contain_text("Cancelled. 500 data accepted before that")
+        self.assertEqual(self.page.evaluate("document.activeElement.textContent"), "cancelled.ndjson")
         expect(self.latest().get_by_role("button")).to_have_count(0)
 
     def test_without_a_password_it_waits_for_somebody_to_sign_in_and_goes_on(self):
@@ -294,6 +362,33 @@ class FeedRules(ConsoleCase):
         expect(self.latest()).to_contain_text("Learned: it can be answered with.")
         expect(self.page.locator("#view-feed")).to_be_visible()
         self.until("the file", lambda: self.api.accepted() == before + 1)
+
+    def test_what_cannot_be_read_in_a_dropped_folder_is_named_and_the_rest_is_fed(self):
+        self.feed_view()
+        before = self.api.accepted()
+        # A folder of a disk that answers late, and not for each file.
+        self.page.evaluate("""() => {
+            const file = (name, read) => ({isFile: true, name, fullPath: `/folder/${name}`, file: read});
+            const broken = file("broken.txt", (_, fail) => fail(new DOMException("no permission", "NotReadableError")));
+            const locked = {name: "locked", fullPath: "/folder/locked", createReader: () => ({readEntries: (_, fail) => fail(new DOMException("not yours", "SecurityError"))})};
+            const lists = [[broken, locked, file("good.txt", found => found(new File(["Read from a slow disk."], "good.txt")))], []];
+            const folder = {name: "folder", fullPath: "/folder", createReader: () => ({readEntries: found => { window.go = () => found(lists.shift()); if (lists.length < 2) go(); }})};
+            DataTransferItem.prototype.webkitGetAsEntry = () => folder;
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([""], "folder"));
+            document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+        }""")
+        expect(self.latest()).to_contain_text("Looking for files …")
+        expect(self.latest().get_by_role("button", name="Cancel")).to_be_visible()
+        self.assertTrue(self.leaving_is_asked_about())
+        self.page.evaluate("go()")
+        expect(self.latest()).to_contain_text("Learned: it can be answered with.")
+        self.assertEqual(self.api.accepted(), before + 1)
+        rejected = self.latest().locator(".rejected")
+        expect(rejected.locator("summary")).to_have_text("2 rejected")
+        rejected.locator("summary").click()
+        expect(rejected).to_contain_text("folder/broken.txt: it cannot be read: no permission")
+        expect(rejected).to_contain_text("folder/locked: it cannot be read: not yours")
 
     def test_a_folder_is_chosen_with_all_that_is_in_it(self):
         import pathlib

@@ -9,13 +9,14 @@ const FOLLOWED = 12;
 const SHOWN_FEEDINGS = 30;
 
 // A row of "Fed from here".
-function feeding(name, onend) {
+function feeding(name) {
+  const title = el("strong", { dir: "auto", tabindex: -1 }, name);
   const parts = {
     state: el("span", { class: "state" }), bar: el("progress", { max: 1, "aria-label": `Feeding ${name}` }), rate: el("span", { class: "rate" }),
     rejected: el("details", { class: "rejected", hidden: true }, el("summary"), el("ul", { tabindex: 0, "aria-label": "Rejected" })), note: el("p", { class: "hint", hidden: true }), row: el("div", { class: "row" }),
   };
   const item = el("li", { class: "card feeding" },
-    el("div", { class: "row spread" }, el("strong", { dir: "auto" }, name), parts.rate), parts.bar, parts.state, parts.note, parts.rejected, parts.row);
+    el("div", { class: "row spread" }, title, parts.rate), parts.bar, parts.state, parts.note, parts.rejected, parts.row);
   parts.bar.hidden = true;
   at("feedings").prepend(item);
   at("feedings-none").hidden = true;
@@ -32,8 +33,13 @@ function feeding(name, onend) {
       if (kind && item.dataset.kind !== kind) at("feed-spoken").textContent = `${name}: ${words}`;
       item.dataset.kind = kind;
     },
-    buttons(...buttons) { parts.row.replaceChildren(...buttons); },
-    onend,
+    name(words) { name = title.textContent = words; parts.bar.setAttribute("aria-label", `Feeding ${name}`); },
+    // Who was at one of them stays in this row.
+    buttons(...buttons) {
+      const wasHere = parts.row.contains(document.activeElement);
+      parts.row.replaceChildren(...buttons);
+      if (wasHere) (buttons[0] ?? title).focus();
+    },
   };
 }
 
@@ -49,27 +55,27 @@ function showFed(words, isError) {
 }
 async function feedText() {
   const text = at("data").value;
-  if (!text.trim()) {
-    showFed("There is nothing to feed yet.", true);
-    return at("data").focus();
-  }
-  if (tooLong(text)) return feedFiles([new File([text], "pasted text.txt")], () => { if (at("data").value === text) at("data").value = ""; });
+  if (!text.trim()) { showFed("There is nothing to feed yet.", true); return at("data").focus(); }
   if (sent?.text !== text) sent = { text, key: randomKey() };
+  // Unless somebody has typed on.
+  const done = () => { if (at("data").value === text) at("data").value = ""; sent = null; };
   showFed(FEEDING);
+  running.add(FEEDING);
   try {
+    if (tooLong(text)) { await feedFiles([new File([text], "pasted text.txt")], done, sent.key); return showFed(""); }
     const { body } = await authorised("/multivac/data", {
       method: "POST", headers: { "Content-Type": "text/plain", "Idempotency-Key": sent.key }, body: text,
     });
     showFed(body.response);
-    // Unless somebody has typed on.
-    if (at("data").value === text) at("data").value = "";
-    sent = null;
+    done();
     const row = feeding(clip(text.trim().replace(/\s+/g, " "), 80));
     row.item.classList.add("one");
     follow(row, [body.id], 1, body.id);
   } catch (error) {
     const later = error.after ? ` Try again in ${span(error.after)}.` : "";
     showFed(`${needsSignIn(error)}${later}`, true);
+  } finally {
+    running.delete(FEEDING);
   }
 }
 at("feed").onsubmit = event => { event.preventDefault(); if (!at("feeding").disabled) feedText(); };
@@ -79,23 +85,23 @@ at("data").onkeydown = event => { if (event.key === "Enter" && (event.ctrlKey ||
 // --- files ----------------------------------------------------------------------------------------------------------------------------
 
 const running = new Set();
-window.addEventListener("beforeunload", event => { if (running.size) event.preventDefault(); });
+window.addEventListener("beforeunload", event => {
+  // The second is for browsers before 2023.
+  if (running.size) { event.preventDefault(); event.returnValue = true; }
+});
 
 // Feeds files one after the other, in requests of bounded size, each with a key: sent again, it feeds nothing twice.
-async function feedFiles(files, onend) {
-  if (!files.length) return;
-  const total = files.reduce((sum, file) => sum + file.size, 0);
-  const row = feeding(files.length === 1 ? nameOf(files[0]) : `${number(files.length)} files, ${bytes(total)}`);
+async function feedFiles(entries, onend, key = randomKey()) {
+  const files = [], row = feeding(entries.length === 1 ? nameOf(entries[0]) : "Files");
   const stopping = new AbortController(), began = performance.now();
-  const run = { row, accepted: 0, rejections: 0, ids: [], last: null, read: 0, signal: stopping.signal, dead: ledger.stats?.dead ?? null };
+  const run = { row, key, batches: 0, total: 0, accepted: 0, rejections: 0, ids: [], last: null, read: 0, signal: stopping.signal, dead: ledger.stats?.dead ?? null };
   running.add(run);
   row.item.dataset.running = "yes";
   const cancel = el("button", { type: "button", class: "small", click: () => stopping.abort() }, "Cancel");
   row.buttons(cancel);
-  row.parts.bar.hidden = false;
   run.show = (words, kind) => {
     const rate = run.accepted / Math.max(0.2, (performance.now() - began) / 1000);
-    row.parts.bar.value = total ? Math.min(1, run.read / total) : 1;
+    row.parts.bar.value = run.total ? Math.min(1, run.read / run.total) : 1;
     row.parts.rate.textContent = run.accepted ? `${number(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate))} data/s` : "";
     row.state(words ?? `${data(run.accepted)} accepted …`, kind);
   };
@@ -104,16 +110,24 @@ async function feedFiles(files, onend) {
     const [summary, list] = row.parts.rejected.children;
     row.parts.rejected.hidden = false;
     summary.textContent = `${number(run.rejections)} rejected${run.rejections > NAMED ? `; the first ${number(NAMED)} of them` : ""}`;
-    if (run.rejections > NAMED) return;
-    list.append(el("li", {}, el("b", { dir: "auto" }, line ? `${name}, line ${number(line)}` : name), `: ${rejected}`));
+    if (run.rejections <= NAMED) list.append(el("li", {}, el("b", { dir: "auto" }, line ? `${name}, line ${number(line)}` : name), `: ${rejected}`));
   };
   run.split = (file, parts) => {
     run.splits = [...run.splits ?? [], `${clip(nameOf(file), 60)} in ${number(parts)} parts`];
     row.parts.note.hidden = false;
     row.parts.note.textContent = `Over ${bytes(MAX_DATUM)}, so fed in parts, cut at paragraphs: ${run.splits.slice(0, 5).join(", ")}${run.splits.length > 5 ? ` and ${number(run.splits.length - 5)} more` : ""}.`;
   };
-  run.show("Reading …");
+  row.state("Looking for files …");
   try {
+    for await (const file of filesIn(entries)) {
+      if (stopping.signal.aborted) break;
+      if (file.rejected) { run.reject(file); continue; }
+      run.total += file.size;
+      if (files.push(file) % 100 === 0) row.state(`Looking for files … ${number(files.length)} so far.`);
+    }
+    if (entries.length > 1 || files.length > 1) row.name(files.length === 1 ? nameOf(files[0]) : `${number(files.length)} files, ${bytes(run.total)}`);
+    row.parts.bar.hidden = false;
+    run.show("Reading …");
     const batches = batchesOf(files, run);
     // The next batch is made while this one is under way.
     for (let next = batches.next(); ;) {
@@ -165,7 +179,7 @@ async function* batchesOf(files, run) {
 const mayPass = line => /queue|durable|not tried/.test(line.detail);
 
 async function sendBatch(batch, run, cancel) {
-  const body = `${batch.lines.join("\n")}\n`, key = randomKey();
+  const body = `${batch.lines.join("\n")}\n`, key = `${run.key}-${++run.batches}`;
   for (let tries = 1; ; tries++) {
     let failure;
     try {
@@ -182,7 +196,7 @@ async function sendBatch(batch, run, cancel) {
         for (const { line, detail } of reply.rejected) run.reject({ ...batch.places[line - 1], rejected: detail });
         return;
       }
-      failure = new Failure(left[0]?.detail ?? "The queue did not take all of it.", { status: 503 });
+      failure = new Failure(left[0]?.detail ?? "The queue did not take all of it.", { status: 503, after: left[0]?.retry_after ?? null });
     } catch (error) {
       if (isAbort(error)) throw error;
       failure = error;
@@ -212,20 +226,21 @@ const STATES = {
   failed: ["It could not be learned, and lies with the dead letters.", "error"], retracted: ["Taken back.", "warn"],
 };
 
-// A few data are asked for by their ids; of many, the ledger tells how many are not learned yet, of all data that there are: so at
-// most as many of these.
+// A few data are asked for by their ids; of many, the last, and how many are not learned yet of all data that there are: so at most as
+// many of these. Each is asked for, since what the events have told may be older than these data.
 async function follow(row, ids, count, last, dead) {
   if (count <= ids.length && count <= FOLLOWED) return followEach(row, ids);
-  for (;;) {
-    const left = ledger.stats ? Math.min(count, ledger.stats.queued + ledger.stats.processing) : count;
-    const lost = dead !== null && ledger.stats ? Math.max(0, ledger.stats.dead - dead) : 0;
+  for (let tries = 1; ; tries++) {
+    const [stats, datum] = await Promise.all(["/multivac/stats", `/multivac/data/${last}`].map(path => call(path).then(reply => reply.body, () => null)));
+    const left = stats ? Math.min(count, stats.queued + stats.processing) : count;
+    const lost = stats && dead !== null ? Math.max(0, stats.dead - dead) : 0;
     const also = lost ? ` ${data(lost)} could not be learned meanwhile: see Watch.` : "";
     if (left === 0) return row.state(`${data(count)} accepted, and learned.${also}`, lost ? "warn" : "good");
+    if (datum?.status === "processed") return row.state(`${data(count)} accepted; the last of them can be answered with.${also}`, lost ? "warn" : "good");
     row.state(`${data(count)} accepted; ${left === count ? "on their way." : `at least ${number(count - left)} of them learned.`}${also}`);
+    // Not before a moment has passed, and then when the ledger moves, or after a while.
+    await pause(0.1 * Math.min(tries, 10));
     await Promise.race([ledger.next(), pause(10)]);
-    if (left === count && last && (await call(`/multivac/data/${last}`).catch(() => null))?.body.status === "processed") {
-      return row.state(`${data(count)} accepted; the last of them can be answered with.${also}`, "good");
-    }
   }
 }
 
@@ -258,7 +273,7 @@ async function followEach(row, ids) {
 say("max-datum", bytes(MAX_DATUM));
 for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"]]) {
   at(button).onclick = () => at(input).click();
-  at(input).onchange = () => { feedFiles([...at(input).files]); at(input).value = ""; };
+  at(input).onchange = () => { if (at(input).files.length) feedFiles([...at(input).files]); at(input).value = ""; };
 }
 at("choose-folder").hidden = !("webkitdirectory" in HTMLInputElement.prototype);
 
@@ -273,12 +288,12 @@ window.addEventListener("dragleave", event => {
   if (hasFiles(event) && --depth <= 0) { depth = 0; document.body.classList.remove("dropping"); }
 });
 window.addEventListener("dragover", event => { if (hasFiles(event)) event.preventDefault(); });
-window.addEventListener("drop", async event => {
+window.addEventListener("drop", event => {
   if (!hasFiles(event)) return;
   event.preventDefault();
   depth = 0;
   document.body.classList.remove("dropping");
-  const files = filesOf(event.dataTransfer);
+  const entries = entriesOf(event.dataTransfer);
   location.hash = "#/feed";
-  try { await feedFiles(await files); } catch (error) { say("banner", `What was dropped cannot be read: ${error.message}`); }
+  if (entries.length) feedFiles(entries);
 });

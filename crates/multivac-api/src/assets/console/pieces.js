@@ -9,6 +9,7 @@ const size = text => (text.length * 3 <= MAX_DATUM ? text.length : utf8.encode(t
 const tooLong = text => text.length > MAX_DATUM || size(text) > MAX_DATUM;
 
 // NDJSON is a datum a line. Everything else that is text is a datum a file: MultiVAC finds the rows of a table, the text in HTML.
+const isTable = file => /\.(csv|tsv)$/i.test(file.name);
 const isLines = file => /\.(ndjson|jsonl)$/i.test(file.name) || /ndjson/.test(file.type);
 
 async function* textsOf(file, progress) {
@@ -67,22 +68,30 @@ function cut(text) {
   return end(/\n[ \t]*\r?\n/g) || end(/\n/g) || end(/\s/g) || whole;
 }
 
-// A whole text, or its parts, if it is longer than a datum may be; each is as large as it may be.
-async function* fromText(texts, split) {
-  let held = "", line = 1, parts = 0;
+// Of the first part of a table its head line, unless that leaves little room for rows.
+function headLine(part) {
+  const line = /\S[^\n]*\n/.exec(part)?.[0] ?? "";
+  return size(line) <= MAX_DATUM / 4 ? line : "";
+}
+
+// A whole text, or its parts, if it is longer than a datum may be; each is as large as it may be. The head line of a table stands in
+// each part.
+async function* fromText(texts, split, isTable) {
+  let held = "", head = "", line = 1, parts = 0;
   for await (const text of texts) {
     held += text;
-    while (tooLong(held)) {
+    while (tooLong(head + held)) {
       // Not in one step to the limit: characters of several bytes are to fit, too.
-      let most = MAX_DATUM;
-      while (size(held.slice(0, most)) > MAX_DATUM) most = Math.floor(most * 0.9);
+      let most = MAX_DATUM - head.length;
+      while (size(head + held.slice(0, most)) > MAX_DATUM) most = Math.floor(most * 0.9);
       const part = held.slice(0, cut(held.slice(0, most)));
-      if (part.trim()) { parts++; yield { data: part, line }; }
+      if (part.trim()) { parts++; yield { data: head + part, line }; }
+      if (isTable && parts === 1 && !head) head = headLine(part);
       line += part.split("\n").length - 1;
       held = held.slice(part.length);
     }
   }
-  if (held.trim()) { parts++; yield { data: held, line: parts > 1 ? line : undefined }; }
+  if (held.trim()) { parts++; yield { data: head + held, line: parts > 1 ? line : undefined }; }
   if (!parts) yield { rejected: "it is empty" };
   if (parts > 1) split(parts);
 }
@@ -93,7 +102,7 @@ const nameOf = file => file.webkitRelativePath || file.path || file.name;
 async function* piecesOf(file, progress, split) {
   const name = nameOf(file), texts = textsOf(file, progress);
   try {
-    for await (const piece of isLines(file) ? fromLines(texts) : fromText(texts, split)) {
+    for await (const piece of isLines(file) ? fromLines(texts) : fromText(texts, split, isTable(file))) {
       if (piece.rejected) yield { ...piece, name };
       else if (!piece.data.trim()) yield { rejected: "it is empty", line: piece.line, name };
       else if (tooLong(piece.data)) yield { rejected: `longer than ${bytes(MAX_DATUM)}, the most a datum may have`, line: piece.line, name };
@@ -106,26 +115,25 @@ async function* piecesOf(file, progress, split) {
 
 // --- what was dropped, folders and what is in them --------------------------------------------------------------------------------------
 
-async function filesOf(transfer) {
-  // Before anything is waited for: the list is gone after that.
-  const entries = [...transfer.items].filter(item => item.kind === "file").map(item => item.webkitGetAsEntry?.() ?? item.getAsFile());
-  const files = [];
-  for (const entry of entries) await collect(entry, files);
-  return files;
-}
-async function collect(entry, files) {
-  if (!entry) return;
-  if (entry instanceof File) return void files.push(entry);
-  if (entry.isFile) {
-    const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
-    file.path = entry.fullPath.replace(/^\//, "");
-    return void files.push(file);
-  }
-  const reader = entry.createReader();
-  for (;;) {
-    // A browser gives a hundred at a time.
-    const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return;
-    for (const inner of some) await collect(inner, files);
+// Before anything is waited for: the list is gone after that.
+const entriesOf = transfer => [...transfer.items].filter(item => item.kind === "file").map(item => item.webkitGetAsEntry?.() ?? item.getAsFile()).filter(Boolean);
+
+// The files of `entries`, which are files, or what was dropped; { rejected, name } for what cannot be read.
+async function* filesIn(entries) {
+  for (const entry of entries) {
+    try {
+      if (entry instanceof File) yield entry;
+      else if (entry.isFile) {
+        const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+        file.path = entry.fullPath.replace(/^\//, "");
+        yield file;
+      } else {
+        const reader = entry.createReader();
+        // A browser gives a hundred at a time.
+        for (let some; (some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))).length;) yield* filesIn(some);
+      }
+    } catch (error) {
+      yield { rejected: `it cannot be read: ${error.message}`, name: (entry.fullPath ?? entry.name).replace(/^\//, "") };
+    }
   }
 }

@@ -15,12 +15,15 @@ const deadLetters = {
       const { body } = await authorised(`/multivac/dead?${new URLSearchParams({ limit: after ? DEAD : Math.min(100, Math.max(DEAD, at("dead").children.length)), ...(after && { after }) })}`);
       this.next = body.next ?? null;
       const rows = body.dead.map(letter => deadRow(letter));
-      // What somebody has open stays open.
-      const open = new Map([...at("dead").children].filter(item => item.querySelector("details")?.open).map(item => [item.dataset.id, item]));
+      // What somebody has open, or is at, stays as it is.
+      const focused = document.activeElement, wasInList = at("dead").contains(focused), wasAtMore = focused === at("dead-more");
+      const open = new Map([...at("dead").children].filter(item => item.querySelector("details")?.open || item.contains(focused)).map(item => [item.dataset.id, item]));
       const items = rows.map(row => open.get(row.dataset.id) ?? row);
       if (after) at("dead").append(...items);
       else at("dead").replaceChildren(...items);
       this.show(at("dead").children.length ? "" : "None. Every datum that was accepted has been learned, or is on its way.");
+      if (wasInList) (at("dead").contains(focused) ? focused : at("title-watch")).focus();
+      else if (wasAtMore && at("dead-more").hidden) (items[0]?.querySelector("summary") ?? at("title-watch")).focus();
     } catch (error) {
       if (error.status === 401) return;
       this.show(error.status === 404 ? "This version of MultiVAC does not show them here." : `They cannot be read: ${error.message}`);
@@ -56,13 +59,18 @@ function deadRow(letter) {
       said.classList.add("error");
     }
   };
-  const idle = () => row.replaceChildren(
-    el("button", { class: "small", type: "button", click: act("Putting it back …", `/multivac/dead/${letter.id}/retry`, "POST", "It is back on the queue.") }, "Retry"),
-    el("button", { class: "small danger quiet", type: "button", click: confirmDrop }, "Drop …"), said);
+  function idle() {
+    row.onkeydown = null;
+    row.replaceChildren(
+      el("button", { class: "small", type: "button", click: act("Putting it back …", `/multivac/dead/${letter.id}/retry`, "POST", "It is back on the queue.") }, "Retry"),
+      el("button", { class: "small danger quiet", type: "button", click: confirmDrop }, "Drop …"), said);
+  }
+  const keepLetter = () => { idle(); row.querySelector(".danger").focus(); };
   function confirmDrop() {
-    const keepIt = el("button", { class: "small", type: "button", click: idle }, "Keep it");
+    const keepIt = el("button", { class: "small", type: "button", click: keepLetter }, "Keep it");
     row.replaceChildren(el("span", { class: "warning" }, "It is gone for good then."),
       el("button", { class: "small danger", type: "button", click: act("Dropping it …", `/multivac/dead/${letter.id}`, "DELETE", "It is dropped.") }, "Drop it"), keepIt, said);
+    row.onkeydown = event => { if (event.key === "Escape") keepLetter(); };
     keepIt.focus();
   }
   idle();
@@ -88,8 +96,10 @@ at("retry-all").onclick = async () => {
   at("dead-said").textContent = "Putting them back …";
   try {
     const { body } = await authorised("/multivac/dead/retry", { method: "POST" });
+    const wasHere = document.activeElement === at("retry-all");
     at("dead").replaceChildren();
     deadLetters.show(`${data(body.retried)} back on the queue.`);
+    if (wasHere) at("title-watch").focus();
   } catch (error) {
     at("dead-said").textContent = `Not put back: ${sentence(needsSignIn(error))}`;
   }

@@ -127,7 +127,8 @@ function asCurl(target, { method, headers, body }) {
   const parts = ["curl", method === "HEAD" ? "--head" : `-X ${method}`, quoted(location.origin + target)];
   for (const [name, value] of Object.entries(headers)) parts.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (body instanceof FormData) for (const [name, value] of body) parts.push(`--form-string ${quoted(`${name}=${value}`)}`);
-  else if (body !== undefined) parts.push(`--data-binary ${quoted(String(body))}`);
+  // Not --data-binary, for which a text that begins with @ is a file's name.
+  else if (body !== undefined) parts.push(`--data-raw ${quoted(String(body))}`);
   if ((headers.Accept || "").includes("event-stream")) parts.push("--no-buffer");
   return parts.join(" ");
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use walkdir::{DirEntry, WalkDir};
 
-use super::split::cut;
+use super::split::{cut, head_line};
 use super::{Format, Item, Place, Run, is_stdin};
 use crate::body;
 use crate::client::printable_name;
@@ -70,6 +70,13 @@ struct Source {
     name: Arc<str>,
     /// The path from the root, without links: the same from wherever and by whatever way the file is named.
     identity: Vec<u8>,
+}
+
+impl Source {
+    fn is_table(&self) -> bool {
+        let extension = Path::new(&*self.name).extension();
+        extension.is_some_and(|found| ["csv", "tsv"].iter().any(|table| found.eq_ignore_ascii_case(table)))
+    }
 }
 
 impl Reader {
@@ -208,8 +215,9 @@ impl Reader {
     }
 
     fn cut_up(&self, mut input: impl Read, source: &Source) -> Result<(), Skip> {
-        let (mut text, mut part) = (Vec::new(), 0);
+        let (mut text, mut part, mut head) = (Vec::new(), 0, Vec::new());
         loop {
+            let room = self.limit - head.len();
             let wanted = (self.limit + body::BOM.len() + 1).saturating_sub(text.len());
             (&mut input).take(wanted as u64).read_to_end(&mut text)?;
             if part == 0 && text.starts_with(body::BOM) {
@@ -218,14 +226,19 @@ impl Reader {
                 continue;
             }
             part = part.max(1);
-            let at = if text.len() > self.limit { cut(&text, self.limit) } else { text.len() };
+            let at = if text.len() > room { cut(&text, room) } else { text.len() };
             if at == 0 {
                 break;
             }
-            match self.text(&text[..at], source, Some(part), at as u64) {
+            let is_blank = text[..at].iter().all(u8::is_ascii_whitespace);
+            let whole = if is_blank { Vec::new() } else { [&head, &text[..at]].concat() };
+            match self.text(&whole, source, Some(part), at as u64) {
                 // White space between parts is nothing.
                 Err(Skip::PassedOver(EMPTY)) => {}
                 other => other?,
+            }
+            if part == 1 && source.is_table() {
+                head = head_line(&text[..at], self.limit).to_vec();
             }
             text.drain(..at);
             part += 1;

@@ -20,6 +20,13 @@ pub(super) fn cut(text: &[u8], limit: usize) -> usize {
     paragraph.or_else(line).or_else(word).unwrap_or(letters).max(1)
 }
 
+/// Of the first part of a table its head line, which is to stand in each part, unless that leaves little room for rows.
+pub(super) fn head_line(part: &[u8], limit: usize) -> &[u8] {
+    let from = part.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
+    let line = memchr::memchr(b'\n', &part[from..]).map_or(&[][..], |end| &part[from..=from + end]);
+    if line.len() <= limit / 4 { line } else { &[] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +43,13 @@ mod tests {
         assert_eq!(first("one two three four", 12), "one two ");
         assert_eq!(first("onetwothreefour", 12), "onetwothreef");
         assert_eq!(first("ééééé", 5), "éé");
+    }
+
+    #[test]
+    fn the_head_of_a_table_is_its_first_line_that_is_not_empty() {
+        assert_eq!(head_line(b"\r\nriver,length\r\nElbe,1094\r\n", 60), b"river,length\r\n");
+        assert_eq!(head_line(b"river,length\nElbe,1094\n", 51), b"", "over a quarter of the limit");
+        assert_eq!(head_line(b"river,length", 60), b"", "no whole line");
     }
 
     proptest::proptest! {
