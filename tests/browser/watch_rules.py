@@ -309,7 +309,7 @@ class WatchRules(ConsoleCase):
     def test_a_page_that_nobody_sees_gives_its_streams_up_and_misses_nothing(self):
         self.page.add_init_script("""
             const late = window.setTimeout;
-            window.setTimeout = (then, delay, ...more) => late(then, delay === 20000 ? 100 : delay, ...more);
+            window.setTimeout = (then, delay, ...more) => late(then, delay === 1500 ? 100 : delay, ...more);
             Object.defineProperty(document, "hidden", {get: () => window.unseen ?? false});
             window.see = seen => { window.unseen = !seen; document.dispatchEvent(new Event("visibilitychange")); };
         """)

@@ -1,11 +1,14 @@
 
 // --- an answer, as it is shown ---------------------------------------------------------------------------------------------------
 
+// A text as a pattern of itself. A hyphen or a slash means nothing special, and with the flag `u` may not be escaped.
+const literally = text => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+
 // A text as nodes, with every one of `words` in it marked; a word counts only where it stands whole.
 function marked(text, words) {
   if (!words?.length) return [text];
   const wanted = new Set(words), longest = Math.max(...words.map(word => word.length));
-  const quoted = words.slice(0, 200).sort((a, b) => b.length - a.length).map(word => word.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&"));
+  const quoted = words.slice(0, 200).sort((a, b) => b.length - a.length).map(literally);
   const pattern = new RegExp(`(?<![\\p{L}\\p{N}])(?:${quoted.join("|")})(?![\\p{L}\\p{N}])`, "gu");
   const nodes = [];
   let end = 0;
@@ -19,7 +22,7 @@ function marked(text, words) {
 
 // Where `sentence` stands in `passage`: an answer has one space where its passage may have any white space.
 function place(passage, sentence) {
-  const words = sentence.split(/\s+/).map(word => word.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&"));
+  const words = sentence.split(/\s+/).map(literally);
   const found = new RegExp(words.join("\\s+"), "u").exec(passage);
   return found && { start: found.index, end: found.index + found[0].length };
 }
@@ -108,9 +111,12 @@ function takeBack(id, retracted) {
     return button;
   }
   async function retract() {
-    said.textContent = "Taking it back …";
-    said.classList.remove("error");
     box.replaceChildren(said);
+    said.classList.remove("error");
+    said.textContent = "Taking it back …";
+    // Where one was, so that a keyboard does not begin at the top of the page again.
+    said.tabIndex = -1;
+    said.focus();
     try {
       const reply = await authorised(`/multivac/data/${id}`, { method: "DELETE" });
       if (reply.status === 202) {

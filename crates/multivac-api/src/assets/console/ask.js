@@ -15,6 +15,9 @@ const asking = {
   controller: null,
   timers: {},
   typed: false,
+  // Whether the data have changed since, and when they are asked for again.
+  behind: false,
+  due: 0,
 };
 const questionPath = question => "/multivac" + (question ? `?${new URLSearchParams({ question })}` : "");
 const fragment = question => (question ? `#q=${encodeURIComponent(question)}` : "#/ask");
@@ -24,6 +27,7 @@ function after(name, delay, then) {
   asking.timers[name] = setTimeout(then, delay);
 }
 function nothingLater() {
+  asking.due = 0;
   for (const timer of Object.values(asking.timers)) clearTimeout(timer);
 }
 
@@ -51,9 +55,14 @@ async function ask(question, { quietly = false, tries = 0 } = {}) {
       return;
     }
     // Nothing is taken from under somebody's hands.
-    if (quietly && at("evidence").contains(document.activeElement)) return after("refresh", 3000, () => ask(question, { quietly: true }));
+    if (quietly && at("evidence").querySelector(".warning")) {
+      say("stale", "The data have changed since.");
+      return after("refresh", 3000, () => ask(question, { quietly: true }));
+    }
     clearTimeout(asking.timers.clear);
+    const focused = document.activeElement?.closest("#evidence [data-id]")?.dataset.id;
     showAnswer(body, stale, question);
+    if (focused) refocus(focused);
     if (stale) after("again", 5000, () => ask(question, { quietly: true }));
   } catch (error) {
     if (isAbort(error) || controller !== asking.controller) return;
@@ -65,6 +74,14 @@ async function ask(question, { quietly = false, tries = 0 } = {}) {
     after("again", backoff(tries + 1, error.after) * 1000, () => ask(question, { tries: tries + 1 }));
     say("retry-said", "It is tried again by itself, too.");
   }
+}
+
+// Back to the same piece of evidence, if it is still there, or else to the answer.
+function refocus(id) {
+  const item = [...at("evidence").children].find(piece => piece.dataset.id === id);
+  const target = item?.querySelector("button") ?? at("answer");
+  if (target === at("answer")) target.tabIndex = -1;
+  target.focus({ preventScroll: true });
 }
 
 const isSame = (one, other) => one.stale === other.stale
@@ -114,7 +131,7 @@ function showAnswer(body, stale, question) {
   showMissing(body);
   at("evidence-part").hidden = !body.evidence.length;
   at("evidence-title").textContent = answered ? "Evidence" : "What came nearest";
-  const pieces = body.evidence.map((piece, index) => pieceOfEvidence(piece, answered && index === 0, () => after("taken", 300, () => ask(question, { quietly: true }))));
+  const pieces = body.evidence.map((piece, index) => pieceOfEvidence(piece, answered && index === 0, () => { if (asking.question === question) after("taken", 300, () => ask(question, { quietly: true })); }));
   at("evidence").replaceChildren(...pieces.map(piece => piece.item));
   at("searched").textContent = body.learned ? `Out of ${data(body.learned)}.` : "No data have been learned yet. Feed some.";
   at("reply").setAttribute("aria-busy", "false");
@@ -157,6 +174,7 @@ function rest(body, pieces) {
     ? `Insufficient data for meaningful answer. Confidence ${percent(body.confidence)}.`
     : `${body.answer} Confidence ${percent(body.confidence)}.`;
   commit();
+  if (asking.behind) dataChanged();
   for (const { when, id } of pieces) receivedAt(id).then(moment => moment && when.replaceChildren("fed ", time(moment)), () => {});
 }
 
@@ -204,7 +222,11 @@ at("ask").onsubmit = event => {
   const isUnderWay = question === asking.question && at("reply").getAttribute("aria-busy") === "true";
   if (!isUnderWay) ask(question);
 };
-at("retry-now").onclick = () => ask(asking.question);
+at("retry-now").onclick = () => {
+  at("answer").tabIndex = -1;
+  at("answer").focus();
+  ask(asking.question);
+};
 window.addEventListener("online", () => { if (!at("retry").hidden) ask(asking.question); });
 
 at("copy-link").onclick = async () => {
@@ -222,10 +244,22 @@ function flash(button, words) {
   setTimeout(() => { button.textContent = was; }, 1500);
 }
 
-// The data have changed: the answer may have. Called for every event, so it asks seldom, and only for who looks.
+// The data have changed: the answer may have. Called for every event, so it asks seldom, only for who looks, and not at the same
+// moment as all other pages. The standing answer is told by an event of its own when it changes; only its evidence may be behind.
 let refreshed = 0;
-function dataChanged() {
+function dataChanged(isAnswer = false) {
+  asking.behind = true;
   if (at("view-ask").hidden || document.hidden || !asking.reply || asking.typed) return;
   if (at("reply").getAttribute("aria-busy") === "true") return;
-  after("refresh", Math.max(0, refreshed + 2000 - Date.now()), () => { refreshed = Date.now(); ask(asking.question, { quietly: true }); });
+  asking.behind = false;
+  const pace = asking.question === null && !isAnswer ? 30_000 : 2000;
+  const wait = Math.max(0, refreshed + pace - Date.now()) + Math.random() * (isAnswer ? 200 : 1000);
+  if (isAnswer || !asking.due || asking.due > Date.now() + wait) {
+    asking.due = Date.now() + wait;
+    after("refresh", wait, () => {
+      [asking.due, refreshed] = [0, Date.now()];
+      ask(asking.question, { quietly: true });
+    });
+  }
 }
+document.addEventListener("visibilitychange", () => { if (asking.behind && !document.hidden) dataChanged(); });

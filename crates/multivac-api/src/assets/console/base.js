@@ -59,7 +59,7 @@ setInterval(() => {
     if (element.textContent !== words) element.textContent = words;
   }
 }, 5000);
-const clock = date => date.toLocaleTimeString("en", { hour12: false });
+const clock = date => date.toLocaleString("en-GB", { ...(date.toDateString() !== new Date().toDateString() && { dateStyle: "medium" }), timeStyle: "medium" });
 
 // Cut at a space, with a mark where it is.
 function clip(text, length) {
@@ -149,7 +149,9 @@ function pause(duration, signal) {
 }
 
 // Seconds to wait before the next try: what the server said, else twice as long each time, and never all at the same moment.
-const backoff = (tries, after, most = 15) => after ?? Math.min(most, 2 ** Math.min(tries, 6) / 2) * (0.75 + Math.random() / 2);
+const backoff = (tries, after, most = 15) => (after === null || after === undefined
+  ? Math.min(most, 2 ** Math.min(tries, 6) / 2) * (0.75 + Math.random() / 2)
+  : after * (1 + Math.random() / 4));
 
 const isAbort = error => error.name === "AbortError";
 const randomKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");

@@ -6,7 +6,7 @@
 // The server sends a comment every 15 s. After three it is gone.
 const SILENCE = 46_000;
 // A page that nobody sees gives its connection to others: over HTTP/1.1 a browser has six for all its tabs.
-const UNSEEN = 20_000;
+const unseenFor = () => (isShared() ? 20_000 : 1500);
 
 // Parses lines as https://html.spec.whatwg.org/multipage/server-sent-events.html has them.
 class EventParser {
@@ -74,7 +74,9 @@ function listen(path, { event, state }) {
         parser.push(decoder.decode(value, { stream: true }), ({ event: name, data: text }) => {
           // Only now is it known that the stream works, and not just that it begins.
           tries = 0;
-          event(name, JSON.parse(text));
+          const told = JSON.parse(text);
+          // A fault of the page is no fault of the line.
+          try { event(name, told); } catch (fault) { console.error(fault); }
         });
         if (parser.id) lastId = parser.id;
         if (parser.retry !== null) retry = parser.retry;
@@ -96,7 +98,7 @@ function listen(path, { event, state }) {
   let unseen;
   const visibility = () => {
     clearTimeout(unseen);
-    if (document.hidden) unseen = setTimeout(() => attempt?.abort(), UNSEEN);
+    if (document.hidden) unseen = setTimeout(() => attempt?.abort(), unseenFor());
   };
   document.addEventListener("visibilitychange", visibility);
   const offline = () => attempt?.abort();

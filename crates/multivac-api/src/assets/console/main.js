@@ -15,7 +15,11 @@ function route(isFirst) {
   // With a slash, lest it be the id of an element that the browser scrolls to.
   const hash = location.hash.replace(/^#\/?/, ""), isQuestion = hash.startsWith("q=");
   let question = null;
-  try { if (isQuestion) question = decodeURIComponent(hash.slice(2).replace(/\+/g, " ")).trim().slice(0, 1000) || null; } catch { /* No question then. */ }
+  if (isQuestion) {
+    let text = hash.slice(2).replace(/\+/g, " ");
+    try { text = decodeURIComponent(text); } catch { /* Somebody has typed it: as it stands. */ }
+    question = text.trim().slice(0, 1000).replace(/[\uD800-\uDBFF]$/, "") || null;
+  }
   const view = isQuestion ? "ask" : VIEWS.find(view => view === hash) ?? (hash ? null : "ask");
   if (view === null && !isFirst) return;
   const shown = view ?? "ask", wasHidden = at(`view-${shown}`).hidden;
@@ -75,7 +79,7 @@ streams.main.stream = listen("/multivac/events", {
       asking.standing = value.question;
       at("question").placeholder = value.question;
       showWatched(main, value);
-      if (asking.question === null) dataChanged();
+      if (asking.question === null) dataChanged(true);
     }
   },
   state: (state, failure) => {

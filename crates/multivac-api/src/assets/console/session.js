@@ -39,8 +39,7 @@ async function findOut() {
   } catch (error) {
     if (error.status === 401) session.set(kept(forThisTab, "signed-in", false) ? "in" : "out");
     else if (error.status === 404) session.set("open");
-    // Else it will be asked when MultiVAC answers again.
-    else if (session.state === "unknown") session.set("unknown");
+    else if (session.state === "unknown") setTimeout(findOut, backoff(4, error.after) * 1000);
   }
 }
 

@@ -120,7 +120,7 @@ function watchedRow(question) {
     el("div", { class: "row spread" }, parts.asked, question !== null && el("button", { class: "quiet small", type: "button", "aria-label": `Watch no longer: ${question}`, click: () => unwatch(question) }, "Watch no longer")),
     parts.state, parts.answer, parts.meter, parts.changed, parts.more);
   at("watched").append(item);
-  return { question, item, parts, shown: null };
+  return { question, item, parts, shown: null, heardAt: null };
 }
 
 const said = answer => (answer.answer === null ? INSUFFICIENT : answer.answer);
@@ -136,6 +136,9 @@ function showWatched(row, answer) {
   parts.answer.classList.toggle("insufficient", answer.answer === null);
   parts.meter.replaceChildren(answer.threshold === undefined ? "" : meter(answer.confidence, answer.threshold));
   const before = answer.before ?? row.shown;
+  // Who was away for longer than the server remembers gets the present state, and not when it came to that.
+  const missed = !answer.before && row.shown ? row.heardAt : null;
+  row.heardAt = now;
   // Who comes back gets the present state again, which need not be a change.
   const isChange = before && (said(before) !== said(answer) || Boolean(answer.because));
   row.shown = answer;
@@ -144,9 +147,10 @@ function showWatched(row, answer) {
     return;
   }
   const sameWords = said(before) === said(answer);
-  const moment = el("time", { datetime: now.toISOString() }, clock(now));
-  parts.changed.replaceChildren(sameWords ? "Confirmed anew at " : "Changed at ", moment, ", ", ...reason(answer.because));
-  parts.log.prepend(el("li", {}, moment.cloneNode(true), " ",
+  const stamp = date => el("time", { datetime: date.toISOString(), title: date.toLocaleString() }, clock(date));
+  const moment = missed ? el("span", {}, "some time between ", stamp(missed), " and ", stamp(now)) : stamp(now);
+  parts.changed.replaceChildren(sameWords ? "Confirmed anew" : "Changed", missed ? " " : " at ", moment, ", ", ...reason(answer.because));
+  parts.log.prepend(el("li", {}, moment.cloneNode(true), missed ? ": " : " ",
     sameWords ? `confidence ${percent(before.confidence)} → ${percent(answer.confidence)}` : el("span", { dir: "auto" }, clip(said(before), 160), " → ", el("b", {}, clip(said(answer), 160))),
     ", ", ...reason(answer.because)));
   while (parts.log.children.length > CHANGES) parts.log.lastElementChild.remove();
