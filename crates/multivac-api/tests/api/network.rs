@@ -63,7 +63,8 @@ async fn cut_off_from_mongodb_it_fences_itself_before_others_stop_waiting_and_ca
         }
         assert_eq!(retracted, 204);
         assert!(cut.elapsed() < Duration::from_secs(20), "204 after {:?}", cut.elapsed());
-        let seen = other.json(&taken_back).await;
+        // On a busy machine the store may take too long to tell, which is a 503; but never another number.
+        let seen = other.until(&taken_back, |datum| datum["visible_to"].is_number()).await;
         assert_eq!(seen["visible_to"], 0, "{seen}");
         // From here on no answer may rest on the datum, and 304 is an answer.
         for (path, held) in [(penguins, &held), ("/multivac", &standing)] {
