@@ -52,6 +52,7 @@ async function ask(question, { quietly = false, tries = 0 } = {}) {
     if (quietly && asking.reply && isSame(asking.reply, { body, stale })) {
       asking.reply.body.learned = body.learned;
       at("searched").textContent = `Out of ${data(body.learned)}.`;
+      say("stale", stale ? staleWords(stale) : "");
       return;
     }
     // Nothing is taken from under somebody's hands.
@@ -223,8 +224,9 @@ at("ask").onsubmit = event => {
   if (!isUnderWay) ask(question);
 };
 at("retry-now").onclick = () => {
-  at("answer").tabIndex = -1;
-  at("answer").focus();
+  // It stays while all else goes.
+  at("asked").tabIndex = -1;
+  at("asked").focus();
   ask(asking.question);
 };
 window.addEventListener("online", () => { if (!at("retry").hidden) ask(asking.question); });
@@ -253,8 +255,9 @@ function dataChanged(isAnswer = false) {
   if (at("reply").getAttribute("aria-busy") === "true") return;
   asking.behind = false;
   const pace = asking.question === null && !isAnswer ? 30_000 : 2000;
-  const wait = Math.max(0, refreshed + pace - Date.now()) + Math.random() * (isAnswer ? 200 : 1000);
-  if (isAnswer || !asking.due || asking.due > Date.now() + wait) {
+  // Drawn once: the least of many draws would be next to nothing.
+  if (!asking.due || (isAnswer && asking.due > Date.now() + 1000)) {
+    const wait = Math.max(0, refreshed + pace - Date.now()) + Math.random() * 1000;
     asking.due = Date.now() + wait;
     after("refresh", wait, () => {
       [asking.due, refreshed] = [0, Date.now()];
