@@ -3,9 +3,11 @@
 //! [`app`] wires everything on one page; `server` is what listens; `routes` is the contract's table as code, a file for each
 //! path. Below them: `state` (what handlers share), `replies` (every JSON reply as a type), `openapi` (the document made of
 //! them), `body` and `negotiate` (what requests hold and ask for) with `pace`, `multipart` and `media` beneath them, `problem`
-//! (errors as replies), `answering` (threads for questions), `watching` (what all event
-//! streams share) and `sse` (one of them), `middleware` and `trace`, `origin` (requests that a browser sends
-//! for another site), `drain` (stopping without refusing anybody), `wire` (requests are checked before they are parsed).
+//! (errors as replies), `page` (the pages of `assets/`), `answering` (threads for questions), `watching` (what all event streams
+//! share) and `sse` (one of them), `middleware` and `trace`, `origin` (requests that a browser sends for another site), `drain`
+//! (stopping without refusing anybody), `wire` (requests are checked before they are parsed).
+//!
+//! [`commands`] is what people do from the command line; with a server elsewhere they do it by [`client`].
 
 pub mod app;
 pub mod cli;

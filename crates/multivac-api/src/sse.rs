@@ -4,8 +4,8 @@
 //! only while there is room (32 KiB), and the [wire](crate::wire) has the kernel drop a client that takes nothing. So a source
 //! is to know what its client was sent, rather than queue for it.
 //!
-//! Streams end at once when the server is to stop, so that clients go to another and no drain waits for them; each is the last
-//! reply on its connection.
+//! Streams end at once when the server is to stop, so that clients go to another; only one whose client has stopped reading is
+//! waited for, as long as for any request. Each is the last reply on its connection.
 
 use std::fmt::Display;
 use std::pin::Pin;

@@ -60,7 +60,7 @@ pub struct RetriedAll {
     pub retried: u64,
     /// How many there was no time for, where there were any.
     pub left: Option<u64>,
-    /// What kept it from the others, which are dead letters still.
+    /// What kept it from the others: some may be on the queue as well, the rest are dead letters still.
     pub failed: Option<QueueError>,
 }
 
