@@ -51,7 +51,7 @@ async function ask(question, { quietly = false, tries = 0 } = {}) {
     if (!question) at("question").placeholder = asking.standing = body.question;
     if (quietly && asking.reply && isSame(asking.reply, { body, stale })) {
       asking.reply.body.learned = body.learned;
-      at("searched").textContent = `Out of ${data(body.learned)}.`;
+      at("searched").textContent = searched(body);
       say("stale", stale ? staleWords(stale) : "");
       return;
     }
@@ -85,6 +85,7 @@ function refocus(id) {
   target.focus({ preventScroll: true });
 }
 
+const searched = body => (body.learned ? `Out of ${data(body.learned)}.` : "No data have been learned yet. Feed some.");
 const isSame = (one, other) => one.stale === other.stale
   && JSON.stringify({ ...one.body, learned: 0 }) === JSON.stringify({ ...other.body, learned: 0 });
 
@@ -134,7 +135,7 @@ function showAnswer(body, stale, question) {
   at("evidence-title").textContent = answered ? "Evidence" : "What came nearest";
   const pieces = body.evidence.map((piece, index) => pieceOfEvidence(piece, answered && index === 0, () => { if (asking.question === question) after("taken", 300, () => ask(question, { quietly: true })); }));
   at("evidence").replaceChildren(...pieces.map(piece => piece.item));
-  at("searched").textContent = body.learned ? `Out of ${data(body.learned)}.` : "No data have been learned yet. Feed some.";
+  at("searched").textContent = searched(body);
   at("reply").setAttribute("aria-busy", "false");
   at("reply").style.minHeight = "";
   after("rest", asking.typed ? RESTING : 0, () => rest(body, pieces));
