@@ -99,6 +99,8 @@ pub struct Connection {
     pub reader: BufReader<OwnedReadHalf>,
     /// Where requests go to.
     pub writer: OwnedWriteHalf,
+    /// Whether the last request was HEAD, whose reply has no body, whatever its head says (RFC 9112, 6.3).
+    is_head: bool,
 }
 
 impl Connection {
@@ -109,8 +111,7 @@ impl Connection {
     pub async fn open(target: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(target.trim_start_matches("http://")).await?;
         stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
-        Ok(Self { reader: BufReader::new(reader), writer })
+        Ok(stream.into())
     }
 
     /// Sends bytes as they are.
@@ -118,6 +119,7 @@ impl Connection {
     /// # Errors
     /// When the connection is broken.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.is_head = bytes.as_ref().starts_with(b"HEAD ");
         self.writer.write_all(bytes.as_ref()).await
     }
 
@@ -128,7 +130,7 @@ impl Connection {
 
     /// As [`Self::reply`], within a time of its own.
     pub async fn reply_within(&mut self, limit: Duration) -> Option<Reply> {
-        timeout(limit, read_reply(&mut self.reader)).await.expect("a reply or an end in time").ok()
+        timeout(limit, self.read_reply()).await.expect("a reply or an end in time").ok()
     }
 
     /// Sends a request and reads its reply.
@@ -137,7 +139,11 @@ impl Connection {
     /// When the connection is broken, the reply is malformed, or none comes in time.
     pub async fn exchange(&mut self, request: impl AsRef<[u8]>) -> io::Result<Reply> {
         self.send(request).await?;
-        timeout(TEST_TIMEOUT, read_reply(&mut self.reader)).await?
+        timeout(TEST_TIMEOUT, self.read_reply()).await?
+    }
+
+    async fn read_reply(&mut self) -> io::Result<Reply> {
+        if self.is_head { read_head(&mut self.reader).await } else { read_reply(&mut self.reader).await }
     }
 
     /// Whether the server ends the connection within that time, whatever it sends before.
@@ -146,21 +152,19 @@ impl Connection {
     }
 }
 
-/// Reads one reply: the head, then a body as long as the head says, or in chunks (RFC 9112, 6 and 7.1). `100 Continue`
-/// is passed over, since it only says that the body may be sent.
+impl From<TcpStream> for Connection {
+    fn from(stream: TcpStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self { reader: BufReader::new(reader), writer, is_head: false }
+    }
+}
+
+/// Reads one reply: the head, then a body as long as the head says, or in chunks (RFC 9112, 6 and 7.1).
 ///
 /// # Errors
 /// When the connection ends before the reply does, or the reply is malformed.
 pub async fn read_reply(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Reply> {
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the reply is not HTTP/1.1");
-    let mut head = String::new();
-    let mut status: u16 = 100;
-    while status == 100 {
-        head.clear();
-        while read_line(reader, &mut head).await? != "\r\n" {}
-        status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(malformed)?;
-    }
-    let mut reply = Reply { status, head: head.to_lowercase(), body: Vec::new() };
+    let mut reply = read_head(reader).await?;
     if reply.header("transfer-encoding") == Some("chunked") {
         loop {
             let mut line = String::new();
@@ -177,6 +181,22 @@ pub async fn read_reply(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Rep
     let length = reply.header("content-length").map_or(Ok(0), str::parse).map_err(|_| malformed())?;
     append(reader, &mut reply.body, length).await?;
     Ok(reply)
+}
+
+/// Reads the head of a reply. `100 Continue` is passed over, since it only says that the body may be sent.
+async fn read_head(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Reply> {
+    loop {
+        let mut head = String::new();
+        while read_line(reader, &mut head).await? != "\r\n" {}
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(malformed)?;
+        if status != 100 {
+            return Ok(Reply { status, head: head.to_lowercase(), body: Vec::new() });
+        }
+    }
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the reply is not HTTP/1.1")
 }
 
 /// Appends the next line to `text` and returns it, with its end.

@@ -49,8 +49,7 @@ async fn open_unread(base: &str) -> Connection {
     let address: std::net::SocketAddr = base.trim_start_matches("http://").parse().unwrap();
     socket.connect(&address.into()).unwrap();
     socket.set_nonblocking(true).unwrap();
-    let (reader, writer) = tokio::net::TcpStream::from_std(socket.into()).unwrap().into_split();
-    let mut connection = Connection { reader: tokio::io::BufReader::new(reader), writer };
+    let mut connection = Connection::from(tokio::net::TcpStream::from_std(socket.into()).unwrap());
     connection.send(get(EVENTS)).await.unwrap();
     connection
 }

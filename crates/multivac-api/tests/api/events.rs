@@ -184,15 +184,11 @@ async fn more_different_questions_than_may_be_watched_are_refused_until_one_is_l
     open(&app, &path(1), None).await.next_answer().await;
     open(&app, "/multivac/events", None).await.next_answer().await;
     one.next_answer().await;
+    let head = "HEAD /multivac/events?question=Number+3 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(send(&app.base, head).await.unwrap().status, 429);
     drop(two);
-    multivac_testkit::wait::until("the place is free", async || {
-        send(&app.base, "HEAD /multivac/events?question=Number+3 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            .await
-            .unwrap()
-            .status
-            == 200
-    })
-    .await;
+    multivac_testkit::wait::until("the place is free", async || send(&app.base, head).await.unwrap().status == 200)
+        .await;
     open(&app, &path(3), None).await.next_answer().await;
     app.stop().await;
 }
