@@ -205,7 +205,7 @@ async fn bulk(target: &str, seed: u64, count: usize) -> io::Result<Measured> {
     const HEAD: &[u8] = b"POST /multivac/data/bulk HTTP/1.1\r\nHost: localhost\r\n\
         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-    let Connection { mut reader, mut writer } = Connection::open(target).await?;
+    let Connection { mut reader, mut writer, .. } = Connection::open(target).await?;
     let started = Instant::now();
     let write = async {
         writer.write_all(HEAD).await?;
