@@ -12,7 +12,7 @@
 #                 with an index that it has kept. There the worker starts after the feeding, so that accepting and
 #                 learning are measured apart; the embedded one learns while it is fed.
 # What it needs   what test-backends.sh needs, and an otherwise idle machine.
-# What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
+# What it returns ROWS, if it is set, names a file for the rows with tabs between them (scale-report.py reads it). One table on the standard output (learned/s counts from the first datum accepted, or from the
 #                 worker's start). Status 1 if anything failed, was refused or did not come in time; then it
 #                 says what, with the end of the process's log.
 set -euo pipefail
@@ -129,4 +129,5 @@ embedded
 
 printf '\n%s data, %s cores, %s\n' "$COUNT" "$(nproc)" "$(date -u +%Y-%m-%d)"
 print_table "$directory/table"
+[[ -z ${ROWS:-} ]] || cp "$directory/table" "$ROWS"
 [[ -z $failed ]]

@@ -13,6 +13,10 @@
 #                     the binaries, for tests that start, cut off and kill servers of their own
 #                   MULTIVAC_TEST_PYMONGO    where MongoDB's driver for Python is, for PYTHONPATH; empty where Python has it itself
 #                   MULTIVAC_TEST_REDIS8_SERVER    a redis-server of 7.2 or newer, for tests of what older ones lack
+# Variables       that it reads:
+#                   MULTIVAC_TEST_DIRECTORY    a directory of absolute path: the data are kept there, and used again, on the ports of
+#                     the first time; nothing is removed
+#                   MULTIVAC_TEST_MONGO_CACHE_GB    mongod's cache, 0.5 unless given
 #                 If both URLs are set already, those servers are used: nothing is started and nothing installed.
 # What it needs   bash and python3. Binaries come from the PATH (or the variables above); what is missing
 #                 is installed: redis-server and nginx from Debian's packages (as root, or by sudo without a
@@ -175,10 +179,10 @@ install_binaries() {
 
 command_pid='' redis_pid='' mongod_pid=''
 
-# Ends a process: SIGTERM, and SIGKILL ten seconds later.
+# Ends a process: SIGTERM, and SIGKILL ten seconds later; a minute later where the data are kept, since mongod writes out its cache.
 end() {
     kill -TERM "$1" 2>/dev/null || return 0
-    for _ in {1..100}; do
+    for ((tenth = 0; tenth < ${MULTIVAC_TEST_DIRECTORY:+6}100; tenth++)); do
         kill -0 "$1" 2>/dev/null || return 0
         sleep 0.1
     done
@@ -191,7 +195,7 @@ clean_up() {
     [[ -z $command_pid ]] || end "-$command_pid"
     [[ -z $redis_pid ]] || end "$redis_pid"
     [[ -z $mongod_pid ]] || end "$mongod_pid"
-    [[ -z $directory ]] || rm -rf "$directory"
+    [[ -z $directory || -n ${MULTIVAC_TEST_DIRECTORY:-} ]] || rm -rf "$directory"
 }
 
 redis_answers() {
@@ -209,7 +213,8 @@ start_redis() {
     "$MULTIVAC_TEST_REDIS_SERVER" --bind 127.0.0.1 --port "$1" --dir "$directory/redis" \
         --appendonly yes --save '' --maxmemory-policy noeviction </dev/null >"$directory/redis.log" 2>&1 &
     redis_pid=$!
-    for _ in {1..100}; do
+    # A queue that is kept is read first.
+    for _ in {1..600}; do
         kill -0 $redis_pid 2>/dev/null || { redis_pid=''; return 1; }
         ! redis_answers "$1" || return 0
         sleep 0.1
@@ -220,7 +225,7 @@ start_redis() {
 start_mongod() {
     mkdir -p "$directory/mongo"
     "$MULTIVAC_TEST_MONGOD" --bind_ip 127.0.0.1 --port "$1" --dbpath "$directory/mongo" --replSet rs0 \
-        --wiredTigerCacheSizeGB 0.5 --nounixsocket </dev/null >"$directory/mongod.log" 2>&1 &
+        --wiredTigerCacheSizeGB "${MULTIVAC_TEST_MONGO_CACHE_GB:-0.5}" --nounixsocket </dev/null >"$directory/mongod.log" 2>&1 &
     mongod_pid=$!
     PYTHONPATH=$pymongo_path${PYTHONPATH:+:$PYTHONPATH} python3 "$SCRIPTS/mongo-initiate.py" "$1" &&
         kill -0 $mongod_pid 2>/dev/null && return 0
@@ -231,15 +236,21 @@ start_mongod() {
 
 # Tries a few ports, since one that is free now may be taken a moment later; leaves the one that worked in $port.
 on_a_free_port() {
+    local kept=$directory/${1#start_}.port
     for _ in {1..3}; do
-        port=$(free_port)
-        if "$1" "$port"; then return; fi
+        # Where the data are kept, the members of MongoDB's replica set are in them, with their ports.
+        port=$(cat "$kept" 2>/dev/null || free_port)
+        if "$1" "$port"; then
+            echo "$port" >"$kept"
+            return
+        fi
     done
     fail "${1#start_} does not start: $(tail -n 3 "$directory/${1#start_}.log")"
 }
 
 start_servers() {
-    directory=$(mktemp -d "${TMPDIR:-/tmp}/multivac-test.XXXXXX")
+    directory=${MULTIVAC_TEST_DIRECTORY:-$(mktemp -d "${TMPDIR:-/tmp}/multivac-test.XXXXXX")}
+    mkdir -p "$directory"
     on_a_free_port start_redis
     export MULTIVAC_TEST_REDIS_URL=redis://127.0.0.1:$port MULTIVAC_TEST_REDIS_PID=$redis_pid
     on_a_free_port start_mongod

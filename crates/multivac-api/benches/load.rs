@@ -12,8 +12,12 @@
 
 #[path = "load/beside.rs"]
 mod beside;
+#[path = "load/growth.rs"]
+mod growth;
 #[path = "load/latency.rs"]
 mod latency;
+#[path = "load/texts.rs"]
+mod texts;
 #[path = "load/watch.rs"]
 mod watch;
 
@@ -45,9 +49,12 @@ struct Args {
     /// Seconds until what is waited for must have come.
     #[arg(long, default_value_t = 300)]
     within: u64,
-    /// How many short data a second are fed beside it meanwhile; they have a row of their own.
+    /// How many data a second are fed beside it meanwhile; they have a row of their own.
     #[arg(long, value_name = "RATE")]
     beside: Option<u32>,
+    /// The data that are fed in single requests are long texts: 650 bytes on average, in place of 60 to 120.
+    #[arg(long)]
+    long: bool,
     /// The same seed makes the same sentences and questions.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -64,8 +71,13 @@ enum Mode {
     Feed { count: usize },
     /// Feeds short data in one streamed request.
     Bulk { count: usize },
-    /// Waits until as many are learned; the clock starts when the first was accepted.
-    Learned { count: usize },
+    /// Feeds the long texts from one number to another in bulk, as fast as they are learned; a file keeps how far it has come.
+    BulkText { from: u64, to: u64, done: PathBuf },
+    /// Asks about what so many long texts say, and counts what is answered rightly.
+    AskFacts { texts: u64, count: usize },
+    /// Waits until as many are learned, all that was accepted unless a number is given; the clock starts when the first was
+    /// accepted.
+    Learned { count: Option<usize> },
     /// Asks the standing question.
     Ask { count: usize },
     /// Asks various questions.
@@ -124,9 +136,11 @@ async fn run(args: &Args) -> io::Result<Vec<Measured>> {
     let seed = args.seed;
     let row = match args.mode {
         Mode::Feed { count } => {
-            let request = move |i| feed_form(&sentence(seed, i));
-            every("feed /multivac/data: accepted", args, count, None, request).await?
+            let data = data(args);
+            every("feed /multivac/data: accepted", args, count, None, move |i| data.request(i)).await?
         }
+        Mode::BulkText { from, to, ref done } => return growth::bulk_text(args, from, to, done).await,
+        Mode::AskFacts { texts, count } => return growth::ask_facts(args, texts, count).await,
         Mode::Bulk { count } => bulk(&args.target, seed, count).await?,
         Mode::Learned { count } => learned(args, count).await?,
         Mode::Ask { count } => every("ask the standing question", args, count, None, |_| get("/multivac")).await?,
@@ -149,6 +163,32 @@ async fn run(args: &Args) -> io::Result<Vec<Measured>> {
         Mode::Watch { .. } => unreachable!("it prints rows of its own"),
     };
     Ok(vec![row])
+}
+
+/// The data that are fed in single requests.
+#[derive(Clone, Copy)]
+enum Data {
+    Short { seed: u64 },
+    Long { seed: u64, first: u64 },
+}
+
+fn data(args: &Args) -> Data {
+    let seed = args.seed;
+    // Long texts of their own in each run: behind those of `bulk-text`, and hardly ever where another run was.
+    if args.long { Data::Long { seed, first: fastrand::u64(100_000_000..400_000_000) } } else { Data::Short { seed } }
+}
+
+impl Data {
+    fn request(self, i: usize) -> String {
+        match self {
+            Self::Short { seed } => feed_form(&sentence(seed, i)),
+            Self::Long { seed, first } => {
+                let mut line = String::new();
+                texts::push_line(seed, first + i as u64, &mut line);
+                feed("application/json", &line)
+            }
+        }
+    }
 }
 
 /// What one mode found, and the row of the table that says it.
@@ -193,11 +233,23 @@ async fn every(
     rate: Option<u32>,
     request: impl Fn(usize) -> String + Copy + Send + 'static,
 ) -> io::Result<Measured> {
+    every_reply(what, args, count, rate, request, |_, _| ()).await
+}
+
+/// The same, and hands over the number of each request with its reply's body.
+async fn every_reply(
+    what: &str,
+    args: &Args,
+    count: usize,
+    rate: Option<u32>,
+    request: impl Fn(usize) -> String + Copy + Send + 'static,
+    check: impl Fn(usize, &[u8]) + Clone + Send + 'static,
+) -> io::Result<Measured> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = JoinSet::new();
     let started = Instant::now();
     for _ in 0..args.connections {
-        let (what, next, target) = (what.to_owned(), Arc::clone(&next), args.target.clone());
+        let (what, next, target, check) = (what.to_owned(), Arc::clone(&next), args.target.clone(), check.clone());
         running.spawn(async move {
             let mut connection = Connection::open(&target).await?;
             let (mut latencies, mut not_200) = (Vec::new(), 0);
@@ -219,6 +271,7 @@ async fn every(
                     }
                     not_200 += 1;
                 }
+                check(i, &reply.body);
             }
         });
     }
@@ -269,8 +322,8 @@ async fn bulk(target: &str, seed: u64, count: usize) -> io::Result<Measured> {
     Ok(Measured::of("feed /multivac/data/bulk: accepted", count, took))
 }
 
-/// Polls the ledger until `count` are learned, and checks at every poll that it balances.
-async fn learned(args: &Args, count: usize) -> io::Result<Measured> {
+/// Polls the ledger until `count` are learned, or all, and checks at every poll that it balances.
+async fn learned(args: &Args, count: Option<usize>) -> io::Result<Measured> {
     let mut connection = Connection::open(&args.target).await?;
     let started = Instant::now();
     let mut first = None;
@@ -287,12 +340,17 @@ async fn learned(args: &Args, count: usize) -> io::Result<Measured> {
         }
         if of("accepted") > 0 {
             let first = *first.get_or_insert_with(Instant::now);
-            if of("learned") >= count as u64 {
+            let is_done = match count {
+                Some(count) => of("learned") >= count as u64,
+                None => of("queued") + of("processing") == 0,
+            };
+            if is_done {
+                let count = count.unwrap_or(of("learned") as usize);
                 return Ok(Measured::of("learned", count, first.elapsed()));
             }
         }
         if started.elapsed() > Duration::from_secs(args.within) {
-            return Err(io::Error::other(format!("{count} were not learned in {} s: {stats}", args.within)));
+            return Err(io::Error::other(format!("they were not learned in {} s: {stats}", args.within)));
         }
         sleep(Duration::from_millis(50)).await;
     }

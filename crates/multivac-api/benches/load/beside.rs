@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use multivac_testkit::http::{Connection, feed_form};
-use multivac_testkit::text::sentence;
+use multivac_testkit::http::Connection;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::{Args, Measured};
+use super::{Args, Data, Measured, data};
 
 /// How long it feeds before anything is measured, so that what is measured is the steady state.
 const LEAD: Duration = Duration::from_secs(2);
@@ -26,9 +25,9 @@ impl Beside {
     /// Begins, and returns when it has been feeding for a while.
     pub(super) async fn start(args: &Args, rate: u32) -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let (target, connections, seed) = (args.target.clone(), args.connections, args.seed);
+        let (target, connections, data) = (args.target.clone(), args.connections, data(args));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let feeding = feed(target, connections, seed, rate, Arc::clone(&stopped));
+        let feeding = feed(target, connections, data, rate, Arc::clone(&stopped));
         let thread = std::thread::spawn(move || runtime.block_on(feeding));
         sleep(LEAD).await;
         Ok(Self { stopped, thread })
@@ -44,7 +43,7 @@ impl Beside {
 async fn feed(
     target: String,
     connections: usize,
-    seed: u64,
+    data: Data,
     rate: u32,
     stopped: Arc<AtomicBool>,
 ) -> io::Result<Measured> {
@@ -58,7 +57,7 @@ async fn feed(
             let (mut latencies, mut not_200) = (Vec::new(), 0);
             while !stopped.load(Ordering::Relaxed) {
                 let i = next.fetch_add(1, Ordering::Relaxed);
-                let datum = feed_form(&sentence(seed, i));
+                let datum = data.request(i);
                 sleep_until((started + Duration::from_secs_f64(i as f64 / f64::from(rate))).into()).await;
                 let sent = Instant::now();
                 let reply = connection.exchange(&datum).await?;
