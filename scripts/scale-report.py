@@ -100,7 +100,7 @@ def growth(steps):
         ("a fresh replica is ready after, s", lambda s: number(s.client("fresh", "a fresh replica", "seconds"))),
         ("a replica with its kept index is ready after, s", lambda s: number(s.client("kept", "a replica with its kept index", "seconds"))),
         ("api: its own memory / with mapped files", lambda s: f"{size(s.cell('memory', 'api', 2))} / {size(s.cell('memory', 'api', 1))}"),
-        ("a fresh replica: most memory while it loads", lambda s: size(s.cell("another", "fresh", 4))),
+        ("a fresh replica: most memory while it loads", lambda s: size(s.cell("restart", "fresh", 4))),
         ("index on the disk", lambda s: size(s.cell("disk", "index", 1))),
         ("MongoDB: data and indexes / with oplog and journal", lambda s: f"{size(s.cell('disk', 'collections', 1))} / {size(s.cell('disk', 'mongod', 1))}"),
         ("memory of mongod / worker / Redis", lambda s: " / ".join(size(s.cell("memory", name, 1)) for name in ("mongod", "worker", "redis"))),

@@ -4,10 +4,10 @@
 #     [DIRECTORY=scale] scripts/scale.sh [COUNT…]     1, 2, 5, 10 and 20 million unless given; for a trial 100000 200000
 #
 # What it does    Builds the release and starts Redis, MongoDB (a replica set of one, journal, majority), an api and a worker. Feeds
-#                 long texts of 650 bytes on average (benches/load/texts.rs) up to each COUNT in turn, as fast as the worker learns
+#                 long texts of 610 bytes on average (benches/load/texts.rs) up to each COUNT in turn, as fast as the worker learns
 #                 them, and measures there: feed and learned a second; single POSTs; accepted to answered, alone and chained;
 #                 questions with known answers at rest, and while 1,000 texts a second are fed; memory of each process, apart by what is
-#                 its own and what are mapped files; what is on the disk; how soon a second api is ready, from nothing and
+#                 its own and what are mapped files; what is on the disk; how soon the api is ready when it is started again, from nothing and
 #                 with the index that it has kept, if it can keep one. Then the embedded system with the first COUNT, at most a million.
 #                 The databases stay in DIRECTORY, with a file of rows for each COUNT. A run that was ended goes on where it was: what is
 #                 measured is not measured again, and what is fed is not fed again. A step takes some minutes a million.
@@ -38,6 +38,12 @@ say() { printf 'scale: %s %s\n' "$(date +%T)" "$*" >&2; }
 
 # is_done PHASE: has it been measured in this step?
 is_done() { grep -q "^$1	" "$rows"; }
+
+# anew PHASE…: forgets what a run that was ended had measured of these, which belong together.
+anew() {
+    local phase
+    for phase in "$@"; do sed -i "/^$phase\t/d" "$rows"; done
+}
 
 # row PHASE CELL…
 row() { (IFS=$'\t'; printf '%s\n' "$*") >>"$rows"; }
@@ -113,29 +119,30 @@ queued() {
     row redis-bytes "${before:+$(($(redis_bytes) - before))}" "$QUEUED"
 }
 
-# another_api: a second replica, from nothing and from what it has kept.
-another_api() {
-    if is_done another; then return; fi
-    local main=$address
-    rm -rf "$DIRECTORY/another"
-    start_api another "${backends[@]}"
-    measure fresh ready "a fresh replica"
-    quiet "$pid"
-    memory another fresh "$pid"
-    row another index "$(du -sk "$DIRECTORY/another" | cut -f 1)"
-    stop "$pid"
+# restarted: the api, from what it has kept and from nothing. There is never more than one index on the disk.
+restarted() {
+    if is_done restarted; then return; fi
+    anew fresh kept restart
+    stop "$api"
     if [[ -n $keeps_index ]]; then
-        start_api another "${backends[@]}"
+        start_api api "${backends[@]}"
         measure kept ready "a replica with its kept index"
-        memory another kept "$pid"
+        memory restart kept "$pid"
         stop "$pid"
     fi
-    rm -rf "$DIRECTORY/another"
-    address=$main
+    rm -rf "$DIRECTORY/api"
+    start_api api "${backends[@]}"
+    api=$pid
+    measure fresh ready "a fresh replica"
+    quiet "$api"
+    memory restart fresh "$api"
+    row restart index "$(du -sk "$DIRECTORY/api" | cut -f 1)"
+    row restarted measured
 }
 
 sizes() {
-    if is_done disk; then return; fi
+    if is_done sizes; then return; fi
+    anew memory disk
     quiet "$api"
     memory memory api "$api"
     memory memory worker "$worker"
@@ -145,6 +152,7 @@ sizes() {
     disk "redis" "$MULTIVAC_TEST_DIRECTORY/redis"
     disk "mongod" "$MULTIVAC_TEST_DIRECTORY/mongo"
     PYTHONPATH=${MULTIVAC_TEST_PYMONGO:-} python3 scripts/scale-report.py collections "$MULTIVAC_TEST_MONGO_URL" >>"$rows"
+    row sizes measured
 }
 
 # one_step FROM TO
@@ -160,7 +168,7 @@ one_step() {
     measure posts feed "$POSTS"
     measure caught-up learned
     sizes
-    another_api
+    restarted
     row done "$(date -u +%Y-%m-%d)" "$(nproc)"
 }
 

@@ -52,7 +52,7 @@ struct Args {
     /// How many data a second are fed beside it meanwhile; they have a row of their own.
     #[arg(long, value_name = "RATE")]
     beside: Option<u32>,
-    /// The data that are fed in single requests are long texts: 650 bytes on average, in place of 60 to 120.
+    /// The data that are fed in single requests are long texts: 610 bytes on average, in place of 60 to 120.
     #[arg(long)]
     long: bool,
     /// The same seed makes the same sentences and questions.

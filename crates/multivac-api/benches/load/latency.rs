@@ -17,8 +17,8 @@ const POLL: Duration = Duration::from_micros(500);
 /// beside it.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How long to let everything come to rest.
-const REST: Duration = Duration::from_millis(50);
+/// How long to let everything come to rest: longer than any pause that the index makes between commits under load.
+const REST: Duration = Duration::from_millis(250);
 
 /// Feeds a datum, asks for it until the reply holds it, and so on; lets everything come to rest in between unless `chained`.
 ///

@@ -2,7 +2,7 @@
 //!
 //! The words are those of `answer/vectors.bin`, which lists 21,720 of them from frequent to rare, drawn as often as Zipf's law
 //! says (Mandelbrot's form, 1 / (rank + 2.7)). One in 32 is a number, one in 32 a name out of 20,736. A text has 3 to 30
-//! sentences, few of them mostly, of 5 to 19 words, in paragraphs of 2 to 6: 250 to 2,500 bytes, 650 on average. One of the
+//! sentences, few of them mostly, of 5 to 19 words, in paragraphs of 2 to 6: 250 to 2,500 bytes, 610 on average. One of the
 //! sentences states a fact that no other text does, so that there is a question with one right answer.
 
 use std::fmt::Write as _;
