@@ -45,8 +45,14 @@ class Step:
 
     @property
     def learned_rate(self):
-        fed, all_fed = (self.client("fed", "long texts in bulk, the worker waited for", name) for name in ("count", "seconds"))
-        return fed / (all_fed + self.client("learned", "learned", "seconds"))
+        fed, seconds = (self.client("fed", "long texts in bulk, the worker waited for", name) for name in ("count", "seconds"))
+        queued = self.client("queued", "long texts in bulk: accepted", "count") or 0
+        return (fed + queued) / (seconds + self.client("learned", "learned", "seconds"))
+
+    @property
+    def learned(self):
+        """All that it had learned when its memory and disk were measured, what was fed beside questions included; in millions."""
+        return (self.client("caught-up", "learned", "count") or self.count) / 1e6
 
     def right(self, phase):
         right, wrong = (self.client(phase, name, "count") for name in ("  answered rightly", "  not answered rightly"))
@@ -76,7 +82,7 @@ def two(step, phase, name):
 
 
 def table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
@@ -111,11 +117,11 @@ def growth(steps):
 
 def slope(steps, value):
     """KiB for a million data: from the first step to the last, so that what a process takes anyhow is left out."""
-    points = [(step.count / 1e6, value(step)) for step in steps if value(step) is not None]
+    points = [(step.learned, value(step)) for step in steps if value(step) is not None]
     if not points:
         return None
     (n, v), (m, w) = points[0], points[-1]
-    return (w - v) / (m - n) if len(points) > 1 else v / n
+    return max(0, (w - v) / (m - n)) if len(points) > 1 else v / n
 
 
 PARTS = {
@@ -146,7 +152,7 @@ def computed(steps):
     last = steps[-1]
 
     def at(value, count):
-        return value(last) + slope(steps, value) * (count - last.count) / 1e6
+        return value(last) + slope(steps, value) * (count / 1e6 - last.learned)
 
     rows = []
     for name in ("api, its own memory", "api, index on the disk", "MongoDB, data", "MongoDB, indexes"):
@@ -158,11 +164,14 @@ def computed(steps):
     return table(["computed", "100 million", "a billion"], rows)
 
 
-# The figures that users feel, as they were before index and way in were made faster, on the same machine (2026-11-28).
+# The figures that users feel: what load.sh measured on the same machine before index and way in were made faster
+# (2026-11-28, release without LTO), and where in its rows they are now.
 BEFORE = [
-    ("accepted to answered, one at a time: p50 ms", "13–31", "load", lambda l: number(l.client(*l.named(ALONE, 1), "p50"))),
-    ("chained, one after the other: p50 / p99 ms", "51–102 / 110–395", "load", lambda l: two(l, *l.named(CHAINED, 0))),
-    ("with 8,000 a second beside it: p50 / p99 ms", "240–300 / 500", "load", lambda l: two(l, *l.named(ALONE, 2))),
+    ("accepted to answered, one at a time: p50 ms", "13–31", lambda load: number(load.client(*load.named(ALONE, 1), "p50"))),
+    ("chained, one after the other: p50 / p99 ms", "51–102 / 110–395", lambda load: two(load, *load.named(CHAINED, 0))),
+    ("with 8,000 a second beside it: p50 / p99 ms", "240–300 / 500", lambda load: two(load, *load.named(ALONE, 2))),
+    ("POST against redis-benchmark's XADD", "0.47", lambda load: load.ratios.get("POST against XADD", "–")),
+    ("learned against insertMany", "–", lambda load: load.ratios.get("learned against insertMany", "–")),
 ]
 
 
@@ -170,27 +179,25 @@ class Load(Step):
     """What load.sh has printed of the full system: rows of one name are told apart by their order."""
 
     def __init__(self, path):
-        self.rows, self.name = {}, path.stem
-        heading = ""
+        self.rows, self.name, self.ratios = {}, path.stem, {}
+        is_full = False
         for line in path.read_text().splitlines():
             cells = line.split("\t")
-            if len(cells) == 1:
-                heading = line if line.startswith(("Full", "Embedded")) else heading
-            elif heading.startswith("Full"):
-                name = cells[0]
-                order = sum(1 for phase in self.rows if phase.startswith(name + "#"))
-                self.rows[f"{name}#{order}"] = {name: cells}
+            if len(cells) > 1 and is_full:
+                order = sum(1 for phase in self.rows if phase.startswith(cells[0] + "#"))
+                self.rows[f"{cells[0]}#{order}"] = {cells[0]: cells}
+            elif line.startswith(("Full", "Embedded")):
+                is_full = line.startswith("Full")
+            elif " against " in line:
+                name, _, ratio = line.partition(": ")
+                self.ratios[name] = ratio
 
     def named(self, name, order):
         return f"{name}#{order}", name
 
 
 def before_and_now(steps, load):
-    rows = [[name, before, of(load) if load else "–", "`scripts/load.sh`"] for name, before, _, of in BEFORE]
-    if load:
-        for name in sorted({phase.split("#")[0] for phase in load.rows if " against " in phase}):
-            cells = load.rows[f"{name}#0"][name]
-            rows.append([name, "–", cells[-1] if len(cells) == 2 else "–", "`scripts/load.sh`"])
+    rows = [[name, before, of(load) if load else "–", "`scripts/load.sh`"] for name, before, of in BEFORE]
     two_million = next((step for step in steps if step.count == 2_000_000), None)
     if two_million:
         s = two_million
