@@ -162,6 +162,24 @@ stop_all() {
     running=()
 }
 
+# stop PID: ends one of them.
+stop() {
+    local pid others=()
+    for pid in "${running[@]}"; do [[ $pid == "$1" ]] || others+=("$pid"); done
+    running=("$1")
+    stop_all
+    running=("${others[@]}")
+}
+
+# print_table FILE: what the load client printed, in columns; a line without tabs is a heading.
+print_table() {
+    {
+        printf 'what\tcount\tseconds\ta second\tp50 ms\tp90 ms\tp99 ms\tmax ms\tnot 200\n'
+        cat "$1"
+    } | awk -F '\t' 'NF < 2 { print; next }
+        { printf "%-44s %8s %8s %9s %8s %8s %8s %8s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8, $9 }'
+}
+
 # --- rules --------------------------------------------------------------------------------------------------------
 
 held=0 broken=0 broken_names=''

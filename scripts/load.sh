@@ -6,16 +6,18 @@
 # What it does    Builds the release, starts servers and processes of its own with empty data, and on each
 #                 system: feeds COUNT short data through /multivac/data (64 connections) and COUNT through
 #                 /multivac/data/bulk, waits until all are learned, asks COUNT times the standing question
-#                 and a tenth as often various ones, and times 100 data from sending to answered. On the full
-#                 system the worker starts after the feeding, so that accepting and learning are measured
-#                 apart; the embedded one learns while it is fed.
+#                 and a tenth as often various ones. Then the time from a datum to its answer: each datum alone, each
+#                 as soon as the one before is answered, and alone while 8,000 a second are fed beside it; questions
+#                 while as many are fed. On the full system also how soon a second replica is ready, with nothing and
+#                 with an index that it has kept. There the worker starts after the feeding, so that accepting and
+#                 learning are measured apart; the embedded one learns while it is fed.
 # What it needs   what test-backends.sh needs, and an otherwise idle machine.
 # What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
 #                 worker's start). Status 1 if anything failed, was refused or did not come in time; then it
 #                 says what, with the end of the process's log.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-readonly COUNT=${1:-100000}
+readonly COUNT=${1:-100000} BESIDE=8000
 
 . scripts/lib.sh
 
@@ -29,10 +31,12 @@ free_address() { echo "127.0.0.1:$(free_port)"; }
 
 heading() { printf '\n%s\n' "$1" >>"$directory/table"; }
 
+say() { printf '%s\n' "$1" >>"$directory/table"; }
+
 # measure MODE COUNT: one row of the table, from the client.
 measure() {
     printf 'load: %s\n' "$*" >&2
-    "$MULTIVAC_BUILT_LOAD" --target "$address" "$@" >>"$directory/table" && return
+    "$MULTIVAC_BUILT_LOAD" --target "$address" "$@" | tee -a "$directory/table" >&2 && return
     failed=yes
     printf 'load: %s failed; the last of the logs:\n' "$*" >&2
     tail -n 5 "$directory"/*.log >&2
@@ -53,6 +57,34 @@ ask_and_wait() {
     measure ask "$COUNT"
     measure ask-various $((COUNT / 10))
     measure latency 100
+    measure latency 200 --chained
+    measure --seed 3 --beside $BESIDE latency 200
+    measure --seed 4 --beside $BESIDE ask-various $((COUNT / 10))
+    # All that was fed beside is answered with.
+    measure latency 1
+}
+
+# another NAME ARGUMENT…: one more replica, and how soon it is ready; leaves its process in $pid.
+another() {
+    local listening=$address what=$1
+    shift
+    address=$(free_address)
+    mkdir -p "$directory/another"
+    start another env TMPDIR="$directory/another" "$MULTIVAC_BUILT_API" --listen "$address" "${backends[@]}" "$@"
+    measure ready "$what"
+    address=$listening
+}
+
+replicas() {
+    another "a fresh replica: ready"
+    memory "the fresh replica" "$pid"
+    say "its index on the disk: $(du -sm "$directory/another" | cut -f 1) MiB"
+    stop "$pid"
+    "$MULTIVAC_BUILT_API" --help | grep -q -e --index-dir || return 0
+    another "a replica that makes an index to keep: ready" --index-dir "$directory/kept"
+    stop "$pid"
+    another "a replica with its kept index: ready" --index-dir "$directory/kept"
+    stop "$pid"
 }
 
 full_system() {
@@ -72,6 +104,7 @@ full_system() {
     memory multivac-worker "$worker"
     memory redis-server "$MULTIVAC_TEST_REDIS_PID"
     memory mongod "$MULTIVAC_TEST_MONGOD_PID"
+    replicas
     stop_all
 }
 
@@ -95,8 +128,5 @@ full_system
 embedded
 
 printf '\n%s data, %s cores, %s\n' "$COUNT" "$(nproc)" "$(date -u +%Y-%m-%d)"
-{
-    printf 'what\tcount\tseconds\ta second\tp50 ms\tp99 ms\tmax ms\tnot 200\n'
-    cat "$directory/table"
-} | awk -F '\t' 'NF < 2 { print; next } { printf "%-38s %8s %8s %9s %8s %8s %8s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+print_table "$directory/table"
 [[ -z $failed ]]

@@ -48,8 +48,5 @@ failed=
 wait $watching || failed=yes
 stop_all
 printf '%s streams, %s cores, %s\n' "$COUNT" "$(nproc)" "$(date -u +%Y-%m-%d)"
-{
-    printf 'what\tcount\tseconds\ta second\tp50 ms\tp99 ms\tmax ms\tnot 200\n'
-    cat "$directory/table"
-} | awk -F '\t' 'NF < 2 { print; next } { printf "%-38s %8s %8s %9s %8s %8s %8s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+print_table "$directory/table"
 [[ -z $failed ]]

@@ -4,12 +4,16 @@
 //! `cargo bench -p multivac-api --bench load -- --target 127.0.0.1:5000 feed 100000`.
 //!
 //! Each mode prints one row, its cells separated by tabs: what was measured, how many, seconds, how many a second,
-//! then the latencies in milliseconds (median, 99th percentile, longest) and how many replies were not 200.
+//! then the latencies in milliseconds (median, 90th and 99th percentile, longest) and how many replies were not 200.
 //! The status is 1 when any was not, or when what was waited for did not come.
 //!
 //! The client shares the machine with what it measures, so it is lean: one thread, and HTTP/1.1 written by hand.
 #![allow(clippy::print_stdout)] // The rows are its output.
 
+#[path = "load/beside.rs"]
+mod beside;
+#[path = "load/latency.rs"]
+mod latency;
 #[path = "load/watch.rs"]
 mod watch;
 
@@ -19,12 +23,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use beside::Beside;
 use clap::{Parser, Subcommand};
 use multivac_testkit::TEST_TIMEOUT;
 use multivac_testkit::http::{Connection, Reply, ask, feed, feed_form, get, read_reply};
-use multivac_testkit::text::{new_word, question, sentence};
+use multivac_testkit::text::{question, sentence};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -40,6 +45,9 @@ struct Args {
     /// Seconds until what is waited for must have come.
     #[arg(long, default_value_t = 300)]
     within: u64,
+    /// How many short data a second are fed beside it meanwhile; they have a row of their own.
+    #[arg(long, value_name = "RATE")]
+    beside: Option<u32>,
     /// The same seed makes the same sentences and questions.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -67,7 +75,14 @@ enum Mode {
     /// Feeds the data of a file, one `{"data": …}` a line, each in a request of its own, so many a second.
     FeedFrom { file: PathBuf, count: usize, rate: u32 },
     /// Feeds one datum at a time and asks for it until the answer holds it.
-    Latency { rounds: usize },
+    Latency {
+        rounds: usize,
+        /// The next is fed as soon as the one before it is answered; otherwise everything comes to rest in between.
+        #[arg(long)]
+        chained: bool,
+    },
+    /// Waits until an api that was just started is ready.
+    Ready { what: String },
     /// Has so many streams watch one question, changes its answer time and again, and keeps the streams open for `hold` seconds.
     Watch { streams: usize, rounds: usize, hold: u64 },
 }
@@ -79,9 +94,18 @@ async fn main() -> ExitCode {
         if let Mode::Watch { streams, rounds, hold } = args.mode {
             return watch::watch(&args, streams, rounds, Duration::from_secs(hold)).await;
         }
-        let measured = run(args).await?;
-        let clean = measured.not_200 == 0;
-        println!("{}", measured.row());
+        let beside = match args.beside {
+            Some(rate) => Some(Beside::start(&args, rate).await?),
+            None => None,
+        };
+        let mut rows = run(&args).await?;
+        if let Some(beside) = beside {
+            rows.push(beside.stop()?);
+        }
+        let clean = rows.iter().all(|row| row.not_200 == 0);
+        for row in rows {
+            println!("{}", row.row());
+        }
         Ok(clean)
     };
     match run.await {
@@ -94,39 +118,42 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> io::Result<Measured> {
-    ready(&args.target).await?;
+async fn run(args: &Args) -> io::Result<Vec<Measured>> {
+    let began = Instant::now();
+    ready(args).await?;
     let seed = args.seed;
-    match args.mode {
+    let row = match args.mode {
         Mode::Feed { count } => {
             let request = move |i| feed_form(&sentence(seed, i));
-            every("feed /multivac/data: accepted", &args, count, None, request).await
+            every("feed /multivac/data: accepted", args, count, None, request).await?
         }
-        Mode::Bulk { count } => bulk(&args.target, seed, count).await,
-        Mode::Learned { count } => learned(&args, count).await,
-        Mode::Ask { count } => every("ask the standing question", &args, count, None, |_| get("/multivac")).await,
+        Mode::Bulk { count } => bulk(&args.target, seed, count).await?,
+        Mode::Learned { count } => learned(args, count).await?,
+        Mode::Ask { count } => every("ask the standing question", args, count, None, |_| get("/multivac")).await?,
         Mode::AskVarious { count } => {
-            every("ask various questions", &args, count, None, move |i| ask(&question(seed, i))).await
+            every("ask various questions", args, count, None, move |i| ask(&question(seed, i))).await?
         }
         Mode::AskFrom { ref file, count } => {
             let lines = lines(file)?;
-            every("ask a file's questions", &args, count, None, move |i| ask(&lines[i % lines.len()])).await
+            every("ask a file's questions", args, count, None, move |i| ask(&lines[i % lines.len()])).await?
         }
         Mode::FeedFrom { ref file, count, rate } => {
             let lines = lines(file)?;
-            every("feed a file's data", &args, count, Some(rate), move |i| {
+            every("feed a file's data", args, count, Some(rate), move |i| {
                 feed("application/json", &lines[i % lines.len()])
             })
-            .await
+            .await?
         }
-        Mode::Latency { rounds } => latency(&args, rounds).await,
+        Mode::Latency { rounds, chained } => return latency::latency(args, rounds, chained).await,
+        Mode::Ready { ref what } => Measured::of(what, 1, began.elapsed()),
         Mode::Watch { .. } => unreachable!("it prints rows of its own"),
-    }
+    };
+    Ok(vec![row])
 }
 
 /// What one mode found, and the row of the table that says it.
 struct Measured {
-    what: &'static str,
+    what: String,
     count: usize,
     took: Duration,
     latencies: Vec<Duration>,
@@ -134,6 +161,11 @@ struct Measured {
 }
 
 impl Measured {
+    /// What has no latencies: a thing done once.
+    fn of(what: &str, count: usize, took: Duration) -> Self {
+        Self { what: what.to_owned(), count, took, latencies: Vec::new(), not_200: 0 }
+    }
+
     fn row(mut self) -> String {
         self.latencies.sort_unstable();
         let at = |percent: usize| match self.latencies.len().checked_sub(1) {
@@ -142,7 +174,8 @@ impl Measured {
         };
         let seconds = self.took.as_secs_f64();
         let (what, count, rate) = (self.what, self.count, self.count as f64 / seconds);
-        format!("{what}\t{count}\t{seconds:.2}\t{rate:.0}\t{}\t{}\t{}\t{}", at(50), at(99), at(100), self.not_200)
+        let (p50, p90, p99, max, not_200) = (at(50), at(90), at(99), at(100), self.not_200);
+        format!("{what}\t{count}\t{seconds:.2}\t{rate:.0}\t{p50}\t{p90}\t{p99}\t{max}\t{not_200}")
     }
 }
 
@@ -154,7 +187,7 @@ fn lines(file: &Path) -> io::Result<&'static [String]> {
 
 /// Sends `count` requests over the connections, each connection one after the other, so many a second at most.
 async fn every(
-    what: &'static str,
+    what: &str,
     args: &Args,
     count: usize,
     rate: Option<u32>,
@@ -164,7 +197,7 @@ async fn every(
     let mut running = JoinSet::new();
     let started = Instant::now();
     for _ in 0..args.connections {
-        let (next, target) = (Arc::clone(&next), args.target.clone());
+        let (what, next, target) = (what.to_owned(), Arc::clone(&next), args.target.clone());
         running.spawn(async move {
             let mut connection = Connection::open(&target).await?;
             let (mut latencies, mut not_200) = (Vec::new(), 0);
@@ -195,7 +228,7 @@ async fn every(
         latencies.extend(its_latencies);
         not_200 += its_not_200;
     }
-    Ok(Measured { what, count: count - not_200, took: started.elapsed(), latencies, not_200 })
+    Ok(Measured { what: what.to_owned(), count: count - not_200, took: started.elapsed(), latencies, not_200 })
 }
 
 /// Streams `count` data through one request.
@@ -233,7 +266,7 @@ async fn bulk(target: &str, seed: u64, count: usize) -> io::Result<Measured> {
     if accepted != count as u64 {
         return Err(io::Error::other(format!("bulk: {accepted} of {count} were accepted")));
     }
-    Ok(Measured { what: "feed /multivac/data/bulk: accepted", count, took, latencies: Vec::new(), not_200: 0 })
+    Ok(Measured::of("feed /multivac/data/bulk: accepted", count, took))
 }
 
 /// Polls the ledger until `count` are learned, and checks at every poll that it balances.
@@ -255,13 +288,7 @@ async fn learned(args: &Args, count: usize) -> io::Result<Measured> {
         if of("accepted") > 0 {
             let first = *first.get_or_insert_with(Instant::now);
             if of("learned") >= count as u64 {
-                return Ok(Measured {
-                    what: "learned",
-                    count,
-                    took: first.elapsed(),
-                    latencies: Vec::new(),
-                    not_200: 0,
-                });
+                return Ok(Measured::of("learned", count, first.elapsed()));
             }
         }
         if started.elapsed() > Duration::from_secs(args.within) {
@@ -271,61 +298,21 @@ async fn learned(args: &Args, count: usize) -> io::Result<Measured> {
     }
 }
 
-/// How long it takes from sending a datum until it is the answer; a datum at a time, everything else at rest.
-async fn latency(args: &Args, rounds: usize) -> io::Result<Measured> {
-    /// Often enough not to blur what is measured, seldom enough not to be the load itself.
-    const POLL: Duration = Duration::from_millis(2);
-
-    let mut connection = Connection::open(&args.target).await?;
-    // A word that no run before this one has fed.
-    let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
-    let mut latencies = Vec::with_capacity(rounds);
-    let started = Instant::now();
-    for round in 0..rounds {
-        let word = new_word(run, round);
-        let datum = feed_form(&format!("The beacon {word} stands on the northern cliff above the harbour."));
-        let question = ask(&format!("Where does the beacon {word} stand?"));
-        let sent = Instant::now();
-        let reply = connection.exchange(&datum).await?;
-        if reply.status != 200 {
-            return Err(unexpected("latency", &reply));
-        }
-        loop {
-            let reply = connection.exchange(&question).await?;
-            if reply.status != 200 {
-                return Err(unexpected("latency", &reply));
-            }
-            let answer = reply.json()?;
-            if answer["answer"].as_str().is_some_and(|text| text.contains(&word)) {
-                break;
-            }
-            if sent.elapsed() > Duration::from_secs(args.within) {
-                return Err(io::Error::other(format!("not answered in {} s: {answer}", args.within)));
-            }
-            sleep(POLL).await;
-        }
-        latencies.push(sent.elapsed());
-        // Back to rest.
-        sleep(Duration::from_millis(50)).await;
-    }
-    let what = "from sending a datum to its answer";
-    Ok(Measured { what, count: rounds, took: started.elapsed(), latencies, not_200: 0 })
-}
-
 /// Waits until the api says that it is ready.
-async fn ready(target: &str) -> io::Result<()> {
+async fn ready(args: &Args) -> io::Result<()> {
     let asking = async {
         loop {
-            if let Ok(mut connection) = Connection::open(target).await
+            if let Ok(mut connection) = Connection::open(&args.target).await
                 && let Ok(reply) = connection.exchange(get("/readyz")).await
                 && reply.status == 200
             {
                 return;
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(TEST_TIMEOUT, asking).await.map_err(|_| io::Error::other(format!("{target} does not become ready")))
+    let late = |_| io::Error::other(format!("{} does not become ready in {} s", args.target, args.within));
+    timeout(Duration::from_secs(args.within), asking).await.map_err(late)
 }
 
 fn unexpected(mode: &str, reply: &Reply) -> io::Error {

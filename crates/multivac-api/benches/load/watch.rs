@@ -16,7 +16,7 @@ const OPENING: usize = 200;
 
 /// Opens the streams, measures, prints the rows, and keeps the streams open. Whether all of it went well.
 pub(super) async fn watch(args: &Args, streams: usize, rounds: usize, hold: Duration) -> io::Result<bool> {
-    ready(&args.target).await?;
+    ready(args).await?;
     let within = Duration::from_secs(args.within);
     let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
     let word = new_word(run, 0);
@@ -35,13 +35,7 @@ pub(super) async fn watch(args: &Args, streams: usize, rounds: usize, hold: Dura
     for _ in 0..streams.min(OPENING) {
         arrival(&mut arrivals, within).await?;
     }
-    let opened = Measured {
-        what: "open an event stream",
-        count: streams,
-        took: started.elapsed(),
-        latencies: Vec::new(),
-        not_200: 0,
-    };
+    let opened = Measured::of("open an event stream", streams, started.elapsed());
     println!("{}", opened.row());
 
     let mut writing = Connection::open(&args.target).await?;
@@ -81,7 +75,7 @@ pub(super) async fn watch(args: &Args, streams: usize, rounds: usize, hold: Dura
         ("accepted, to half of them", median),
         ("accepted, to the last of them", last),
     ] {
-        println!("{}", Measured { what, count: rounds, took, latencies, not_200: 0 }.row());
+        println!("{}", Measured { what: what.to_owned(), count: rounds, took, latencies, not_200: 0 }.row());
     }
     sleep(hold).await;
     // None of them may have ended meanwhile.
