@@ -33,6 +33,8 @@ pub(super) struct Files {
     moving: Option<usize>,
     /// The data that were removed since the last move began, while it goes on.
     removed_meanwhile: HashSet<DatumId>,
+    /// Whether the last move failed.
+    pub(super) has_failed: bool,
     /// Since when there is anything to be moved.
     pub(super) oldest: Option<Instant>,
     /// The data that were removed from the segments, but not from the disk.
@@ -96,6 +98,7 @@ impl Files {
             fresh: Vec::new(),
             moving: None,
             removed_meanwhile: HashSet::new(),
+            has_failed: false,
             oldest: None,
             hidden: Arc::default(),
             owners: Owners::default(),
@@ -169,7 +172,7 @@ impl Files {
     /// Begins a move.
     pub(super) fn begin_move(&mut self) -> Moved {
         self.moving = Some(self.fresh.len());
-        self.oldest = None;
+        (self.oldest, self.has_failed) = (None, false);
         Moved {
             index: self.index.clone(),
             removed: self.hidden.data.clone(),
@@ -203,6 +206,7 @@ impl Files {
         self.moving = None;
         self.removed_meanwhile.clear();
         self.oldest = Some(Instant::now());
+        self.has_failed = true;
     }
 
     /// Nothing is in memory any more, and nothing is hidden: all is in the segments.

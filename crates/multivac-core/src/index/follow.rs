@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -237,6 +237,10 @@ impl Follower {
             None => self.load(stop).await?,
         };
         *position = Some(from);
+        // Where the disk is full, say, memory would fill up as well: no more comes into it before a move has succeeded.
+        if self.index.has_failed_to_move() {
+            self.start_move().await.unwrap_or_else(panicked)?;
+        }
         let mut session = Session::begin(self, from).await?;
         loop {
             let collected = session.collect(stop).await?;
@@ -331,6 +335,12 @@ impl Follower {
             .collect()
     }
 
+    /// Has what is in memory moved into a segment, on a blocking thread.
+    fn start_move(&self) -> JoinHandle<Result<(), IndexError>> {
+        let index = Arc::clone(&self.index);
+        tokio::task::spawn_blocking(move || index.move_fresh())
+    }
+
     async fn remove_all_but(&self, live: &HashSet<DatumId>) -> Result<(), IndexError> {
         self.apply(self.index.present_but_not_in(live).into_iter().map(Change::Removed).collect()).await
     }
@@ -341,9 +351,7 @@ impl Follower {
             return Ok(());
         }
         let (index, fresh) = (Arc::clone(&self.index), self.fresh(&changes));
-        tokio::task::spawn_blocking(move || index.apply(&changes))
-            .await
-            .unwrap_or_else(|_| Err(panicked("applying changes panicked")))?;
+        tokio::task::spawn_blocking(move || index.apply(&changes)).await.unwrap_or_else(panicked)?;
         let now = Timestamp::now();
         for (received_at, trace_id) in fresh {
             metrics::ANSWERABLE_SECONDS.observe_of(now.since(received_at).as_secs_f64(), trace_id);
@@ -441,19 +449,18 @@ impl<'a> Session<'a> {
         {
             let moved = moving.await;
             self.moving = None;
-            moved.unwrap_or_else(|_| Err(panicked("moving passages into a segment panicked")))?;
+            moved.unwrap_or_else(panicked)?;
         }
         if self.moving.is_none() && self.follower.index.move_is_due() {
-            let index = Arc::clone(&self.follower.index);
-            self.moving = Some(tokio::task::spawn_blocking(move || index.move_fresh()));
+            self.moving = Some(self.follower.start_move());
         }
         Ok(())
     }
 }
 
 /// What a panic said may quote what was fed; the log has the place.
-fn panicked(what: &str) -> IndexError {
-    IndexError(tantivy::TantivyError::SystemError(what.to_owned()))
+fn panicked(_: JoinError) -> Result<(), IndexError> {
+    Err(IndexError(tantivy::TantivyError::SystemError("changing the index panicked".to_owned())))
 }
 
 impl Collected {
@@ -462,7 +469,7 @@ impl Collected {
             Ok(batch) => {
                 self.reached_the_end |= batch.changes.is_empty();
                 self.position = self.position.max(Some(batch.position));
-                self.bytes += batch.changes.iter().map(text_bytes).sum::<usize>();
+                self.bytes += batch.changes.iter().map(Change::text_bytes).sum::<usize>();
                 self.changes.extend(batch.changes);
             }
             Err(error) => self.error = Some(error),
@@ -479,13 +486,6 @@ impl Collected {
     /// Whether they cannot wait for more: a retraction waits for it, or no more comes.
     fn is_urgent(&self) -> bool {
         self.error.is_some() || self.removed().next().is_some()
-    }
-}
-
-fn text_bytes(change: &Change) -> usize {
-    match change {
-        Change::Put(datum) => datum.text.len(),
-        Change::Removed(_) => 0,
     }
 }
 

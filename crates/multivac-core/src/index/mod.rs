@@ -274,6 +274,11 @@ impl Index {
         files.is_over(MOVED_DOCUMENTS, MOVED_SIZE) || files.oldest.is_some_and(|oldest| oldest.elapsed() >= MOVED_AGE)
     }
 
+    /// Whether the last move failed.
+    fn has_failed_to_move(&self) -> bool {
+        self.files().has_failed
+    }
+
     /// Whether so much is in memory that a move has to end before more comes.
     fn is_crowded(&self) -> bool {
         self.files().is_over(4 * MOVED_DOCUMENTS, 4 * MOVED_SIZE)
