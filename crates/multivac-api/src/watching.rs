@@ -14,7 +14,7 @@ use futures_util::future::join3;
 use multivac_core::answer::{WatchedAnswer, WatchedAnswers};
 use multivac_core::status::Registry;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -31,6 +31,9 @@ const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether this replica may answer, and who watches.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the next states of the index may be left out, after all answers were worked out for one.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// See the [module](self).
 pub(crate) struct Watching {
@@ -130,9 +133,12 @@ impl Watching {
                 _ = generations.changed() => {}
                 _ = checks.tick() => {}
             }
+            let began = Instant::now();
             for answer in self.answers.behind() {
                 self.refresh(&answer).await;
             }
+            // Under a steady feed the index has a new state at once: half of one processor is enough for following it.
+            sleep(began.elapsed().min(LONGEST_PAUSE)).await;
         }
     }
 

@@ -131,6 +131,17 @@ pub enum Change {
     Removed(DatumId),
 }
 
+impl Change {
+    /// How long the datum's text is, in bytes.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Self::Put(datum) => datum.text.len(),
+            Self::Removed(_) => 0,
+        }
+    }
+}
+
 /// How far a follower has come. Positions of one store compare in the order of its changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(pub u64);

@@ -1,33 +1,62 @@
 //! The index on the disk: its directory, its writer, and when its segments are merged.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tantivy::index::{SegmentComponent, SegmentMeta};
 use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
-use tantivy::{IndexReader, IndexWriter, ReloadPolicy};
+use tantivy::{IndexReader, IndexWriter, Opstamp, ReloadPolicy};
 
 use super::directory::IndexDirectory;
-use super::owners::Owners;
+use super::fresh::{Document, Fresh};
+use super::owners::{Indexed, NewDocument, Owners, PassageHash};
+use super::packed::PackedSet;
 use super::schema::Fields;
-use super::{IndexError, schema, terms};
+use super::snapshot::{Hidden, Segments};
+use super::{IndexError, schema};
 use crate::datum::DatumId;
 
 /// Memory for documents that are not committed yet, in bytes.
 const WRITER_MEMORY: usize = 64 << 20;
 
-/// The index on the disk, and what changes it.
+/// The index on the disk, what is not in a segment of it yet, and what is known of what is in it.
 pub(super) struct Files {
     pub(super) index: tantivy::Index,
-    pub(super) reader: IndexReader,
-    /// `None` after a failure: tantivy's own rollback cannot be repeated when it fails, a new writer can be made.
-    pub(super) writer: Option<IndexWriter>,
+    fields: Fields,
+    reader: IndexReader,
+    /// The segments of the last commit.
+    pub(super) segments: Arc<Segments>,
+    /// What is in no segment yet, oldest first; what comes goes into the last.
+    pub(super) fresh: Vec<Arc<Fresh>>,
+    /// While a move goes on, how many of those are being moved into a segment: nothing is added to them.
+    moving: Option<usize>,
+    /// The data that were removed since the last move began, while it goes on.
+    removed_meanwhile: HashSet<DatumId>,
+    /// Whether the last move failed.
+    pub(super) has_failed: bool,
+    /// Since when there is anything to be moved.
+    pub(super) oldest: Option<Instant>,
+    /// The data that were removed from the segments, but not from the disk.
+    pub(super) hidden: Arc<Hidden>,
     pub(super) owners: Owners,
     /// Where it was begun anew and is not filled yet: the data in it. Nothing of it is visible until then.
-    pub(super) filling: Option<HashSet<DatumId>>,
+    pub(super) filling: Option<PackedSet<DatumId>>,
     pub(super) checked: Instant,
+    /// What tantivy counts commits by: that of the last.
+    committed: Opstamp,
+    /// Whether more may be committed than is known of.
+    is_doubtful: bool,
     /// Removed with the index, so it is dropped last.
     pub(super) directory: IndexDirectory,
+}
+
+/// What is moved into a segment at once.
+pub(super) struct Moved {
+    pub(super) index: tantivy::Index,
+    /// The data whose documents are removed from the segments before.
+    pub(super) removed: HashSet<DatumId>,
+    pub(super) documents: Vec<Document>,
 }
 
 /// When segments are merged: a search looks into each of them, but a merge writes again all that it merges. A steady feed
@@ -56,24 +85,156 @@ impl MergePolicy for Merging {
 
 impl Files {
     /// An empty index in a new directory.
-    pub(super) fn create(filling: Option<HashSet<DatumId>>) -> Result<(Self, Fields), IndexError> {
+    pub(super) fn create(filling: Option<PackedSet<DatumId>>) -> Result<(Self, Fields), IndexError> {
         let directory = IndexDirectory::create()?;
         let (schema, fields) = schema::schema();
         let index = tantivy::Index::builder().schema(schema).settings(schema::settings());
         let index = index.create_in_dir(directory.path())?;
-        index.tokenizers().register(schema::ANALYSER, terms::Terms::default());
-        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let (owners, checked) = (Owners::default(), Instant::now());
-        Ok((Self { index, reader, writer: None, owners, filling, checked, directory }, fields))
+        index.tokenizers().register(schema::ANALYSER, schema::Split::default());
+        let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        let files = Self {
+            fields,
+            segments: Arc::new(Segments::new(fields, reader.searcher())?),
+            fresh: Vec::new(),
+            moving: None,
+            removed_meanwhile: HashSet::new(),
+            has_failed: false,
+            oldest: None,
+            hidden: Arc::default(),
+            owners: Owners::default(),
+            filling,
+            checked: Instant::now(),
+            committed: index.load_metas()?.opstamp,
+            is_doubtful: false,
+            index,
+            reader,
+            directory,
+        };
+        Ok((files, fields))
     }
 
-    /// A writer that begins at the last commit, without what was left of changes that failed.
-    pub(super) fn new_writer(&self) -> Result<IndexWriter, IndexError> {
-        let writer = self.index.writer_with_num_threads(1, WRITER_MEMORY)?;
-        writer.set_merge_policy(Box::new(Merging));
-        // On a full disk this may be the room that is missing.
-        writer.garbage_collect_files().wait()?;
-        Ok(writer)
+    /// What a datum is indexed as; with how many passages, if at all, it is in the segments.
+    pub(super) fn indexed(&self, id: DatumId) -> Result<(Indexed, Option<usize>), IndexError> {
+        let (mut indexed, mut in_segments) = (Indexed::default(), None);
+        if !self.hidden.data.contains(&id) && self.segments.add_to(&mut indexed, id)? {
+            in_segments = Some(indexed.owned.len());
+        }
+        self.fresh.iter().for_each(|fresh| fresh.add_to(&mut indexed, id));
+        Ok((indexed, in_segments))
+    }
+
+    /// The data that repeat a passage.
+    pub(super) fn repeating(&self, hash: PassageHash) -> Result<Vec<DatumId>, IndexError> {
+        let mut data = self.segments.repeating(hash)?;
+        data.retain(|id| !self.hidden.data.contains(id));
+        data.extend(self.fresh.iter().flat_map(|fresh| fresh.repeating(hash)));
+        Ok(data)
+    }
+
+    /// Removes data from memory, as the generation `until` is to see it, and hides those that are in segments, each with
+    /// so many passages.
+    pub(super) fn hide(&mut self, removed: &HashMap<DatumId, Option<usize>>, until: u64) {
+        for (id, in_segments) in removed {
+            self.fresh.iter().for_each(|fresh| fresh.remove(*id, until));
+            if let Some(passages) = in_segments {
+                let hidden = Arc::make_mut(&mut self.hidden);
+                hidden.data.insert(*id);
+                hidden.passages += passages;
+                self.oldest.get_or_insert_with(Instant::now);
+            }
+            if self.is_moving() {
+                self.removed_meanwhile.insert(*id);
+            }
+        }
+    }
+
+    /// Adds documents in memory, seen from a generation on.
+    pub(super) fn add(&mut self, documents: Vec<NewDocument>, since: u64) {
+        if documents.is_empty() {
+            return;
+        }
+        if self.fresh.len() == self.moving.unwrap_or(0) {
+            self.fresh.push(Arc::default());
+        }
+        self.oldest.get_or_insert_with(Instant::now);
+        if let Some(last) = self.fresh.last() {
+            last.add(documents, since);
+        }
+    }
+
+    /// Whether so many documents are in memory or hidden, or so many bytes of text.
+    pub(super) fn is_over(&self, documents: usize, size: usize) -> bool {
+        let (held, held_size) =
+            self.fresh.iter().fold((0, 0), |sum, fresh| (sum.0 + fresh.len(), sum.1 + fresh.size()));
+        held + self.hidden.data.len() >= documents || held_size >= size
+    }
+
+    /// Begins a move.
+    pub(super) fn begin_move(&mut self) -> Moved {
+        self.moving = Some(self.fresh.len());
+        (self.oldest, self.has_failed) = (None, false);
+        Moved {
+            index: self.index.clone(),
+            removed: self.hidden.data.clone(),
+            documents: self.fresh.iter().flat_map(|fresh| fresh.documents()).collect(),
+        }
+    }
+
+    /// Whether a move goes on: more may be committed than is to be seen.
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.is_some()
+    }
+
+    /// Ends a move that was committed.
+    pub(super) fn finish_move(&mut self) -> Result<(), IndexError> {
+        self.reload()?;
+        self.fresh.drain(..self.moving.take().unwrap_or(0));
+        let mut hidden = Hidden::default();
+        for id in std::mem::take(&mut self.removed_meanwhile) {
+            let mut indexed = Indexed::default();
+            if self.segments.add_to(&mut indexed, id)? {
+                hidden.data.insert(id);
+                hidden.passages += indexed.owned.len();
+            }
+        }
+        self.hidden = Arc::new(hidden);
+        Ok(())
+    }
+
+    /// Ends a move that failed: it is to be begun again.
+    pub(super) fn abandon_move(&mut self) {
+        self.moving = None;
+        self.removed_meanwhile.clear();
+        self.oldest = Some(Instant::now());
+        self.has_failed = true;
+    }
+
+    /// Nothing is in memory any more, and nothing is hidden: all is in the segments.
+    pub(super) fn clear_memory(&mut self) {
+        self.fresh.clear();
+        (self.oldest, self.hidden) = (None, Arc::default());
+    }
+
+    /// Opens the segments of the last commit.
+    pub(super) fn reload(&mut self) -> Result<(), IndexError> {
+        self.reader.reload()?;
+        self.segments = Arc::new(Segments::new(self.fields, self.reader.searcher())?);
+        Ok(())
+    }
+
+    /// Notes that a commit has succeeded, of which all is to be seen from now on: if not, the index is lost.
+    pub(super) fn committed(&mut self, at: Opstamp) {
+        (self.committed, self.is_doubtful) = (at, true);
+    }
+
+    /// Notes that all is seen that was committed.
+    pub(super) fn is_seen(&mut self) {
+        self.is_doubtful = false;
+    }
+
+    /// Notes that a commit has failed. Had it been carried out nevertheless, the same would be added again.
+    pub(super) fn failed_to_commit(&mut self) {
+        self.is_doubtful |= self.index.load_metas().is_ok_and(|metas| metas.opstamp != self.committed);
     }
 
     /// Whether any file of the last commit is missing. Looked at twice, since a merge may end between reading the list and
@@ -95,7 +256,11 @@ impl Files {
                 .any(|part| !self.directory.path().join(segment.relative_path(part)).exists())
         };
         let has_list = || self.directory.path().join("meta.json").exists();
-        let lost = || !has_list() || self.index.searchable_segment_metas().is_ok_and(|all| all.iter().any(is_missing));
+        let lost = || {
+            self.is_doubtful
+                || !has_list()
+                || self.index.searchable_segment_metas().is_ok_and(|all| all.iter().any(is_missing))
+        };
         lost() && lost()
     }
 
@@ -105,4 +270,13 @@ impl Files {
             self.reader.searcher().segment_readers().iter().map(|segment| segment.segment_id()).collect();
         self.index.searchable_segment_ids().is_ok_and(|now| shown != now.into_iter().collect())
     }
+}
+
+/// A writer that begins at the last commit, without what was left of changes that failed.
+pub(super) fn new_writer(index: &tantivy::Index) -> Result<IndexWriter, IndexError> {
+    let writer = index.writer_with_num_threads(1, WRITER_MEMORY)?;
+    writer.set_merge_policy(Box::new(Merging));
+    // On a full disk this may be the room that is missing.
+    writer.garbage_collect_files().wait()?;
+    Ok(writer)
 }

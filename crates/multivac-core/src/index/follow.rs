@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -28,17 +29,16 @@ use crate::observe::{metrics, trace};
 use crate::runtime::retry::Retry;
 use crate::store::{Change, ChangeBatch, Position, Store, StoreError};
 
-/// Changes applied in one commit at most; while loading, at least. The fewer commits the better while nobody waits.
-const COMMIT_BATCH: usize = 4 * PULL_BATCH;
+/// Changes applied at once at most; while loading, at least. The fewer commits the better while nobody waits.
+const APPLY_BATCH: usize = 4 * PULL_BATCH;
 
 /// The same in bytes of text, about: what waits in memory, and what a tombstone may have to wait for. (Some 1 to 2 s of one
 /// core, measured 2026-11-27.)
-const COMMIT_BYTES: usize = 16 << 20;
+const APPLY_BYTES: usize = 16 << 20;
 
-/// Under a steady feed, the time from one commit to the next: a commit has its price however little it holds, and questions
-/// pay it. The index gets an eighth of the time at most, within these bounds. The first datum after a pause does not wait.
-const SHORTEST_COMMIT_INTERVAL: Duration = Duration::from_millis(100);
-const LONGEST_COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// Under a steady feed, applying takes half of the time at most, since questions and learning need the same processors; but
+/// no change waits for longer than this. What comes after a pause does not wait.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// The waits after an interruption.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(500));
@@ -237,10 +237,15 @@ impl Follower {
             None => self.load(stop).await?,
         };
         *position = Some(from);
+        // Where the disk is full, say, memory would fill up as well: no more comes into it before a move has succeeded.
+        if self.index.has_failed_to_move() {
+            self.start_move().await.unwrap_or_else(panicked)?;
+        }
         let mut session = Session::begin(self, from).await?;
         loop {
             let collected = session.collect(stop).await?;
             let came_to = session.apply(collected, position).await?;
+            session.move_if_due().await?;
             if came_to.caught_up {
                 self.caught_up_at.get_or_init(Timestamp::now);
             }
@@ -294,7 +299,7 @@ impl Follower {
                 bytes += datum.text.len();
                 changes.push(Change::Put(Box::new(datum)));
             }
-            if changes.len() >= COMMIT_BATCH || bytes >= COMMIT_BYTES {
+            if changes.len() >= APPLY_BATCH || bytes >= APPLY_BYTES {
                 self.apply(std::mem::take(&mut changes)).await?;
                 bytes = 0;
             }
@@ -303,7 +308,7 @@ impl Follower {
         // What is no datum any more, such as a document whose text somebody has made a number.
         self.remove_all_but(&live).await?;
         if is_refilled {
-            self.index.finish()?;
+            self.index.finish();
             self.begin_at(position);
         }
         metrics::INDEX_LOAD_SECONDS.set(started.elapsed().as_secs_f64());
@@ -330,20 +335,23 @@ impl Follower {
             .collect()
     }
 
+    /// Has what is in memory moved into a segment, on a blocking thread.
+    fn start_move(&self) -> JoinHandle<Result<(), IndexError>> {
+        let index = Arc::clone(&self.index);
+        tokio::task::spawn_blocking(move || index.move_fresh())
+    }
+
     async fn remove_all_but(&self, live: &HashSet<DatumId>) -> Result<(), IndexError> {
         self.apply(self.index.present_but_not_in(live).into_iter().map(Change::Removed).collect()).await
     }
 
-    /// Applies changes on a blocking thread: a commit takes processor time and waits for the disk.
+    /// Applies changes on a blocking thread: it takes processor time, and a commit waits for the disk.
     async fn apply(&self, changes: Vec<Change>) -> Result<(), IndexError> {
         if changes.is_empty() {
             return Ok(());
         }
         let (index, fresh) = (Arc::clone(&self.index), self.fresh(&changes));
-        tokio::task::spawn_blocking(move || index.apply(&changes)).await.unwrap_or_else(|_| {
-            // What it said may quote what was fed; the log has the place.
-            Err(IndexError(tantivy::TantivyError::SystemError("applying changes panicked".to_owned())))
-        })?;
+        tokio::task::spawn_blocking(move || index.apply(&changes)).await.unwrap_or_else(panicked)?;
         let now = Timestamp::now();
         for (received_at, trace_id) in fresh {
             metrics::ANSWERABLE_SECONDS.observe_of(now.since(received_at).as_secs_f64(), trace_id);
@@ -359,11 +367,13 @@ struct Session<'a> {
     /// always has something new, so that alone would never say so.)
     goal: Position,
     puller: Puller,
-    /// When the next commit is due.
-    commit_due: Instant,
+    /// When what has come is to be applied.
+    due: Instant,
+    /// What moves what is in memory into a segment.
+    moving: Option<JoinHandle<Result<(), IndexError>>>,
 }
 
-/// Changes that are applied in one commit.
+/// Changes that are applied at once.
 #[derive(Default)]
 struct Collected {
     changes: Vec<Change>,
@@ -376,7 +386,7 @@ struct Collected {
     error: Option<StoreError>,
 }
 
-/// Where the index stands after a commit.
+/// Where the index stands after that.
 struct CameTo {
     position: Position,
     caught_up: bool,
@@ -388,10 +398,10 @@ impl<'a> Session<'a> {
     async fn begin(follower: &'a Follower, from: Position) -> Result<Self, StoreError> {
         let changes = follower.store.follow(from).await?;
         let goal = follower.store.position().await?;
-        Ok(Self { follower, goal, puller: Puller::start(changes), commit_due: Instant::now() })
+        Ok(Self { follower, goal, puller: Puller::start(changes), due: Instant::now(), moving: None })
     }
 
-    /// Takes what the store has, waiting for the first change, and for more until the next commit is due.
+    /// Takes what the store has, waiting for the first change, and for more until they are to be applied.
     async fn collect(&mut self, stop: &CancellationToken) -> Result<Collected, Interrupted> {
         let mut collected = Collected::default();
         let mut next = tokio::select! {
@@ -400,12 +410,12 @@ impl<'a> Session<'a> {
         };
         while let Some(batch) = next {
             collected.add(batch);
-            next = if collected.changes.len() >= COMMIT_BATCH || collected.bytes >= COMMIT_BYTES {
+            next = if collected.changes.len() >= APPLY_BATCH || collected.bytes >= APPLY_BYTES {
                 None
-            } else if collected.changes.is_empty() || collected.is_urgent() || self.commit_due <= Instant::now() {
+            } else if collected.changes.is_empty() || collected.is_urgent() || self.due <= Instant::now() {
                 self.puller.ready()
             } else {
-                match tokio::time::timeout_at(self.commit_due.into(), self.puller.next()).await {
+                match tokio::time::timeout_at(self.due.into(), self.puller.next()).await {
                     Ok(batch) => Some(batch?),
                     Err(_) => None,
                 }
@@ -422,7 +432,7 @@ impl<'a> Session<'a> {
             let answerable = Answerable::among(&collected.changes);
             self.follower.apply(collected.changes).await?;
             answerable.end(&self.follower.replica);
-            self.commit_due = began + (8 * began.elapsed()).clamp(SHORTEST_COMMIT_INTERVAL, LONGEST_COMMIT_INTERVAL);
+            self.due = Instant::now() + began.elapsed().min(LONGEST_PAUSE);
         }
         *position = (*position).max(collected.position);
         let position = position.unwrap_or_default();
@@ -431,6 +441,26 @@ impl<'a> Session<'a> {
         let caught_up = collected.reached_the_end || position >= self.goal;
         Ok(CameTo { position, caught_up, removed_data, error: collected.error })
     }
+
+    /// Has what is in memory moved into a segment where that is due, and waits for it where there is too much already.
+    async fn move_if_due(&mut self) -> Result<(), IndexError> {
+        if let Some(moving) = self.moving.as_mut()
+            && (moving.is_finished() || self.follower.index.is_crowded())
+        {
+            let moved = moving.await;
+            self.moving = None;
+            moved.unwrap_or_else(panicked)?;
+        }
+        if self.moving.is_none() && self.follower.index.move_is_due() {
+            self.moving = Some(self.follower.start_move());
+        }
+        Ok(())
+    }
+}
+
+/// What a panic said may quote what was fed; the log has the place.
+fn panicked(_: JoinError) -> Result<(), IndexError> {
+    Err(IndexError(tantivy::TantivyError::SystemError("changing the index panicked".to_owned())))
 }
 
 impl Collected {
@@ -439,7 +469,7 @@ impl Collected {
             Ok(batch) => {
                 self.reached_the_end |= batch.changes.is_empty();
                 self.position = self.position.max(Some(batch.position));
-                self.bytes += batch.changes.iter().map(text_bytes).sum::<usize>();
+                self.bytes += batch.changes.iter().map(Change::text_bytes).sum::<usize>();
                 self.changes.extend(batch.changes);
             }
             Err(error) => self.error = Some(error),
@@ -453,16 +483,9 @@ impl Collected {
         })
     }
 
-    /// Whether the commit cannot wait for more: a retraction waits for it, or no more comes.
+    /// Whether they cannot wait for more: a retraction waits for it, or no more comes.
     fn is_urgent(&self) -> bool {
         self.error.is_some() || self.removed().next().is_some()
-    }
-}
-
-fn text_bytes(change: &Change) -> usize {
-    match change {
-        Change::Put(datum) => datum.text.len(),
-        Change::Removed(_) => 0,
     }
 }
 

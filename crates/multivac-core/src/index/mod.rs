@@ -4,6 +4,10 @@
 //! There is one writer and any number of readers: [`Index::apply`] makes changes visible all at once, and every
 //! [`Snapshot`] stays as it was when it was taken.
 //!
+//! What comes in small batches is searched from memory at once ([`fresh`]), and [moved](Index::move_fresh) into tantivy's
+//! segments by hundreds; what is removed from a segment is hidden until the next move. Large batches go into segments at
+//! once. A question sees no difference.
+//!
 //! Somebody may remove the directory, or files in it, as systems do that clean their temporary directories. Questions are
 //! still answered then, since the segments are mapped into memory, but nothing can be committed any more: the index
 //! [is lost](Index::is_lost), and is [begun anew](Index::begin_anew) in another directory, beside the snapshot that answers.
@@ -13,8 +17,11 @@ mod directory;
 pub mod fence;
 mod files;
 pub mod follow;
+mod fresh;
 mod outline;
 mod owners;
+mod packed;
+mod passage;
 mod puller;
 mod recent;
 mod removals;
@@ -22,7 +29,7 @@ mod schema;
 mod snapshot;
 mod terms;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -30,22 +37,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tantivy::collector::DocSetCollector;
-use tantivy::query::{Bm25StatisticsProvider, TermQuery};
-use tantivy::schema::{IndexRecordOption, OwnedValue};
-use tantivy::{IndexWriter, Searcher, TantivyDocument, Term};
+use tantivy::{IndexWriter, Opstamp};
 use tokio::sync::watch;
 
 use crate::datum::DatumId;
 use crate::runtime::files::disk_of;
 use crate::store::{Change, Disk, StoredDatum};
-use files::Files;
+use files::{Files, Moved};
+use fresh::Document;
 pub use outline::{Outline, Part, Word};
-use owners::PlannedChanges;
+use owners::{PassageHash, PlannedChanges};
+use packed::PackedSet;
+pub use passage::Hit;
+use passage::Passage;
 use recent::Recent;
 pub use recent::{Change as RecentChange, Kind};
-use schema::{Fields, Stored};
-pub use snapshot::{Hit, Indexed, Snapshot};
+use schema::Fields;
+pub use snapshot::{Indexed, Snapshot};
 pub use terms::{lower, respelled, term, words};
 
 /// The index could not be read or written: a full disk, or a fault.
@@ -70,13 +78,24 @@ pub fn left_over() -> io::Result<Vec<PathBuf>> {
 /// How often it is checked whether the index's files are still there.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// As many changes at once go into a segment at once: then a commit costs little beside what it holds.
+const LARGE_BATCH: usize = 2_000;
+
+/// What is in memory is moved into a segment when it is as many documents, as many bytes of text, or as old.
+const MOVED_DOCUMENTS: usize = 4_000;
+const MOVED_SIZE: usize = 8 << 20;
+const MOVED_AGE: Duration = Duration::from_secs(2);
+
 /// See the [module](self).
 pub struct Index {
     fields: Fields,
+    /// Of whoever commits; taken before the files. `None` after a failure: tantivy's own rollback cannot be repeated when it
+    /// fails, a new writer can be made.
+    writer: Mutex<Option<IndexWriter>>,
     files: Mutex<Files>,
     snapshot: ArcSwap<Snapshot>,
     /// The data in the snapshot.
-    visible: RwLock<HashSet<DatumId>>,
+    visible: RwLock<PackedSet<DatumId>>,
     /// What came into the snapshot and went out of it.
     recent: Mutex<Recent>,
     /// The snapshot's generation, for those who wait for the next.
@@ -96,11 +115,11 @@ fn last_changes(changes: &[Change]) -> LastChanges<'_> {
 }
 
 /// Enters the last changes of a batch into the data that are known.
-fn enter(known: &mut HashSet<DatumId>, last: LastChanges<'_>) {
+fn enter(known: &mut PackedSet<DatumId>, last: &LastChanges<'_>) {
     for (id, put) in last {
         match put {
-            Some(_) => known.insert(id),
-            None => known.remove(&id),
+            Some(_) => known.insert(*id),
+            None => known.remove(id),
         };
     }
 }
@@ -114,8 +133,9 @@ impl Index {
         let (files, fields) = Files::create(None)?;
         files.directory.remove_left_over();
         let snapshot = Snapshot {
-            fields,
-            searcher: files.reader.searcher(),
+            segments: Arc::clone(&files.segments),
+            fresh: Vec::new(),
+            hidden: Arc::default(),
             tokens: 0,
             generation: 0,
             learned: 0,
@@ -124,6 +144,7 @@ impl Index {
         };
         Ok(Self {
             fields,
+            writer: Mutex::default(),
             files: Mutex::new(files),
             snapshot: ArcSwap::from_pointee(snapshot),
             visible: RwLock::default(),
@@ -149,26 +170,160 @@ impl Index {
         if changes.is_empty() {
             return Ok(());
         }
-        let mut files = self.files();
-        let files = &mut *files;
         let last = last_changes(changes);
-        let removed = self.in_files(files, |known| last.keys().filter(|id| known.contains(id)).copied().collect());
-        // Taken out of its slot, so that after a failure, a panic as well, the next call begins with a new writer.
-        let mut writer = match files.writer.take() {
-            Some(writer) => writer,
-            None => files.new_writer()?,
-        };
-        let owner_changes = self.write(files, &writer, &removed, &last)?;
-        writer.commit()?;
-        files.writer = Some(writer);
-        files.reader.reload()?;
-        files.owners.apply(owner_changes, &removed);
-        if let Some(filling) = &mut files.filling {
-            enter(filling, last);
+        if changes.len() < LARGE_BATCH && self.apply_in_memory(&last)? {
             return Ok(());
         }
-        // What can fail comes first: which data are visible must not change without the snapshot.
-        let tokens = self.tokens(files)?;
+        self.apply_in_segments(&last)
+    }
+
+    /// Makes changes visible without a commit; `false` where nothing is to be visible before the files are full.
+    fn apply_in_memory(&self, last: &LastChanges<'_>) -> Result<bool, IndexError> {
+        let mut files = self.files();
+        if files.filling.is_some() {
+            return Ok(false);
+        }
+        let (mut plan, removed) = self.plan(&files, last)?;
+        // Nothing can fail from here on.
+        let generation = self.snapshot.load().generation + 1;
+        files.hide(&removed, generation);
+        files.add(std::mem::take(&mut plan.documents), generation);
+        files.owners.apply(&plan);
+        self.show(&files, last);
+        Ok(true)
+    }
+
+    /// Makes changes visible with a commit, and moves with them what is in memory.
+    fn apply_in_segments(&self, last: &LastChanges<'_>) -> Result<(), IndexError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.files();
+        let (plan, removed) = self.plan(&files, last)?;
+        let deleted = files.hidden.data.iter().chain(removed.keys());
+        let fresh: Vec<Document> = files.fresh.iter().flat_map(|fresh| fresh.documents()).collect();
+        let fresh = fresh.iter().filter(|document| !removed.contains_key(&document.id)).map(Document::parts);
+        let added = fresh.chain(plan.documents.iter().map(|(id, hash, passage)| (*id, *hash, passage.as_ref())));
+        let index = files.index.clone();
+        match self.commit(&mut writer, &index, deleted, added) {
+            Ok(at) => files.committed(at),
+            Err(error) => {
+                files.failed_to_commit();
+                return Err(error);
+            }
+        }
+        files.reload()?;
+        files.is_seen();
+        files.clear_memory();
+        files.owners.apply(&plan);
+        match &mut files.filling {
+            Some(filling) => enter(filling, last),
+            None => self.show(&files, last),
+        }
+        Ok(())
+    }
+
+    /// What changes make of the passages, and the data that they remove: in how many passages of segments each is, if it is
+    /// in any segment.
+    fn plan(
+        &self,
+        files: &Files,
+        last: &LastChanges<'_>,
+    ) -> Result<(PlannedChanges, HashMap<DatumId, Option<usize>>), IndexError> {
+        let ids: HashSet<DatumId> =
+            self.in_files(files, |known| last.keys().filter(|id| known.contains(id)).copied().collect());
+        let mut plan = files.owners.plan(&ids);
+        let mut removed = HashMap::with_capacity(ids.len());
+        for id in &ids {
+            let (indexed, in_segments) = files.indexed(*id)?;
+            plan.remove(indexed, |passage| files.repeating(passage))?;
+            removed.insert(*id, in_segments);
+        }
+        for datum in last.values().flatten() {
+            plan.add(datum.id, &datum.passages);
+        }
+        Ok((plan.into_changes(), removed))
+    }
+
+    /// Commits documents to segments, after all of these data were removed from them.
+    fn commit<'a>(
+        &self,
+        writer: &mut Option<IndexWriter>,
+        index: &tantivy::Index,
+        deleted: impl Iterator<Item = &'a DatumId>,
+        added: impl Iterator<Item = (DatumId, Option<PassageHash>, Option<&'a Passage>)>,
+    ) -> Result<Opstamp, IndexError> {
+        // Taken out of its slot, so that after a failure, a panic as well, the next call begins with a new writer.
+        let mut used = match writer.take() {
+            Some(writer) => writer,
+            None => files::new_writer(index)?,
+        };
+        for id in deleted {
+            used.delete_term(self.fields.id_term(*id));
+        }
+        for (id, hash, passage) in added {
+            used.add_document(self.fields.document(id, hash, passage))?;
+        }
+        let at = used.commit()?;
+        *writer = Some(used);
+        Ok(at)
+    }
+
+    /// Whether enough is in memory, or for long enough, to be [moved](Self::move_fresh).
+    #[must_use]
+    pub fn move_is_due(&self) -> bool {
+        let files = self.files();
+        files.is_over(MOVED_DOCUMENTS, MOVED_SIZE) || files.oldest.is_some_and(|oldest| oldest.elapsed() >= MOVED_AGE)
+    }
+
+    /// Whether the last move failed.
+    fn has_failed_to_move(&self) -> bool {
+        self.files().has_failed
+    }
+
+    /// Whether so much is in memory that a move has to end before more comes.
+    fn is_crowded(&self) -> bool {
+        self.files().is_over(4 * MOVED_DOCUMENTS, 4 * MOVED_SIZE)
+    }
+
+    /// Moves what is in memory into a segment, while changes go on being applied. Nobody sees a difference. Blocks.
+    ///
+    /// # Errors
+    /// All is as it was, and it can be tried again.
+    pub fn move_fresh(&self) -> Result<(), IndexError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.begin_move() {
+            Some(moved) => self.finish_move(&mut writer, &moved),
+            None => Ok(()),
+        }
+    }
+
+    /// What is to be moved, if there is anything: nothing is added to it from now on.
+    fn begin_move(&self) -> Option<Moved> {
+        let mut files = self.files();
+        let is_any = files.filling.is_none() && files.oldest.is_some();
+        is_any.then(|| files.begin_move())
+    }
+
+    fn finish_move(&self, writer: &mut Option<IndexWriter>, moved: &Moved) -> Result<(), IndexError> {
+        let added = moved.documents.iter().map(Document::parts);
+        let committed = self.commit(writer, &moved.index, moved.removed.iter(), added);
+        let mut files = self.files();
+        match committed {
+            Ok(at) => files.committed(at),
+            Err(error) => {
+                files.failed_to_commit();
+                files.abandon_move();
+                return Err(error);
+            }
+        }
+        files.finish_move()?;
+        files.is_seen();
+        let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
+        self.publish(&files, visible.len(), 0);
+        Ok(())
+    }
+
+    /// Shows readers the files with the changes that were applied to them.
+    fn show(&self, files: &Files, last: &LastChanges<'_>) {
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         let changed = last.iter().filter_map(|(id, put)| match put {
             Some(_) => Some(RecentChange { id: *id, kind: Kind::Learned }),
@@ -177,67 +332,23 @@ impl Index {
         // Before the snapshot: who sees a generation can find out what made it.
         self.recent().note(self.snapshot.load().generation + 1, changed);
         enter(&mut visible, last);
-        self.publish(files, tokens, &visible, 1);
-        Ok(())
+        self.publish(files, visible.len(), 1);
     }
 
-    /// Writes what a batch of changes makes of the documents; nothing of it is visible yet.
-    fn write(
-        &self,
-        files: &Files,
-        writer: &IndexWriter,
-        removed: &HashSet<DatumId>,
-        last: &LastChanges<'_>,
-    ) -> Result<PlannedChanges, IndexError> {
-        let mut plan = files.owners.plan(removed);
-        let now = files.reader.searcher();
-        for id in removed {
-            let passages = passages_of(&now, self.fields, *id)?;
-            writer.delete_term(Term::from_field_text(self.fields.id, &id.to_string()));
-            for passage in passages {
-                if let Some(successor) = plan.remove(&passage) {
-                    self.add(writer, successor, &passage)?;
-                }
-            }
-        }
-        for datum in last.values().flatten() {
-            for passage in &datum.passages {
-                if plan.add(datum.id, passage) {
-                    self.add(writer, datum.id, passage)?;
-                }
-            }
-        }
-        Ok(plan.into_changes())
-    }
-
-    /// Shows readers what was committed, as a generation that is `newer` by so many.
-    fn publish(&self, files: &Files, tokens: u64, visible: &HashSet<DatumId>, newer: u64) {
-        let searcher = files.reader.searcher();
+    /// Shows readers the files, which hold so many data, as a generation that is `newer` by so many.
+    fn publish(&self, files: &Files, learned: usize, newer: u64) {
         let generation = self.snapshot.load().generation + newer;
         self.snapshot.store(Arc::new(Snapshot {
-            fields: self.fields,
+            segments: Arc::clone(&files.segments),
+            fresh: files.fresh.clone(),
+            hidden: Arc::clone(&files.hidden),
             generation,
-            learned: visible.len() as u64,
-            distinct_passages: searcher.num_docs(),
-            passages: searcher.num_docs() + files.owners.repeated(),
-            tokens,
-            searcher,
+            learned: learned as u64,
+            distinct_passages: files.owners.distinct(),
+            passages: files.owners.passages(),
+            tokens: files.owners.tokens(),
         }));
         self.generation.send_if_modified(|last| std::mem::replace(last, generation) != generation);
-    }
-
-    /// How many words the passages have that were committed.
-    fn tokens(&self, files: &Files) -> Result<u64, IndexError> {
-        Ok(files.reader.searcher().total_num_tokens(self.fields.passage)?)
-    }
-
-    fn add(&self, writer: &IndexWriter, id: DatumId, passage: &str) -> Result<(), IndexError> {
-        let mut document = TantivyDocument::new();
-        document.add_text(self.fields.id, id.to_string());
-        document.add_text(self.fields.passage, passage);
-        document.add_bytes(self.fields.outline, &Outline::of(passage).encode());
-        writer.add_document(document)?;
-        Ok(())
     }
 
     /// What the index holds now.
@@ -271,7 +382,7 @@ impl Index {
 
     /// Whether no datum is visible.
     fn is_empty(&self) -> bool {
-        self.visible.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.visible.read().unwrap_or_else(PoisonError::into_inner).len() == 0
     }
 
     /// Whether it was begun anew and is not full yet.
@@ -281,7 +392,7 @@ impl Index {
 
     /// The data that are in the index and not among `live`.
     fn present_but_not_in(&self, live: &HashSet<DatumId>) -> Vec<DatumId> {
-        self.in_files(&self.files(), |known| known.difference(live).copied().collect())
+        self.in_files(&self.files(), |known| known.iter().filter(|id| !live.contains(id)).collect())
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
@@ -289,7 +400,7 @@ impl Index {
     }
 
     /// Looks at the data that the files hold.
-    fn in_files<T>(&self, files: &Files, look: impl FnOnce(&HashSet<DatumId>) -> T) -> T {
+    fn in_files<T>(&self, files: &Files, look: impl FnOnce(&PackedSet<DatumId>) -> T) -> T {
         match &files.filling {
             Some(filling) => look(filling),
             None => look(&self.visible.read().unwrap_or_else(PoisonError::into_inner)),
@@ -308,13 +419,9 @@ impl Index {
             return Err(Lost);
         }
         // The next commit fails too, if this does.
-        if files.filling.is_none()
-            && files.were_merged()
-            && files.reader.reload().is_ok()
-            && let Ok(tokens) = self.tokens(&files)
-        {
+        if files.filling.is_none() && !files.is_moving() && files.were_merged() && files.reload().is_ok() {
             let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
-            self.publish(&files, tokens, &visible, 0);
+            self.publish(&files, visible.len(), 0);
         }
         Ok(())
     }
@@ -330,25 +437,22 @@ impl Index {
     /// # Errors
     /// When the directory cannot be made or written to; nothing has changed then.
     pub fn begin_anew(&self) -> Result<(), IndexError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = self.files();
-        (*files, _) = Files::create(Some(HashSet::new()))?;
+        (*files, _) = Files::create(Some(PackedSet::default()))?;
+        *writer = None;
         Ok(())
     }
 
     /// Shows an index that was begun anew, now that all is in it.
-    ///
-    /// # Errors
-    /// When it cannot be read; what was visible stays so.
-    fn finish(&self) -> Result<(), IndexError> {
+    fn finish(&self) {
         let mut files = self.files();
-        let Some(filled) = &files.filling else { return Ok(()) };
-        let tokens = self.tokens(&files)?;
+        let Some(filled) = files.filling.take() else { return };
         let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
         // Of all that differs it is not known what came and what went.
         self.recent().forget(self.snapshot.load().generation + 1);
-        self.publish(&files, tokens, filled, 1);
-        *visible = files.filling.take().unwrap_or_default();
-        Ok(())
+        self.publish(&files, filled.len(), 1);
+        *visible = filled;
     }
 }
 
@@ -356,20 +460,7 @@ impl Index {
 #[derive(Debug, Clone, Copy)]
 struct Lost;
 
-/// The passages that are indexed under a datum's id.
-fn passages_of(searcher: &Searcher, fields: Fields, id: DatumId) -> Result<Vec<String>, IndexError> {
-    let query = TermQuery::new(Term::from_field_text(fields.id, &id.to_string()), IndexRecordOption::Basic);
-    let mut passages = Vec::new();
-    for address in searcher.search(&query, &DocSetCollector)? {
-        for (field, value) in searcher.doc::<Stored>(address)?.0 {
-            match value {
-                OwnedValue::Str(passage) if field == fields.passage => passages.push(passage),
-                _ => {}
-            }
-        }
-    }
-    Ok(passages)
-}
-
+#[cfg(test)]
+mod fresh_tests;
 #[cfg(test)]
 mod tests;

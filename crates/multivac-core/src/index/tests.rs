@@ -111,7 +111,7 @@ fn an_index_whose_files_are_removed_is_lost_and_answers_until_another_is_full() 
     assert_eq!(index.snapshot().learned, 2);
     assert!(index.contains(one.id));
     assert_eq!(index.present_but_not_in(&HashSet::new()), [two.id]);
-    index.finish().expect("a readable index");
+    index.finish();
     assert!(found(&index, "entropy").is_empty() && !index.contains(one.id));
     assert_eq!((found(&index, "soup"), index.snapshot().learned), (vec![two.id], 1));
     index.apply(&[put(&one)]).expect("applied");
@@ -122,6 +122,7 @@ fn an_index_whose_files_are_removed_is_lost_and_answers_until_another_is_full() 
 fn an_index_is_lost_with_any_of_its_files() {
     let index = Index::new().expect("a new index");
     index.apply(&[put(&datum("Entropy was reversed."))]).expect("applied");
+    index.move_fresh().expect("moved");
     for extension in ["idx", "pos", "term", "store", "fast", "fieldnorm", "json"] {
         let files = std::fs::read_dir(index.files().directory.path()).expect("it is there");
         let file = files.map(|file| file.expect("it is there").path()).find(|path| {
@@ -141,19 +142,22 @@ fn an_index_is_lost_with_any_of_its_files() {
 fn a_snapshot_lets_go_of_segments_that_were_merged_since() {
     let index = Index::new().expect("a new index");
     let (one, two) = (datum("Entropy was reversed."), datum("Soup was cooked."));
-    index.apply(&[put(&one)]).expect("applied");
-    index.apply(&[put(&two)]).expect("applied");
+    for datum in [&one, &two] {
+        index.apply(&[put(datum)]).expect("applied");
+        index.move_fresh().expect("moved");
+    }
     let before = index.snapshot();
-    assert_eq!(before.searcher.segment_readers().len(), 2);
+    assert_eq!(before.segments.searcher.segment_readers().len(), 2);
     {
+        let mut writer = index.writer.lock().expect("no panic");
         let mut files = index.files();
         let segments = files.index.searchable_segment_ids().expect("a readable index");
-        files.writer.as_mut().expect("it has committed").merge(&segments).wait().expect("merged");
+        writer.as_mut().expect("it has committed").merge(&segments).wait().expect("merged");
         files.checked = Instant::now().checked_sub(CHECK_INTERVAL).expect("the machine runs for longer");
     }
     assert!(index.check().is_ok());
     let after = index.snapshot();
-    assert_eq!(after.searcher.segment_readers().len(), 1);
+    assert_eq!(after.segments.searcher.segment_readers().len(), 1);
     assert_eq!((after.generation, after.learned), (before.generation, 2), "it holds the same");
     assert_eq!((found(&index, "entropy"), found(&index, "soup")), (vec![one.id], vec![two.id]));
 }

@@ -7,7 +7,6 @@ mod words;
 use std::cell::RefCell;
 
 use frostem::{Algorithm, Stemmer};
-use tantivy::tokenizer::{Token, TokenStream, Tokenizer};
 
 pub use folding::{lower, respelled};
 pub use words::words;
@@ -17,11 +16,6 @@ const STEM_CACHE_SIZE: usize = 20_000;
 
 thread_local! {
     static STEMS: RefCell<foldhash::HashMap<String, String>> = RefCell::default();
-}
-
-/// The terms of a text with the byte offset of each word.
-fn terms(text: &str) -> impl Iterator<Item = (usize, String)> {
-    words(text).map(|(at, word)| (at, term(word)))
 }
 
 /// The term of one word, as it was fed or as it is asked for: in the form that people type most simply, stemmed as English
@@ -39,46 +33,6 @@ pub fn term(word: &str) -> String {
         stems.insert(word.to_owned(), stem.clone());
         stem
     })
-}
-
-/// The analysis as tantivy's interface requires it.
-#[derive(Clone, Default)]
-pub(super) struct Terms {
-    token: Token,
-}
-
-impl Tokenizer for Terms {
-    type TokenStream<'a> = TermStream<'a>;
-
-    fn token_stream<'a>(&'a mut self, text: &'a str) -> TermStream<'a> {
-        self.token.reset();
-        TermStream { words: Box::new(terms(text)), token: &mut self.token }
-    }
-}
-
-/// The terms of one text, for [`Terms`].
-pub(super) struct TermStream<'a> {
-    words: Box<dyn Iterator<Item = (usize, String)> + 'a>,
-    token: &'a mut Token,
-}
-
-impl TokenStream for TermStream<'_> {
-    fn advance(&mut self) -> bool {
-        let Some((at, term)) = self.words.next() else { return false };
-        self.token.position = self.token.position.wrapping_add(1);
-        self.token.offset_from = at;
-        self.token.offset_to = at;
-        self.token.text = term;
-        true
-    }
-
-    fn token(&self) -> &Token {
-        self.token
-    }
-
-    fn token_mut(&mut self) -> &mut Token {
-        self.token
-    }
 }
 
 #[cfg(test)]

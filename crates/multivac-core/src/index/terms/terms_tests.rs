@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn all(text: &str) -> Vec<String> {
-    terms(text).map(|(_, term)| term).collect()
+    words(text).map(|(_, word)| term(word)).collect()
 }
 
 fn fed(text: &str) -> Vec<&str> {
