@@ -10,6 +10,7 @@ What it does    Reads DIRECTORY/COUNT.rows of each step that is done, embedded.r
 What it needs   only the standard library; pymongo for the collections.
 What it returns Nothing; status 1 and the reason if there is nothing to report.
 """
+import math
 import pathlib
 import re
 import sys
@@ -220,9 +221,15 @@ polyline { fill: none !important; stroke-width: 2 } text.a, text.b, text.c, text
 .b { stroke: #f0904d; fill: #f0904d } .c { stroke: #3ccf9c; fill: #3ccf9c } .d { stroke: #e39acb; fill: #e39acb } }"""
 
 
+def round_up(value):
+    """To what four lines divide evenly for the eye."""
+    power = 10 ** math.floor(math.log10(value or 1))
+    return next(power * step for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if power * step >= value)
+
+
 def panel(left, top, title, unit, lines, last):
     width, height, parts = 300, 170, []
-    most = max([value for _, points in lines for _, value in points] or [1]) * 1.1 or 1
+    most = round_up(max([value for _, points in lines for _, value in points] or [1]))
 
     def place(n, value):
         return f"{left + width * n / last:.1f},{top + height - height * value / most:.1f}"
@@ -231,8 +238,8 @@ def panel(left, top, title, unit, lines, last):
     for step in range(5):
         y = top + height - height * step / 4
         parts.append(f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{most * step / 4:.3g}</text>')
-        parts.append(f'<text x="{left + width * step / 4}" y="{top + height + 16}" text-anchor="middle">{last * step / 4:.3g}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{most * step / 4:,.10g}</text>')
+        parts.append(f'<text x="{left + width * step / 4}" y="{top + height + 16}" text-anchor="middle">{last * step / 4:.10g}</text>')
     parts.append(f'<text x="{left + width / 2}" y="{top + height + 32}" text-anchor="middle">million data</text>')
     for order, (name, points) in enumerate(lines):
         kind = "abcd"[order]
