@@ -12,9 +12,10 @@
 #                 with an index that it has kept. There the worker starts after the feeding, so that accepting and
 #                 learning are measured apart; the embedded one learns while it is fed.
 # What it needs   what test-backends.sh needs, and an otherwise idle machine.
-# What it returns ROWS, if it is set, names a file for the rows with tabs between them (scale-report.py reads it). One table on the standard output (learned/s counts from the first datum accepted, or from the
-#                 worker's start). Status 1 if anything failed, was refused or did not come in time; then it
-#                 says what, with the end of the process's log.
+# What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
+#                 worker's start); with ROWS=FILE also its rows, with tabs between the cells, for scale-report.py.
+#                 Status 1 if anything failed, was refused or did not come in time; then it says what, with the end
+#                 of the process's log.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly COUNT=${1:-100000} BESIDE=8000
