@@ -10,6 +10,8 @@
 //! The client shares the machine with what it measures, so it is lean: one thread, and HTTP/1.1 written by hand.
 #![allow(clippy::print_stdout)] // The rows are its output.
 
+#[path = "load/insert_many.rs"]
+mod insert_many;
 #[path = "load/watch.rs"]
 mod watch;
 
@@ -58,6 +60,15 @@ enum Mode {
     Bulk { count: usize },
     /// Waits until as many are learned; the clock starts when the first was accepted.
     Learned { count: usize },
+    /// Inserts the documents of as many learned data once more, with nothing but MongoDB's driver.
+    InsertMany {
+        count: usize,
+        /// Batches under way at once: as many as the worker has loops.
+        #[arg(long, default_value_t = 2)]
+        at_once: usize,
+        #[arg(long, env = "MULTIVAC_TEST_MONGO_URL")]
+        mongo_url: String,
+    },
     /// Asks the standing question.
     Ask { count: usize },
     /// Asks various questions.
@@ -95,6 +106,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> io::Result<Measured> {
+    if let Mode::InsertMany { count, at_once, ref mongo_url } = args.mode {
+        return insert_many::insert_many(mongo_url, count, at_once).await;
+    }
     ready(&args.target).await?;
     let seed = args.seed;
     match args.mode {
@@ -120,7 +134,9 @@ async fn run(args: Args) -> io::Result<Measured> {
             .await
         }
         Mode::Latency { rounds } => latency(&args, rounds).await,
-        Mode::Watch { .. } => unreachable!("it prints rows of its own"),
+        Mode::InsertMany { .. } | Mode::Watch { .. } => {
+            unreachable!("they have no use for the api, or print rows of their own")
+        }
     }
 }
 
@@ -205,7 +221,7 @@ async fn bulk(target: &str, seed: u64, count: usize) -> io::Result<Measured> {
     const HEAD: &[u8] = b"POST /multivac/data/bulk HTTP/1.1\r\nHost: localhost\r\n\
         Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-    let Connection { mut reader, mut writer } = Connection::open(target).await?;
+    let Connection { mut reader, mut writer, .. } = Connection::open(target).await?;
     let started = Instant::now();
     let write = async {
         writer.write_all(HEAD).await?;
