@@ -221,8 +221,7 @@ impl Acceptor {
 
 /// Forms batches of single data, until every [`Acceptor`] is gone.
 async fn batch(queue: Arc<dyn Queue>, backpressure: Arc<Backpressure>, mut requests: mpsc::Receiver<Waiting>) {
-    let steps =
-        Arc::new(Semaphore::new(std::env::var("TRIAL_STEPS").map_or(CONCURRENT_STEPS, |n| n.parse().unwrap_or(1))));
+    let steps = Arc::new(Semaphore::new(CONCURRENT_STEPS));
     let mut taken = Vec::with_capacity(STEP_SIZE);
     loop {
         // The permit first: what arrives until there is one joins the batch.
