@@ -10,8 +10,11 @@
 #                 as soon as the one before is answered, and alone while 8,000 a second are fed beside it; questions
 #                 while as many are fed. On the full system also how soon a second replica is ready, with nothing and
 #                 with an index that it has kept. There the worker starts after the feeding, so that accepting and
-#                 learning are measured apart; the embedded one learns while it is fed.
-# What it needs   what test-backends.sh needs, and an otherwise idle machine.
+#                 learning are measured apart; the embedded one learns while it is fed. Beside them stands what the servers do
+#                 by themselves, in the same run: redis-benchmark's XADD of entries as large, one request for each, from as many
+#                 connections; and insertMany of the very documents that were learned, as durably, in batches as large and as
+#                 many at once.
+# What it needs   what test-backends.sh needs, redis-benchmark (Debian's redis-tools), and an otherwise idle machine.
 # What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
 #                 worker's start); with ROWS=FILE also its rows, with tabs between the cells, for scale-report.py.
 #                 Status 1 if anything failed, was refused or did not come in time; then it says what, with the end
@@ -49,6 +52,29 @@ memory() {
     awk -v name="$1" '/^VmHWM/ { most = $2 } /^VmRSS/ { now = $2 }
         END { printf "memory of %s: %.0f MiB, at most %.0f MiB\n", name, now / 1024, most / 1024 }' \
         "/proc/$2/status" >>"$directory/table" || failed=yes
+}
+
+# xadd COUNT: one row of the table, from redis-benchmark. The text is as long as those of the load client are on average, and the
+# other fields are those of an entry.
+xadd() {
+    local text='The pensive astronomer measured every distant galaxy over the wide plain in the north.'
+    local port=${MULTIVAC_TEST_REDIS_URL##*:}
+    printf 'load: redis-benchmark XADD %s\n' "$1" >&2
+    redis-benchmark -p "$port" -c 64 -n "$1" --csv XADD multivac-load '*' id 01890a5d-ac96-774b-bcce-b302099a8057 \
+        at 1700000000000 attempts 0 data "$text" trace 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00 |
+        python3 -c '
+import csv, sys
+row, count = list(csv.reader(sys.stdin))[-1], int(sys.argv[1])
+print("XADD of the same by redis-benchmark", count, "%.2f" % (count / float(row[1])), "%.0f" % float(row[1]), row[4], row[6], row[7], 0, sep="\t")' \
+        "$1" >>"$directory/table" || failed=yes
+    redis-benchmark -p "$port" -n 1 -q DEL multivac-load >/dev/null
+}
+
+# ratio NAME ROW ROW: how the rates of two rows of the table compare.
+ratio() {
+    awk -F '\t' -v name="$1" -v what="$2" -v than="$3" '$1 == what && !a { a = $4 } $1 == than && !b { b = $4 }
+        END { if (!b) exit 1; printf "%s: %.2f\n", name, a / b }' "$directory/table" >"$directory/ratio" || { failed=yes; return; }
+    cat "$directory/ratio" >>"$directory/table"
 }
 
 ask_and_wait() {
@@ -95,12 +121,16 @@ full_system() {
     address=$(free_address)
     start api "$MULTIVAC_BUILT_API" --listen "$address" "${backends[@]}"
     api=$pid
+    xadd "$COUNT"
     measure feed "$COUNT"
+    ratio "POST against XADD" "feed /multivac/data: accepted" "XADD of the same by redis-benchmark"
     measure --seed 2 bulk "$COUNT"
     start worker "$MULTIVAC_BUILT_WORKER" --health-listen "$(free_address)" "${backends[@]}"
     worker=$pid
     measure learned $((2 * COUNT))
     ask_and_wait
+    measure insert-many "$COUNT" --at-once "$(nproc)"
+    ratio "learned against insertMany" learned "the same by insertMany alone"
     memory multivac-api "$api"
     memory multivac-worker "$worker"
     memory redis-server "$MULTIVAC_TEST_REDIS_PID"

@@ -14,6 +14,8 @@
 mod beside;
 #[path = "load/growth.rs"]
 mod growth;
+#[path = "load/insert_many.rs"]
+mod insert_many;
 #[path = "load/latency.rs"]
 mod latency;
 #[path = "load/texts.rs"]
@@ -78,6 +80,15 @@ enum Mode {
     /// Waits until as many are learned, all that was accepted unless a number is given; the clock starts when the first was
     /// accepted.
     Learned { count: Option<usize> },
+    /// Inserts the documents of as many learned data once more, with nothing but MongoDB's driver.
+    InsertMany {
+        count: usize,
+        /// Batches under way at once: as many as the worker has loops.
+        #[arg(long, default_value_t = 2)]
+        at_once: usize,
+        #[arg(long, env = "MULTIVAC_TEST_MONGO_URL")]
+        mongo_url: String,
+    },
     /// Asks the standing question.
     Ask { count: usize },
     /// Asks various questions.
@@ -131,6 +142,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> io::Result<Vec<Measured>> {
+    if let Mode::InsertMany { count, at_once, ref mongo_url } = args.mode {
+        return Ok(vec![insert_many::insert_many(mongo_url, count, at_once).await?]);
+    }
     let began = Instant::now();
     ready(args).await?;
     let seed = args.seed;
@@ -160,7 +174,9 @@ async fn run(args: &Args) -> io::Result<Vec<Measured>> {
         }
         Mode::Latency { rounds, chained } => return latency::latency(args, rounds, chained).await,
         Mode::Ready { ref what } => Measured::of(what, 1, began.elapsed()),
-        Mode::Watch { .. } => unreachable!("it prints rows of its own"),
+        Mode::InsertMany { .. } | Mode::Watch { .. } => {
+            unreachable!("they have no use for the api, or print rows of their own")
+        }
     };
     Ok(vec![row])
 }

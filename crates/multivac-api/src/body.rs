@@ -6,7 +6,6 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::Payload;
 use multivac_core::datum::{Datum, DatumError};
-use percent_encoding::percent_decode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -61,7 +60,7 @@ pub(crate) async fn datum(request: &HttpRequest, payload: Payload, limit: usize)
         return Err(not_utf8(&media));
     }
     // A body whose declared length is over the limit is not read at all.
-    if is_declared_too_large(request.headers(), limit) {
+    if declared_length(request.headers()).is_some_and(|length| length > max_size as u64) {
         return Err(Problem::too_large(limit));
     }
     let body = Paced::new(payload).collect(max_size).await?.ok_or_else(|| Problem::too_large(limit))?;
@@ -87,10 +86,13 @@ fn max_size(media: &MediaType, limit: usize) -> Option<usize> {
 
 /// Whether the declared length of a body is more than a datum may have in its form.
 pub(crate) fn is_declared_too_large(headers: &HeaderMap, limit: usize) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let max_size = text(CONTENT_TYPE).and_then(|media| max_size(&MediaType::parse(media), limit));
-    let length = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    length.zip(max_size).is_some_and(|(length, max_size)| length > max_size as u64)
+    let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+    let max_size = media.and_then(|media| max_size(&MediaType::parse(media), limit));
+    declared_length(headers).zip(max_size).is_some_and(|(length, max_size)| length > max_size as u64)
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The media type of a body; an empty one without a `Content-Type`. Not by `mime`, which refuses the white space around a
@@ -204,10 +206,6 @@ fn check_charset(value: &[u8]) -> Result<(), Problem> {
 /// Decoded by the rules of the URL standard, except that bytes that are not UTF-8 are refused where the standard would
 /// replace them: a text is kept unchanged or not at all.
 fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
-    let decode = |part: &[u8]| -> Vec<u8> {
-        let spaced: Vec<u8> = part.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
-        percent_decode(&spaced).collect()
-    };
     let mut data = DataField::default();
     for pair in body.split(|&byte| byte == b'&') {
         let Some(at) = pair.iter().position(|&byte| byte == b'=') else {
@@ -216,19 +214,43 @@ fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
                 let text = "something without \"=\" follows the text: a \"&\" of the text has to be sent as %26";
                 return Err(Problem::bad_request(text));
             }
-            if decode(pair) == FIELD.as_bytes() {
-                data.set(Vec::new())?;
+            if *decode(pair) == *FIELD.as_bytes() {
+                data.set(Cow::Borrowed(&[][..]))?;
             }
             continue;
         };
         let (name, value) = (decode(&pair[..at]), &pair[at + 1..]);
-        if name == FIELD.as_bytes() {
+        if *name == *FIELD.as_bytes() {
             data.set(decode(value))?;
-        } else if name == CHARSET_FIELD.as_bytes() {
+        } else if *name == *CHARSET_FIELD.as_bytes() {
             check_charset(&decode(value))?;
         }
     }
     datum_of(&data.get()?, limit)
+}
+
+/// One name or value of a form: a plus is a space, and `%41` an A. What is no such number stands for itself.
+fn decode(part: &[u8]) -> Cow<'_, [u8]> {
+    let digit = |at: usize| part.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    let mut marks = memchr::memchr2_iter(b'+', b'%', part).peekable();
+    if marks.peek().is_none() {
+        return Cow::Borrowed(part);
+    }
+    let (mut decoded, mut from) = (Vec::with_capacity(part.len()), 0);
+    for at in marks {
+        decoded.extend_from_slice(&part[from..at]);
+        from = at + 1;
+        match (part[at], digit(at + 1), digit(at + 2)) {
+            (b'+', ..) => decoded.push(b' '),
+            (_, Some(high), Some(low)) => {
+                decoded.push((high << 4 | low) as u8);
+                from = at + 3;
+            }
+            _ => decoded.push(b'%'),
+        }
+    }
+    decoded.extend_from_slice(&part[from..]);
+    Cow::Owned(decoded)
 }
 
 fn multipart(media: &MediaType, body: &[u8], limit: usize) -> Result<Datum, Problem> {

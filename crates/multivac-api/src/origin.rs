@@ -12,12 +12,14 @@
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
-use actix_web::http::header::{HOST, HeaderValue, ORIGIN};
+use actix_web::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, ResponseError, web};
 use multivac_core::runtime::hosts::KnownHosts;
 
 use crate::problem::Problem;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Passes a request on, or replies 403.
 pub(crate) async fn refuse_foreign<B: MessageBody>(
@@ -42,9 +44,12 @@ fn check(request: &HttpRequest) -> Result<(), Problem> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
-    let is_own = if headers.contains_key("Sec-Fetch-Site") {
+    let is_own = if headers.contains_key(SEC_FETCH_SITE) {
         // `none`: the person did it, by the address bar for example.
-        headers.get_all("Sec-Fetch-Site").all(|site| site == "same-origin" || site == "none")
+        headers.get_all(SEC_FETCH_SITE).all(|site| site == "same-origin" || site == "none")
+    } else if !headers.contains_key(ORIGIN) {
+        // Programs that are no browsers, which is most of what feeds.
+        true
     } else {
         let connection = request.connection_info();
         let own = normal(&format!("{}://{}", connection.scheme(), connection.host()));

@@ -3,11 +3,16 @@
 //! It has neither the query, which is a question, nor a path that no route has, which may be anything.
 
 use actix_http::RequestHead;
-use actix_http::header::HeaderMap;
+use actix_http::header::{HeaderMap, HeaderName};
 use actix_web::http::StatusCode;
 use multivac_core::observe::{spans, trace};
 use opentelemetry::trace::{SpanContext, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
+
+// A name that is given as text is looked up letter by letter, for each request.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The trace that a request belongs to, with its span there.
 pub(crate) struct RequestTrace {
@@ -20,7 +25,7 @@ impl RequestTrace {
     /// Under the caller's span, if it sent one; else in a trace of its own, with the id that the edge gave it.
     pub(crate) fn start(head: &RequestHead) -> Self {
         let method = known(head.method.as_str());
-        let request_id = head.headers.get("x-request-id").and_then(|id| trace::id_of_request(id.to_str().ok()?));
+        let request_id = head.headers.get(X_REQUEST_ID).and_then(|id| trace::id_of_request(id.to_str().ok()?));
         let caller = caller(&head.headers);
         let is_probe = caller.is_none() && matches!(head.uri.path(), "/healthz" | "/readyz" | "/metrics");
         let context = if is_probe {
@@ -67,9 +72,9 @@ fn known(method: &str) -> &'static str {
 
 /// The span of whoever sent it. With two `traceparent`s nobody can say whose it is.
 fn caller(headers: &HeaderMap) -> Option<SpanContext> {
-    let mut parents = headers.get_all("traceparent");
+    let mut parents = headers.get_all(TRACEPARENT);
     let (parent, None) = (parents.next()?, parents.next()) else { return None };
-    let states: Vec<&str> = headers.get_all("tracestate").filter_map(|state| state.to_str().ok()).collect();
+    let states: Vec<&str> = headers.get_all(TRACESTATE).filter_map(|state| state.to_str().ok()).collect();
     trace::remote(parent.to_str().ok()?.trim(), &states.join(","))
 }
 

@@ -22,7 +22,9 @@ const MAX_KEY_LENGTH: usize = 255;
 const EXPECTED_KEY: &str = "expected 1 to 255 visible characters";
 
 /// Where the edge says who sent the request, once it has checked the password. It passes no such header of a client's on.
-const USER_HEADER: &str = "X-Multivac-User";
+const USER_HEADER: HeaderName = HeaderName::from_static("x-multivac-user");
+
+const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 pub(super) async fn feed(
     request: HttpRequest,
@@ -59,7 +61,7 @@ impl KeyOwner {
 
     /// The request's `Idempotency-Key`: sending the request again with the same key makes no second datum.
     pub(super) fn key_of_request(&self, request: &HttpRequest) -> Result<Option<ClientKey>, Problem> {
-        let Some(key) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+        let Some(key) = request.headers().get(KEY_HEADER) else { return Ok(None) };
         let key = key.to_str().ok().and_then(|key| self.key(key));
         key.map(Some).ok_or_else(|| Problem::bad_request(format!("Idempotency-Key: {EXPECTED_KEY}")))
     }

@@ -94,6 +94,10 @@ pub(crate) async fn not_found(request: HttpRequest) -> HttpResponse {
     if is_head { reply.drop_body().map_into_boxed_body() } else { reply }
 }
 
+/// The path in the table that a request belongs to; of one that belongs to none, none is known.
+#[derive(Clone, Copy)]
+pub(crate) struct RoutePath(pub(crate) &'static str);
+
 /// A path and its methods. `GET` brings `HEAD` with it, and every path has `OPTIONS`.
 struct Route {
     path: &'static str,
@@ -161,7 +165,8 @@ impl Route {
             let allow = allow.clone();
             async move { Problem::method_not_allowed(&allow) }
         };
-        self.resource.route(web::route().guard(guard::Options()).to(options)).default_service(web::to(other))
+        let options = web::route().guard(guard::Options()).to(options);
+        self.resource.app_data(RoutePath(self.path)).route(options).default_service(web::to(other))
     }
 
     fn described(&self) -> DescribedPath {

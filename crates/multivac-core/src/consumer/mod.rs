@@ -12,29 +12,29 @@
 //! The loops are tasks of the runtime that runs them, which both programs give one thread: they mostly wait for servers.
 //! Processing takes processor time and has threads of its own, one for each batch under way.
 
+mod processing;
 mod room;
 
 use std::fmt::Display;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use opentelemetry::Context;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::metrics::{self, Held};
-use crate::observe::spans::{self, Call, Processing};
+use crate::observe::spans::{self, Call};
 use crate::observe::trace;
 use crate::queue::{Failure, Job, LEASE_MAX_BYTES, Lease, Outcome, Queue, QueueError};
 use crate::runtime::retry::Retry;
-use crate::runtime::supervise::{TaskEnded, panic_message};
+use crate::runtime::supervise::TaskEnded;
 use crate::store::{Put, Store, StoreEntry, StoredDatum};
+use processing::{Processed, ProcessingThread};
 use room::{keep_room_for, kib, parts};
 
 /// Jobs leased at once, at most.
@@ -266,25 +266,21 @@ impl Consumer {
     ///
     /// A thread cannot be stopped from outside. So one that takes too long is left to itself, and ends when it is done
     /// with its datum, if ever; the rest of the jobs go to another.
-    async fn process_all(&self, leases: &[Lease]) -> io::Result<Vec<Result<StoredDatum, AttemptFailure>>> {
+    async fn process_all(&self, leases: &[Lease]) -> io::Result<Vec<Processed>> {
         let jobs: Arc<[Job]> = leases.iter().map(|lease| lease.job.clone()).collect();
         let mut results = Vec::with_capacity(jobs.len());
         while results.len() < jobs.len() {
-            let mut arriving = process_on_a_thread(self.process, Arc::clone(&jobs), results.len())?;
-            while results.len() < jobs.len() {
-                match timeout(self.process_timeout, arriving.recv()).await {
-                    Ok(Some(result)) => results.push(result),
+            let thread = ProcessingThread::start(self.process, Arc::clone(&jobs), results.len())?;
+            let (processed, is_late) = thread.results(self.process_timeout).await;
+            results.extend(processed);
+            if results.len() < jobs.len() {
+                results.push(Err(if is_late {
+                    let error = format!("processing took longer than {:?}", self.process_timeout);
+                    AttemptFailure { reason: "took too long", error }
+                } else {
                     // A thread ends early only if its panic could not be caught, and then on this datum.
-                    Ok(None) => {
-                        results.push(Err(AttemptFailure { reason: "panicked", error: "processing ended".to_owned() }));
-                        break;
-                    }
-                    Err(_) => {
-                        let error = format!("processing took longer than {:?}", self.process_timeout);
-                        results.push(Err(AttemptFailure { reason: "took too long", error }));
-                        break;
-                    }
-                }
+                    AttemptFailure { reason: "panicked", error: "processing ended".to_owned() }
+                }));
             }
         }
         Ok(results)
@@ -428,39 +424,6 @@ impl StoreTries {
     fn set_waiting(&mut self, waiting: bool) {
         self.waiting = waiting.then(|| self.waiting.take().unwrap_or_else(|| Held::new(&metrics::STORE_WAITING, 1)));
     }
-}
-
-/// Processes the jobs from the given one on, and sends each result as soon as it is there. The thread ends when nobody
-/// receives any more.
-///
-/// Not one of the runtime's own blocking threads, which a runtime waits for when it ends.
-fn process_on_a_thread(
-    process: Process,
-    jobs: Arc<[Job]>,
-    from: usize,
-) -> io::Result<mpsc::UnboundedReceiver<Result<StoredDatum, AttemptFailure>>> {
-    let (results, arriving) = mpsc::unbounded_channel();
-    let batch = Context::current();
-    std::thread::Builder::new().name("multivac-process".to_owned()).spawn(move || {
-        let _in_batch = batch.attach();
-        for job in &jobs[from..] {
-            if results.send(process_one(process, job)).is_err() {
-                break;
-            }
-        }
-    })?;
-    Ok(arriving)
-}
-
-/// A panic fails the datum's attempt, and does not end the worker.
-fn process_one(process: Process, job: &Job) -> Result<StoredDatum, AttemptFailure> {
-    let span = Processing::begin(job);
-    let result = catch_unwind(AssertUnwindSafe(|| process(job, Timestamp::now()))).map_err(|panic| {
-        let message = panic_message(&*panic).unwrap_or("without a message");
-        AttemptFailure { reason: "panicked", error: format!("processing panicked: {message}") }
-    });
-    span.end(result.as_ref().err().map(|failure| failure.reason));
-    result
 }
 
 /// Between 100 and 200 ms after the first attempt, doubled with each: enough for a passing fault, short beside the

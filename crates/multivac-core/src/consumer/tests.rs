@@ -2,7 +2,7 @@ use super::*;
 use crate::adapters::embedded::Embedded;
 use crate::datum::Datum;
 use crate::process::process;
-use crate::queue::panicking::PanickingQueue;
+use crate::queue::fake::FakeQueue;
 use crate::queue::{LeaseToken, QueueSettings};
 
 #[test]
@@ -53,7 +53,7 @@ async fn a_loop_that_panics_ends_the_consumer_with_an_error() {
     let directory = tempfile::tempdir().expect("a directory");
     let embedded = Embedded::open(directory.path(), QueueSettings::default()).expect("a new database");
     let consumer = Consumer {
-        queue: Arc::new(PanickingQueue),
+        queue: Arc::new(FakeQueue::panicking()),
         store: embedded.store(),
         lease: Duration::from_secs(30),
         concurrency: 3,

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::sync::OnceLock;
 
 use opentelemetry::Context;
-use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{
     SpanBuilder, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
 };
@@ -124,14 +124,19 @@ pub fn current_id() -> Option<String> {
 /// The context as a job and a stored datum carry it: the `traceparent`, and after a space the `tracestate` of a sampled trace that
 /// has one.
 pub(crate) fn to_field(context: &Context) -> Option<String> {
-    let mut carrier = Carrier::default();
-    TraceContextPropagator::new().inject_context(context, &mut carrier);
-    let Carrier { mut traceparent, tracestate } = carrier;
-    if is_sampled(&traceparent) && !tracestate.is_empty() && tracestate.len() <= MAX_TRACESTATE_BYTES {
-        traceparent.push(' ');
-        traceparent.push_str(&tracestate);
+    let span = context.span();
+    let span = span.span_context();
+    if !span.is_valid() {
+        return None;
     }
-    (!traceparent.is_empty()).then_some(traceparent)
+    let flags = span.trace_flags() & TraceFlags::SAMPLED;
+    let mut field = format!("00-{}-{}-{flags:02x}", span.trace_id(), span.span_id());
+    let tracestate = if span.is_sampled() { span.trace_state().header() } else { String::new() };
+    if !tracestate.is_empty() && tracestate.len() <= MAX_TRACESTATE_BYTES {
+        field.push(' ');
+        field.push_str(&tracestate);
+    }
+    Some(field)
 }
 
 /// The context in such a field if spans are to be made of it: they are sent somewhere, and the trace is sampled. For all others
@@ -149,7 +154,6 @@ fn is_sampled(traceparent: &str) -> bool {
 }
 
 /// The two headers.
-#[derive(Default)]
 struct Carrier {
     traceparent: String,
     tracestate: String,
@@ -166,16 +170,6 @@ impl Extractor for Carrier {
 
     fn keys(&self) -> Vec<&str> {
         vec!["traceparent", "tracestate"]
-    }
-}
-
-impl Injector for Carrier {
-    fn set(&mut self, key: &str, value: String) {
-        match key {
-            "traceparent" => self.traceparent = value,
-            "tracestate" => self.tracestate = value,
-            _ => {}
-        }
     }
 }
 

@@ -484,4 +484,4 @@ pub trait QueueAdmin: Queue {
 }
 
 #[cfg(test)]
-pub(crate) mod panicking;
+pub(crate) mod fake;

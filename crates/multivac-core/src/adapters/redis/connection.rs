@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, RecycleResult};
-use deadpool_redis::redis::aio::ConnectionLike;
+use deadpool_redis::redis::aio::{ConnectionLike, MultiplexedConnection};
 use deadpool_redis::redis::cluster::{ClusterClient, ClusterClientBuilder};
 use deadpool_redis::redis::cluster_async::ClusterConnection;
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
+    self, AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
     RedisError, RedisFuture, RedisResult, ServerErrorKind, TlsCertificates, Value,
 };
 use deadpool_redis::{PoolConfig, Runtime, Timeouts};
@@ -25,6 +25,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a pooled connection may take to show that it still works.
 const RECYCLE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A connection on which a call has succeeded so recently works, or breaks at this very moment, which the call itself finds. To
+/// have it show that before each call would double the round trips of a busy api.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// How long a Cluster's client waits at most before it tries a slot that moves once more. It is [`CALL_TIMEOUT`] that
 /// bounds all tries together.
@@ -48,8 +52,30 @@ fn hides_its_host(url: &str) -> bool {
 
 /// Connections to Redis, made when they are needed.
 pub(super) enum Pool {
-    Single(deadpool_redis::Pool),
+    Single(managed::Pool<NodeManager>),
     Cluster(managed::Pool<ClusterManager>),
+}
+
+/// Connects to a single node with our timeouts.
+pub(super) struct NodeManager {
+    client: Client,
+    config: AsyncConnectionConfig,
+}
+
+impl managed::Manager for NodeManager {
+    type Type = MultiplexedConnection;
+    type Error = RedisError;
+
+    async fn create(&self) -> Result<MultiplexedConnection, RedisError> {
+        self.client.get_multiplexed_async_connection_with_config(&self.config).await
+    }
+
+    async fn recycle(&self, connection: &mut MultiplexedConnection, metrics: &Metrics) -> RecycleResult<RedisError> {
+        if metrics.last_used() < FRESH {
+            return Ok(());
+        }
+        redis::cmd("PING").query_async::<Value>(connection).await.map(drop).map_err(managed::RecycleError::Backend)
+    }
 }
 
 /// Connects to a Cluster with our timeouts and certificates, which deadpool's own manager cannot set.
@@ -112,8 +138,8 @@ impl Pool {
                     .set_connection_timeout(Some(CONNECT_TIMEOUT))
                     .set_response_timeout(Some(CALL_TIMEOUT));
                 let node = with_certificates(node, certificates)?;
-                let manager = deadpool_redis::Manager::new_with_config(node, timeouts).map_err(unusable)?;
-                let pool = deadpool_redis::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
+                let manager = NodeManager { client: Client::open(node).map_err(unusable)?, config: timeouts };
+                let pool = managed::Pool::builder(manager).config(config).runtime(Runtime::Tokio1).build();
                 Ok(Self::Single(pool.expect(has_runtime)))
             }
             Err(nodes) if nodes.is_empty() => Err(QueueError::Misconfigured("no Redis URL is given".to_owned())),
@@ -209,7 +235,7 @@ impl Pool {
 }
 
 enum Pooled {
-    Single(deadpool_redis::Connection),
+    Single(managed::Object<NodeManager>),
     Cluster(managed::Object<ClusterManager>),
 }
 
@@ -236,7 +262,7 @@ pub(super) struct Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         match self.pooled.take() {
-            Some(Pooled::Single(connection)) if !self.reusable => drop(deadpool_redis::Connection::take(connection)),
+            Some(Pooled::Single(connection)) if !self.reusable => drop(managed::Object::take(connection)),
             Some(Pooled::Cluster(connection)) if !self.reusable => drop(managed::Object::take(connection)),
             _ => {}
         }
@@ -246,14 +272,14 @@ impl Drop for Connection {
 impl Connection {
     fn as_dyn(&self) -> &dyn ConnectionLike {
         match self.pooled.as_ref().expect("it is taken only when it is dropped") {
-            Pooled::Single(connection) => connection,
+            Pooled::Single(connection) => &**connection,
             Pooled::Cluster(connection) => &**connection,
         }
     }
 
     fn as_dyn_mut(&mut self) -> &mut (dyn ConnectionLike + Send) {
         match self.pooled.as_mut().expect("it is taken only when it is dropped") {
-            Pooled::Single(connection) => connection,
+            Pooled::Single(connection) => &mut **connection,
             Pooled::Cluster(connection) => &mut **connection,
         }
     }

@@ -65,7 +65,7 @@ fn acceptances(replies: &[AcceptReply], durable: bool) -> Vec<Acceptance> {
 
 /// What a script replied that wrote, and on how many disks that was in time.
 struct Written {
-    replies: Vec<String>,
+    replies: String,
     /// Who could have got it; `None` where that is not known.
     replicas: Option<Replicas>,
     /// Redis writes an append-only file.
@@ -135,13 +135,13 @@ async fn run_and_wait(
     script: &ScriptInvocation<'_>,
     (local, disks): (i64, i64),
 ) -> RedisResult<Result<Written, Late>> {
-    type Replies = (RedisResult<Vec<String>>, RedisResult<Vec<String>>, RedisResult<(i64, i64)>);
+    type Replies = (RedisResult<Vec<String>>, RedisResult<String>, RedisResult<(i64, i64)>);
     // In one pipeline, since WAITAOF waits for what its own connection has written.
     let mut all = redis::pipe();
     all.ignore_errors().invoke_script(replicas).invoke_script(script);
     all.cmd("WAITAOF").arg(local).arg(disks).arg(millis(DURABLE_TIMEOUT));
     let mut reply = all.query_async::<Replies>(connection).await?;
-    if [&reply.0, &reply.1].into_iter().flat_map(|reply| reply.as_ref().err()).any(is_script_missing) {
+    if [reply.0.as_ref().err(), reply.1.as_ref().err()].into_iter().flatten().any(is_script_missing) {
         replicas.load_async(connection).await?;
         script.load_async(connection).await?;
         reply = all.query_async(connection).await?;

@@ -78,6 +78,12 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
+    /// From the texts in which a script tells of it.
+    pub(super) fn read(entry: &[u8], number: &[u8]) -> Result<Self, QueueError> {
+        let text = |value| std::str::from_utf8(value).map_err(|_| unreadable("a delivery"));
+        Ok(Self { entry: text(entry)?.parse()?, number: text(number)?.parse().map_err(|_| unreadable("a delivery"))? })
+    }
+
     pub(super) fn token(self, partition: u16) -> LeaseToken {
         LeaseToken { partition, entry: format!("{}/{}", self.entry, self.number) }
     }
@@ -92,32 +98,45 @@ impl Delivery {
     }
 }
 
-/// The job of an entry, and how many attempts at it were used up before the entry was made.
-///
-/// One that cannot be read is logged and passed over. It is delivered again and again until somebody deletes it, since
-/// deleting what we do not understand could lose a datum.
-pub(super) fn read_job(entry: EntryId, fields: &mut Fields) -> Option<(Job, u32)> {
-    let mut text = |name: &str| String::from_utf8(fields.remove(name)?).ok();
-    let job = (|| {
-        let job = Job {
-            id: text("id")?.parse().ok()?,
-            datum: Datum::accepted_before(&text("data")?),
-            received_at: Timestamp::from_millis(text("at")?.parse().ok()?),
-            trace: text("trace"),
-        };
-        Some((job, text("attempts")?.parse().ok()?))
-    })();
-    if job.is_none() {
-        tracing::error!(%entry, "an entry of the stream holds no job that can be read; delete it by hand");
-    }
-    job
+/// The fields of an entry that make a job, as they lie there; an empty trace is none.
+pub(super) struct JobValues<'a> {
+    pub(super) id: &'a [u8],
+    pub(super) at: &'a [u8],
+    pub(super) attempts: &'a [u8],
+    pub(super) data: &'a [u8],
+    pub(super) trace: &'a [u8],
 }
 
-pub(super) fn read_dead_letter(entry: EntryId, fields: &mut Fields) -> Option<DeadLetter> {
-    let (job, attempts) = read_job(entry, fields)?;
+impl JobValues<'_> {
+    /// The job, and how many attempts at it were used up before the entry was made.
+    ///
+    /// One that cannot be read is logged and passed over. It is delivered again and again until somebody deletes it, since
+    /// deleting what we do not understand could lose a datum.
+    pub(super) fn read(&self, entry: EntryId) -> Option<(Job, u32)> {
+        let text = |value| std::str::from_utf8(value).ok();
+        let job = (|| {
+            let job = Job {
+                id: text(self.id)?.parse().ok()?,
+                datum: Datum::accepted_before(text(self.data).filter(|text| !text.is_empty())?),
+                received_at: Timestamp::from_millis(text(self.at)?.parse().ok()?),
+                trace: text(self.trace).filter(|trace| !trace.is_empty()).map(str::to_owned),
+            };
+            Some((job, text(self.attempts)?.parse().ok()?))
+        })();
+        if job.is_none() {
+            tracing::error!(%entry, "an entry of the stream holds no job that can be read; delete it by hand");
+        }
+        job
+    }
+}
+
+pub(super) fn read_dead_letter(entry: EntryId, fields: &Fields) -> Option<DeadLetter> {
+    let value = |name: &str| fields.get(name).map(Vec::as_slice).unwrap_or_default();
+    let [id, at, attempts, data, trace] = ["id", "at", "attempts", "data", "trace"].map(value);
+    let (job, attempts) = JobValues { id, at, attempts, data, trace }.read(entry)?;
     // The error is the consumer's text, and the only one here that need not be UTF-8.
-    let error = String::from_utf8_lossy(&fields.remove("error")?).into_owned();
-    let died_at = String::from_utf8(fields.remove("died_at")?).ok()?.parse().ok()?;
+    let error = String::from_utf8_lossy(fields.get("error")?).into_owned();
+    let died_at = std::str::from_utf8(fields.get("died_at")?).ok()?.parse().ok()?;
     Some(DeadLetter { job, attempts, error, died_at: Timestamp::from_millis(died_at) })
 }
 
@@ -168,13 +187,13 @@ mod tests {
             all.into_iter().filter(|(name, _)| *name != without).map(|(name, value)| (name.to_owned(), value)).collect()
         };
         let entry = EntryId { ms: 1, sequence: 0 };
-        let letter = read_dead_letter(entry, &mut fields("")).unwrap();
+        let letter = read_dead_letter(entry, &fields("")).unwrap();
         assert_eq!((letter.job.id, letter.attempts, letter.job.datum.as_str()), (id, 5, "a text"));
         assert_eq!(letter.error, "not UTF-8: \u{fffd}");
         assert_eq!(letter.died_at.as_millis(), 1_700_000_000_500);
-        assert_eq!(read_dead_letter(entry, &mut fields("trace")).unwrap().job.trace, None);
+        assert_eq!(read_dead_letter(entry, &fields("trace")).unwrap().job.trace, None);
         for needed in ["id", "at", "attempts", "data", "error", "died_at"] {
-            assert!(read_dead_letter(entry, &mut fields(needed)).is_none(), "{needed}");
+            assert!(read_dead_letter(entry, &fields(needed)).is_none(), "{needed}");
         }
     }
 }

@@ -34,6 +34,7 @@ mod durability;
 mod entry;
 mod examine;
 mod keys;
+mod packed;
 mod partitions;
 mod queue;
 mod replies;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::RedisSettings;
 use super::connection::{Connection, Pool};
-use super::entry::{EntryId, Fields, Place, read_dead_letter, read_job};
+use super::entry::{EntryId, Fields, Place, read_dead_letter};
 use super::keys::Keys;
 use super::partitions::{Partitions, by_partition, total};
 use super::replies::{PartitionLedger, Repaired};
@@ -106,8 +106,7 @@ impl RedisQueue {
             };
             remaining = reply.remaining;
             metrics::LEASES_EXPIRED.inc_by(reply.ran_out);
-            for (delivery, mut fields) in reply.entries {
-                let Some((job, attempts)) = read_job(delivery.entry, &mut fields) else { continue };
+            for (delivery, job, attempts) in reply.leased()? {
                 bytes += job.datum.as_str().len();
                 let attempt = attempts + delivery.number;
                 leases.push(Lease {
@@ -182,9 +181,9 @@ impl RedisQueue {
             range.query_async::<Vec<(String, Fields)>>(connection).await
         };
         let read = self.pool().call("read dead letters", Duration::ZERO, read).await?;
-        let letter = |(entry, mut fields): (String, Fields)| {
+        let letter = |(entry, fields): (String, Fields)| {
             let entry = entry.parse()?;
-            Ok((entry, read_dead_letter(entry, &mut fields)))
+            Ok((entry, read_dead_letter(entry, &fields)))
         };
         read.into_iter().map(letter).collect()
     }

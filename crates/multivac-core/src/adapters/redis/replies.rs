@@ -1,8 +1,9 @@
 //! What the scripts in `lua/` reply, as types. The head of each script says what its codes mean.
 
-use super::entry::{Delivery, Fields, unreadable};
+use super::entry::{Delivery, JobValues, unreadable};
+use super::packed;
 use crate::datum::{DatumId, Timestamp};
-use crate::queue::{JobState, Partition, QueueError};
+use crate::queue::{Job, JobState, Partition, QueueError};
 
 /// What `accept.lua` did with one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,15 +21,15 @@ pub(super) enum AcceptReply {
 }
 
 impl AcceptReply {
-    pub(super) fn parse_all(replies: &[String]) -> Result<Vec<Self>, QueueError> {
-        let parse = |reply: &String| match reply.as_str() {
+    pub(super) fn parse_all(replies: &str) -> Result<Vec<Self>, QueueError> {
+        let parse = |reply: &str| match reply {
             "+" => Ok(Self::Accepted),
             "-" => Ok(Self::Full),
             "~" => Ok(Self::RolledBack),
             "#" => Ok(Self::KeyOfOtherText),
             id => id.parse().map(Self::AcceptedBefore).map_err(|_| unreadable("an idempotency key's id")),
         };
-        replies.iter().map(parse).collect()
+        replies.split(' ').map(parse).collect()
     }
 }
 
@@ -46,15 +47,15 @@ pub(super) enum RollbackReply {
 }
 
 impl RollbackReply {
-    pub(super) fn parse_all(replies: &[String]) -> Result<Vec<Self>, QueueError> {
-        let parse = |reply: &String| match reply.as_str() {
+    pub(super) fn parse_all(replies: &str) -> Result<Vec<Self>, QueueError> {
+        let parse = |reply: &str| match reply {
             "~" | "-" => Ok(Self::RolledBack),
             "+" => Ok(Self::Finished),
             "?" => Ok(Self::Kept),
             "0" => Ok(Self::Unknown),
             _ => Err(unreadable("what is kept of an accepting call")),
         };
-        replies.iter().map(parse).collect()
+        replies.split(' ').map(parse).collect()
     }
 }
 
@@ -104,22 +105,38 @@ pub(super) struct LeaseReply {
     pub(super) more_waiting: bool,
     /// How many jobs may still join the batch, which is less than was asked when one of it has few attempts left.
     pub(super) remaining: usize,
-    /// The entries, each as delivered to us.
-    pub(super) entries: Vec<(Delivery, Fields)>,
-    /// How many of them had a lease that ran out.
+    /// How many of those leased had a lease that ran out.
     pub(super) ran_out: u64,
+    /// The jobs, packed.
+    leased: Vec<u8>,
 }
 
 impl LeaseReply {
-    pub(super) fn parse(
-        (more_waiting, remaining, entries, ran_out): (bool, usize, Vec<(String, u32, Fields)>, u64),
-    ) -> Result<Self, QueueError> {
-        let delivered =
-            |(entry, number, fields): (String, _, _)| Ok((Delivery { entry: entry.parse()?, number }, fields));
-        let entries = entries.into_iter().map(delivered).collect::<Result<_, QueueError>>()?;
-        Ok(Self { more_waiting, remaining, entries, ran_out })
+    pub(super) fn new((more_waiting, remaining, ran_out, leased): (bool, usize, u64, Vec<u8>)) -> Self {
+        Self { more_waiting, remaining, ran_out, leased }
+    }
+
+    /// The jobs, each as delivered to us, with the attempts that were used up before its entry was made. Of entries that hold no job
+    /// nothing comes.
+    pub(super) fn leased(&self) -> Result<impl Iterator<Item = (Delivery, Job, u32)>, QueueError> {
+        let values = packed::read(&self.leased).filter(|values| values.len() % LEASED_VALUES == 0);
+        let values = values.ok_or_else(|| unreadable("what was leased"))?;
+        let deliveries: Vec<Delivery> = values
+            .chunks_exact(LEASED_VALUES)
+            .map(|values| Delivery::read(values[0], values[1]))
+            .collect::<Result<_, _>>()?;
+        Ok(deliveries.into_iter().enumerate().filter_map(move |(n, delivery)| {
+            let values = &values[n * LEASED_VALUES..];
+            let (job, attempts) =
+                JobValues { id: values[2], at: values[3], attempts: values[4], data: values[5], trace: values[6] }
+                    .read(delivery.entry)?;
+            Some((delivery, job, attempts))
+        }))
     }
 }
+
+/// What `lease.lua` tells of each job.
+const LEASED_VALUES: usize = 7;
 
 /// One partition's ledger, in one snapshot. `learned` may be negative; see [`total`](super::partitions::total).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -175,7 +192,7 @@ mod tests {
     #[test]
     fn codes_of_replies_are_read_and_others_are_refused() {
         let id = DatumId::generate();
-        let replies = ["+", "-", "~", "#", &id.to_string()].map(str::to_owned);
+        let replies = format!("+ - ~ # {id}");
         let expected = [
             AcceptReply::Accepted,
             AcceptReply::Full,
@@ -184,7 +201,7 @@ mod tests {
             AcceptReply::AcceptedBefore(id),
         ];
         assert_eq!(AcceptReply::parse_all(&replies).unwrap(), expected);
-        assert!(matches!(AcceptReply::parse_all(&["x".to_owned()]), Err(QueueError::Misconfigured(_))));
+        assert!(matches!(AcceptReply::parse_all("x"), Err(QueueError::Misconfigured(_))));
         for (code, expected) in [
             ("~", RollbackReply::RolledBack),
             ("-", RollbackReply::RolledBack),
@@ -192,8 +209,8 @@ mod tests {
             ("?", RollbackReply::Kept),
             ("0", RollbackReply::Unknown),
         ] {
-            assert_eq!(RollbackReply::parse_all(&[code.to_owned()]).unwrap(), [expected]);
+            assert_eq!(RollbackReply::parse_all(code).unwrap(), [expected]);
         }
-        assert!(matches!(RollbackReply::parse_all(&[String::new()]), Err(QueueError::Misconfigured(_))));
+        assert!(matches!(RollbackReply::parse_all(""), Err(QueueError::Misconfigured(_))));
     }
 }

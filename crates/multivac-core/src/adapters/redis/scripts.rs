@@ -10,6 +10,7 @@ use super::clock::{Clocks, Late, TRIES, Window, always_late};
 use super::connection::{CALL_TIMEOUT, Connection, Pool, is_group_missing};
 use super::entry::Delivery;
 use super::keys::{GROUP, Keys};
+use super::packed;
 use super::replies::{self, AcceptReply, LeaseReply, PartitionLedger, Repaired};
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::{
@@ -19,6 +20,9 @@ use crate::queue::{
 
 /// How many jobs one script takes at most: Redis does nothing else meanwhile.
 pub(super) const SCRIPT_MAX_JOBS: usize = 1_000;
+
+/// About what a job has beside its text when it is submitted.
+const SUBMISSION_BYTES: usize = 128;
 
 /// How long it is known where a dead letter stood that was retried. Those of all that are retried at once are kept as long.
 const PLACE_LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -136,7 +140,7 @@ impl Scripts {
     pub(super) async fn accept(&self, call: &AcceptCall<'_>) -> Result<Vec<AcceptReply>, QueueError> {
         for _ in 0..TRIES {
             let script = self.prepare_accept(call);
-            let work = async |connection: &mut Connection| match script.invoke_async::<Vec<String>>(connection).await {
+            let work = async |connection: &mut Connection| match script.invoke_async::<String>(connection).await {
                 Err(error) => Late::read(&error).map(Err).ok_or(error),
                 Ok(replies) => Ok(Ok(replies)),
             };
@@ -160,21 +164,26 @@ impl Scripts {
             .arg(call.max_queued_bytes)
             .arg(IDEMPOTENCY_KEY_LIFETIME.as_secs())
             .arg(REPLAY_WINDOW.as_secs());
+        let bytes =
+            call.submissions.iter().map(|submission| SUBMISSION_BYTES + submission.job.datum.as_str().len()).sum();
+        let mut jobs = packed::Writer::new(6 * call.submissions.len(), bytes);
         let mut keys = 0;
         for Submission { job, idempotency_key } in &call.submissions {
-            script
-                .arg(job.id.to_string())
-                .arg(job.received_at.as_millis())
-                .arg(job.datum.as_str())
-                .arg(job.trace.as_deref().unwrap_or_default());
+            jobs.push(job.id.to_string());
+            jobs.push(job.received_at.as_millis().to_string());
+            jobs.push(job.datum.as_str());
+            jobs.push(job.trace.as_deref().unwrap_or_default());
             if let Some(key) = idempotency_key {
                 script.key(call.keys.idempotency(key.of_user)).key(call.keys.idempotency(key.of_anyone));
-                script.arg(keys + 1).arg(hex(job.datum.digest()));
+                jobs.push((keys + 1).to_string());
+                jobs.push(hex(job.datum.digest()));
                 keys += 2;
             } else {
-                script.arg(0).arg("");
+                jobs.push("0");
+                jobs.push("");
             }
         }
+        script.arg(jobs.finish());
         script.arg(window.earliest).arg(window.latest);
         script
     }
@@ -226,7 +235,7 @@ impl Scripts {
             .arg(settings.max_attempts)
             .arg(limits.in_batch)
             .arg(&BATCH_LIMITS);
-        LeaseReply::parse(self.run("lease jobs", keys, &script).await?)
+        self.run("lease jobs", keys, &script).await.map(LeaseReply::new)
     }
 
     /// Starts the time of leases anew.
@@ -242,19 +251,19 @@ impl Scripts {
 
     /// Takes finished jobs off the stream; no more than [`SCRIPT_MAX_JOBS`].
     pub(super) async fn complete(&self, keys: &Keys, finished: &[&(Lease, Outcome)]) -> Result<(), QueueError> {
-        let mut script = self.complete.prepare_invoke();
-        script.key(keys.of_partition()).arg(GROUP);
+        let mut jobs = packed::Writer::new(4 * finished.len(), 80 * finished.len());
         for (lease, outcome) in finished {
             let outcome = match outcome {
                 Outcome::Learned => "learned",
                 Outcome::Retracted => "retracted",
             };
-            script
-                .arg(Delivery::from_token(&lease.token)?.entry)
-                .arg(lease.job.id.to_string())
-                .arg(outcome)
-                .arg(lease.job.datum.as_str().len());
+            jobs.push(Delivery::from_token(&lease.token)?.entry.to_string());
+            jobs.push(lease.job.id.to_string());
+            jobs.push(outcome);
+            jobs.push(lease.job.datum.as_str().len().to_string());
         }
+        let mut script = self.complete.prepare_invoke();
+        script.key(keys.of_partition()).arg(GROUP).arg(jobs.finish());
         self.run("complete jobs", keys, &script).await
     }
 

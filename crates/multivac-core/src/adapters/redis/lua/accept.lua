@@ -2,10 +2,10 @@
 --
 -- KEYS after the partition's: where the reply is kept; the idempotency keys, each followed by where it lay up to 0.1.0.
 -- ARGV: unfinished jobs at most, bytes of their text at most, the idempotency keys' lifetime in seconds, how long to keep
--- the reply in seconds; then of each job: id, received at, text, trace or '', and the place of its idempotency key among
--- them and the digest of its text, or 0 and ''; at the end, from when to when it may be executed.
--- Returns for each job '+' (accepted), '-' (full), '~' (accepted by this very call before, and rolled back since), '#' (its
--- idempotency key stands for another text), or the id that its idempotency key stands for.
+-- the reply in seconds; then as one text (packed.rs), of each job: id, received at, text, trace or '', and the place of its
+-- idempotency key among them and the digest of its text, or 0 and ''; at the end, from when to when it may be executed.
+-- Returns for each job, with spaces between them, '+' (accepted), '-' (full), '~' (accepted by this very call before, and rolled
+-- back since), '#' (its idempotency key stands for another text), or the id that its idempotency key stands for.
 local late = late_reply()
 if late then return late end
 local limit, limit_bytes, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -16,11 +16,10 @@ local bytes = queued > 0 and tonumber(redis.call('HGET', ledger, 'bytes') or 0) 
 -- The same call again, whose first reply was lost. Its jobs may be finished by now, so only the kept reply tells of them.
 local kept = redis.call('GET', KEYS[6])
 if kept then
-  for result in kept:gmatch('%S+') do results[#results + 1] = result end
   -- A WAITAOF behind this script waits up to the last write of its own connection. This small write makes it wait for
   -- the jobs of the first call too.
   redis.call('EXPIRE', KEYS[6], ARGV[4])
-  return results
+  return kept
 end
 
 -- At `maxmemory` it is as if the limit were reached: nothing is added, and what is there already is found.
@@ -40,10 +39,17 @@ local function find_first(place)
   end
 end
 
-for i = 5, #ARGV, 6 do
-  local id, at, data, trace = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local place, digest = tonumber(ARGV[i + 4]), ARGV[i + 5]
+-- Which of the jobs are there already, since a call with other jobs. All at once: what a job costs Redis is mostly the number of
+-- commands.
+local submitted, ids = cmsgpack.unpack(ARGV[5]), {}
+for i = 1, #submitted, 6 do ids[#ids + 1] = submitted[i] end
+local there, entered = redis.call('HMGET', jobs, unpack(ids)), {}
+
+for i = 1, #submitted, 6 do
+  local id, at, data, trace = submitted[i], submitted[i + 1], submitted[i + 2], submitted[i + 3]
+  local place, digest = tonumber(submitted[i + 4]), submitted[i + 5]
   local idempotency_key = place > 0 and KEYS[6 + place]
+  local entry = there[#results + 1]
   local key, first, first_digest
   if idempotency_key then key, first, first_digest = find_first(place) end
   local result = '+'
@@ -55,27 +61,30 @@ for i = 5, #ARGV, 6 do
     -- rollback.lua keeps the job.
     if first_digest ~= '' then first = first .. ' ' .. first_digest end
     redis.call('SET', key, first .. ' ', 'EX', lifetime)
-  elseif redis.call('HEXISTS', jobs, id) == 1 then
-    -- It is on the stream since a call with other jobs. Written for WAITAOF, as above.
-    redis.call('HSET', jobs, id, redis.call('HGET', jobs, id))
+  elseif entry then
+    -- Written for WAITAOF, as above.
+    redis.call('HSET', jobs, id, entry)
   elseif queued >= limit or bytes + #data > limit_bytes then
     result = '-'
   else
-    local fields = { 'id', id, 'at', at, 'attempts', '0', 'data', data }
-    if trace ~= '' then
-      fields[9], fields[10] = 'trace', trace
+    if trace == '' then
+      entry = redis.call('XADD', stream, '*', 'id', id, 'at', at, 'attempts', '0', 'data', data)
+    else
+      entry = redis.call('XADD', stream, '*', 'id', id, 'at', at, 'attempts', '0', 'data', data, 'trace', trace)
     end
-    redis.call('HSET', jobs, id, 'q' .. redis.call('XADD', stream, '*', unpack(fields)))
+    entered[#entered + 1], entered[#entered + 2] = id, 'q' .. entry
     if idempotency_key then redis.call('SET', idempotency_key, id .. ' ' .. digest, 'EX', lifetime) end
     queued, bytes, accepted = queued + 1, bytes + #data, accepted + 1
   end
   results[#results + 1] = result
 end
 
+results = table.concat(results, ' ')
 if accepted > 0 then
+  redis.call('HSET', jobs, unpack(entered))
   add('accepted', accepted)
   redis.call('HSET', ledger, 'bytes', bytes)
-  redis.call('SET', KEYS[6], table.concat(results, ' '), 'EX', ARGV[4])
+  redis.call('SET', KEYS[6], results, 'EX', ARGV[4])
   wake()
 end
 return results

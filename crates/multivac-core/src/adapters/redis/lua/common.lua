@@ -33,7 +33,7 @@ local function late_reply()
 end
 
 -- An entry's fields are read by their place: id, at, attempts, data, and what else there is.
-local ID, ATTEMPTS, DATA = 2, 6, 8
+local ID, AT, ATTEMPTS, DATA = 2, 4, 6, 8
 
 -- Wakes one consumer that waits. One wakeup is enough for any number of jobs: a consumer that leases some and leaves
 -- others wakes the next.

@@ -3,11 +3,12 @@
 --
 -- ARGV: group, consumer, jobs at most, bytes of text at most, lease in ms, attempts at most, how many jobs its batch holds
 -- already; then the batch limits: how many jobs may come together with one that has one attempt left, with two, and so on.
--- Returns whether more jobs may be waiting (1 or 0), how many more may join the batch, of each job leased: its entry,
--- which delivery of it this is, its fields; and how many of them had a lease that ran out.
+-- Returns whether more jobs may be waiting (1 or 0), how many more may join the batch, how many of those leased had a lease that
+-- ran out; and as one text (packed.rs), of each job leased: its entry, which delivery of it this is, and id, at, attempts, data and
+-- trace of its fields, '' where there is none.
 local group, consumer, max, max_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local lease, max_attempts, in_batch = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7])
-local leases, bytes, ran_out = {}, 0, 0
+local leases, leased, bytes, ran_out = {}, 0, 0, 0
 
 -- A job that ends its worker every time takes the rest of its batch with it, so the batch shrinks as its attempts do, and
 -- it dies alone.
@@ -15,8 +16,14 @@ local batch_limits = {}
 for i = 8, #ARGV do batch_limits[#batch_limits + 1] = tonumber(ARGV[i]) end
 
 local function add_lease(entry, delivery, fields)
-  leases[#leases + 1] = { entry, delivery, fields }
-  bytes = bytes + #(fields[DATA] or '')
+  local trace, at = '', #leases
+  for i = DATA + 1, #fields, 2 do
+    if fields[i] == 'trace' then trace = fields[i + 1] end
+  end
+  leases[at + 1], leases[at + 2], leases[at + 3] = entry, tostring(delivery), fields[ID] or ''
+  leases[at + 4], leases[at + 5], leases[at + 6] = fields[AT] or '', fields[ATTEMPTS] or '', fields[DATA] or ''
+  leases[at + 7] = trace
+  leased, bytes = leased + 1, bytes + #leases[at + 6]
 end
 
 -- Redis's clock was set back. Leases that were given before would end as much later, so they start anew now: Redis tells how long
@@ -39,7 +46,7 @@ end
 if tonumber(redis.call('HGET', ledger, 'clock') or 0) > now_ms() + 1000 then restart_leases() end
 
 for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-', '+', max)) do
-  if #leases >= max or bytes >= max_bytes then break end
+  if leased >= max or bytes >= max_bytes then break end
   local entry, deliveries = pending[1], pending[4]
   local fields = fields_of(stream, entry)
   if not fields or #fields < DATA then
@@ -48,7 +55,7 @@ for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-
   else
     local attempts_left = max_attempts - (tonumber(fields[ATTEMPTS]) or 0) - deliveries
     local batch_limit = batch_limits[attempts_left] or math.huge
-    if in_batch + #leases < batch_limit then
+    if in_batch + leased < batch_limit then
       -- A failed attempt that waits for its next has passed to this one (fail.lua), and its lease did not run out.
       if pending[2] ~= 'nobody' then ran_out = ran_out + 1 end
       redis.call('XCLAIM', stream, group, consumer, 0, entry)
@@ -61,8 +68,8 @@ end
 -- A few at a time: how large a text is shows only when it is delivered, and then it is leased. (One at a time costs
 -- Redis 6.5 us each, measured on 2026-11-23 with 7.0; four at a time 3.5 us.)
 local more = true
-while more and #leases < max and bytes < max_bytes do
-  local step = math.min(4, max - #leases)
+while more and leased < max and bytes < max_bytes do
+  local step = math.min(4, max - leased)
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', step, 'STREAMS', stream, '>')
   local entries = read and read[1][2] or {}
   for _, entry in ipairs(entries) do add_lease(entry[1], 1, entry[2]) end
@@ -71,7 +78,7 @@ end
 
 -- Before 7.2 Redis notes neither a consumer nor when it was here if there is nothing for it; but it does where the consumer reads again
 -- what it holds: here from the last id but one that there can be, so nothing (the last one means `>`). So operators see who waits.
-if #leases == 0 then
+if leased == 0 then
   redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 1, 'STREAMS', stream, '18446744073709551615-18446744073709551614')
 end
 
@@ -79,7 +86,7 @@ end
 -- the group was set past entries (by XGROUP SETID, or by what was left of an append-only file). Those would wait for ever.
 -- Looking for them passes no more than the leased ones.
 local from, passed = '-', more and 0 or redis.call('XLEN', stream) - redis.call('XPENDING', stream, group)[1]
-while passed > 0 and #leases < max and bytes < max_bytes do
+while passed > 0 and leased < max and bytes < max_bytes do
   local entries = redis.call('XRANGE', stream, from, '+', 'COUNT', 4)
   if #entries == 0 then break end
   for _, entry in ipairs(entries) do
@@ -88,11 +95,11 @@ while passed > 0 and #leases < max and bytes < max_bytes do
       redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'RETRYCOUNT', 1, 'FORCE')
       add_lease(entry[1], 1, entry[2])
       passed = passed - 1
-      if #leases >= max or bytes >= max_bytes then break end
+      if leased >= max or bytes >= max_bytes then break end
     end
   end
 end
 more = more or passed > 0
-if #leases > 0 then note_clock() end
+if leased > 0 then note_clock() end
 if more then wake() end
-return { more and 1 or 0, max - #leases, leases, ran_out }
+return { more and 1 or 0, max - leased, ran_out, cmsgpack.pack(leases) }

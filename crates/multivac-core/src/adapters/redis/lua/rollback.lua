@@ -7,7 +7,7 @@
 -- ARGV: group; then of each job: id, its position in that call, and the place of its idempotency key among them, or 0; at
 -- the end, from when to when it may be executed. Executed later it would take off a job that the same call of accept,
 -- made again, has reported as accepted.
--- Returns for each job
+-- Returns for each job, with spaces between them
 --   '~' (rolled back): it is off the stream;
 --   '-' (refused): it was never on it;
 --   '+' (finished): a worker has stored it;
@@ -48,4 +48,4 @@ for i = 2, #ARGV, 3 do
   results[#results + 1] = result
 end
 if #kept_reply > 0 then redis.call('SET', KEYS[6], table.concat(kept_reply, ' '), 'KEEPTTL') end
-return results
+return table.concat(results, ' ')

@@ -1,14 +1,26 @@
-//! Fault injection for unit tests: what becomes of callers when an adapter panics.
+//! Fault injection for unit tests: what becomes of callers when an adapter panics, or takes its time.
+
+use futures_util::future::BoxFuture;
 
 use super::*;
 
-/// A queue whose `accept` and `lease` panic, as a bug in an adapter would make them.
-pub(crate) struct PanickingQueue;
+/// What becomes of submissions, and when.
+type Accept = Box<dyn Fn(&[Submission]) -> BoxFuture<'static, Vec<Acceptance>> + Send + Sync>;
+
+/// A queue whose `accept` is the test's, and whose `lease` panics, as a bug in an adapter would make it.
+pub(crate) struct FakeQueue(pub(crate) Accept);
+
+impl FakeQueue {
+    /// One whose `accept` panics too.
+    pub(crate) fn panicking() -> Self {
+        Self(Box::new(|_| panic!("on purpose")))
+    }
+}
 
 #[async_trait]
-impl Queue for PanickingQueue {
-    async fn accept(&self, _: &[Submission]) -> Result<Vec<Acceptance>, QueueError> {
-        panic!("on purpose")
+impl Queue for FakeQueue {
+    async fn accept(&self, submissions: &[Submission]) -> Result<Vec<Acceptance>, QueueError> {
+        Ok((self.0)(submissions).await)
     }
     fn durability(&self) -> Durability {
         Durability::Server
