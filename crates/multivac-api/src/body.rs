@@ -6,6 +6,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use actix_web::web::Payload;
 use multivac_core::datum::{Datum, DatumError};
+use percent_encoding::percent_decode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -229,28 +230,13 @@ fn urlencoded(body: &[u8], limit: usize) -> Result<Datum, Problem> {
     datum_of(&data.get()?, limit)
 }
 
-/// One name or value of a form: a plus is a space, and `%41` an A. What is no such number stands for itself.
+/// One name or value of a form: a plus is a space, and `%41` an A.
 fn decode(part: &[u8]) -> Cow<'_, [u8]> {
-    let digit = |at: usize| part.get(at).and_then(|&byte| char::from(byte).to_digit(16));
-    let mut marks = memchr::memchr2_iter(b'+', b'%', part).peekable();
-    if marks.peek().is_none() {
-        return Cow::Borrowed(part);
+    if !part.contains(&b'+') {
+        return percent_decode(part).into();
     }
-    let (mut decoded, mut from) = (Vec::with_capacity(part.len()), 0);
-    for at in marks {
-        decoded.extend_from_slice(&part[from..at]);
-        from = at + 1;
-        match (part[at], digit(at + 1), digit(at + 2)) {
-            (b'+', ..) => decoded.push(b' '),
-            (_, Some(high), Some(low)) => {
-                decoded.push((high << 4 | low) as u8);
-                from = at + 3;
-            }
-            _ => decoded.push(b'%'),
-        }
-    }
-    decoded.extend_from_slice(&part[from..]);
-    Cow::Owned(decoded)
+    let spaced: Vec<u8> = part.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    Cow::Owned(percent_decode(&spaced).collect())
 }
 
 fn multipart(media: &MediaType, body: &[u8], limit: usize) -> Result<Datum, Problem> {
