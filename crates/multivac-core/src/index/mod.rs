@@ -19,6 +19,7 @@ mod puller;
 mod recent;
 mod removals;
 mod schema;
+mod search;
 mod snapshot;
 mod terms;
 
@@ -45,7 +46,8 @@ use owners::PlannedChanges;
 use recent::Recent;
 pub use recent::{Change as RecentChange, Kind};
 use schema::{Fields, Stored};
-pub use snapshot::{Hit, Indexed, Snapshot};
+pub use search::Indexed;
+pub use snapshot::{Hit, Snapshot};
 pub use terms::{lower, respelled, term, words};
 
 /// The index could not be read or written: a full disk, or a fault.
@@ -371,5 +373,7 @@ fn passages_of(searcher: &Searcher, fields: Fields, id: DatumId) -> Result<Vec<S
     Ok(passages)
 }
 
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod tests;

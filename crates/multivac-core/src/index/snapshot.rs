@@ -1,11 +1,11 @@
 //! The index at one moment, and how it is searched.
 
-use tantivy::collector::TopDocs;
-use tantivy::query::{Bm25StatisticsProvider, BooleanQuery, Occur, Query, TermQuery};
-use tantivy::schema::{Field, IndexRecordOption, OwnedValue};
+use tantivy::query::Bm25Weight;
+use tantivy::schema::OwnedValue;
 use tantivy::{Searcher, Term};
 
 use super::schema::{Fields, Stored};
+use super::search::{self, Indexed, Limits, unscaled};
 use super::{IndexError, Outline};
 use crate::datum::DatumId;
 
@@ -23,14 +23,6 @@ pub struct Snapshot {
     pub passages: u64,
     /// Passages, equal ones counted once: what is searched.
     pub distinct_passages: u64,
-}
-
-/// A term as the index knows it.
-#[derive(Debug, Clone)]
-pub struct Indexed {
-    term: Term,
-    /// In how many passages it occurs; those that were removed a moment ago may be among them.
-    pub frequency: u64,
 }
 
 /// A passage that a search came upon.
@@ -52,14 +44,8 @@ impl Snapshot {
     /// # Errors
     /// When the index cannot be read.
     pub fn search(&self, terms: &[&Indexed], max: usize) -> Result<Vec<Hit>, IndexError> {
-        let clauses = terms.iter().map(|term| {
-            let query = TermQuery::new(term.term.clone(), IndexRecordOption::WithFreqs);
-            (Occur::Should, Box::new(query) as Box<dyn Query>)
-        });
-        let query = BooleanQuery::new(clauses.collect());
-        let best = TopDocs::with_limit(max).order_by_score();
-        let statistics = Statistics { snapshot: self, terms };
-        let found = self.searcher.search_with_statistics_provider(&query, &best, &statistics)?;
+        let weights: Vec<_> = terms.iter().map(|term| (*term, self.weight(term))).collect();
+        let found = search::best_in_segments(&self.searcher, &weights, &|_| false, max, Limits::USUAL)?.best;
         let mut hits = Vec::with_capacity(found.len());
         for (score, address) in found {
             let (mut id, mut text, mut outline) = (None, None, Outline::default());
@@ -72,10 +58,19 @@ impl Snapshot {
                 }
             }
             if let (Some(id), Some(passage)) = (id, text) {
-                hits.push(Hit { id, passage, outline, score });
+                hits.push(Hit { id, passage, outline, score: unscaled(score) });
             }
         }
+        // Which segment a passage is in makes no difference to its place.
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
         Ok(hits)
+    }
+
+    /// What a term counts for. The statistics are those of all passages that are searched.
+    pub(super) fn weight(&self, term: &Indexed) -> Bm25Weight {
+        let passages = self.searcher.segment_readers().iter().map(|segment| u64::from(segment.max_doc())).sum::<u64>();
+        let mean_length = self.tokens as f32 / passages.max(1) as f32;
+        Bm25Weight::for_one_term_without_explain(term.frequency, passages, mean_length)
     }
 
     /// Looks a term up.
@@ -84,27 +79,6 @@ impl Snapshot {
     /// When the index cannot be read.
     pub fn look_up(&self, term: &str) -> Result<Indexed, IndexError> {
         let term = Term::from_field_text(self.fields.passage, term);
-        Ok(Indexed { frequency: self.searcher.doc_freq(&term)?, term })
-    }
-}
-
-/// The statistics that BM25 needs of the terms of one search. They were looked up before, so they are not looked up again.
-struct Statistics<'a> {
-    snapshot: &'a Snapshot,
-    terms: &'a [&'a Indexed],
-}
-
-impl Bm25StatisticsProvider for Statistics<'_> {
-    fn total_num_tokens(&self, _: Field) -> tantivy::Result<u64> {
-        Ok(self.snapshot.tokens)
-    }
-
-    fn total_num_docs(&self) -> tantivy::Result<u64> {
-        self.snapshot.searcher.total_num_docs()
-    }
-
-    fn doc_freq(&self, term: &Term) -> tantivy::Result<u64> {
-        let looked_up = self.terms.iter().find(|known| known.term == *term);
-        looked_up.map_or_else(|| self.snapshot.searcher.doc_freq(term), |known| Ok(known.frequency))
+        Indexed::look_up(&self.searcher, term)
     }
 }
