@@ -10,10 +10,10 @@ use tantivy::{IndexReader, IndexWriter, Opstamp, ReloadPolicy};
 
 use super::directory::IndexDirectory;
 use super::fresh::{Document, Fresh};
-use super::owners::{Indexed, NewDocument, Owners, PassageHash};
+use super::owners::{IndexedDatum, NewDocument, Owners, PassageHash};
 use super::packed::PackedSet;
 use super::schema::Fields;
-use super::snapshot::{Hidden, Segments};
+use super::snapshot::Segments;
 use super::{IndexError, schema};
 use crate::datum::DatumId;
 
@@ -38,7 +38,7 @@ pub(super) struct Files {
     /// Since when there is anything to be moved.
     pub(super) oldest: Option<Instant>,
     /// The data that were removed from the segments, but not from the disk.
-    pub(super) hidden: Arc<Hidden>,
+    pub(super) hidden: Arc<HashSet<DatumId>>,
     pub(super) owners: Owners,
     /// Where it was begun anew and is not filled yet: the data in it. Nothing of it is visible until then.
     pub(super) filling: Option<PackedSet<DatumId>>,
@@ -113,12 +113,10 @@ impl Files {
         Ok((files, fields))
     }
 
-    /// What a datum is indexed as; with how many passages, if at all, it is in the segments.
-    pub(super) fn indexed(&self, id: DatumId) -> Result<(Indexed, Option<usize>), IndexError> {
-        let (mut indexed, mut in_segments) = (Indexed::default(), None);
-        if !self.hidden.data.contains(&id) && self.segments.add_to(&mut indexed, id)? {
-            in_segments = Some(indexed.owned.len());
-        }
+    /// What a datum is indexed as, and whether it is in the segments.
+    pub(super) fn indexed(&self, id: DatumId) -> Result<(IndexedDatum, bool), IndexError> {
+        let mut indexed = IndexedDatum::default();
+        let in_segments = !self.hidden.contains(&id) && self.segments.add_to(&mut indexed, id)?;
         self.fresh.iter().for_each(|fresh| fresh.add_to(&mut indexed, id));
         Ok((indexed, in_segments))
     }
@@ -126,20 +124,17 @@ impl Files {
     /// The data that repeat a passage.
     pub(super) fn repeating(&self, hash: PassageHash) -> Result<Vec<DatumId>, IndexError> {
         let mut data = self.segments.repeating(hash)?;
-        data.retain(|id| !self.hidden.data.contains(id));
+        data.retain(|id| !self.hidden.contains(id));
         data.extend(self.fresh.iter().flat_map(|fresh| fresh.repeating(hash)));
         Ok(data)
     }
 
-    /// Removes data from memory, as the generation `until` is to see it, and hides those that are in segments, each with
-    /// so many passages.
-    pub(super) fn hide(&mut self, removed: &HashMap<DatumId, Option<usize>>, until: u64) {
+    /// Removes data from memory, as the generation `until` is to see it, and hides those that are in segments.
+    pub(super) fn hide(&mut self, removed: &HashMap<DatumId, bool>, until: u64) {
         for (id, in_segments) in removed {
             self.fresh.iter().for_each(|fresh| fresh.remove(*id, until));
-            if let Some(passages) = in_segments {
-                let hidden = Arc::make_mut(&mut self.hidden);
-                hidden.data.insert(*id);
-                hidden.passages += passages;
+            if *in_segments {
+                Arc::make_mut(&mut self.hidden).insert(*id);
                 self.oldest.get_or_insert_with(Instant::now);
             }
             if self.is_moving() {
@@ -166,7 +161,7 @@ impl Files {
     pub(super) fn is_over(&self, documents: usize, size: usize) -> bool {
         let (held, held_size) =
             self.fresh.iter().fold((0, 0), |sum, fresh| (sum.0 + fresh.len(), sum.1 + fresh.size()));
-        held + self.hidden.data.len() >= documents || held_size >= size
+        held + self.hidden.len() >= documents || held_size >= size
     }
 
     /// Begins a move.
@@ -175,7 +170,7 @@ impl Files {
         (self.oldest, self.has_failed) = (None, false);
         Moved {
             index: self.index.clone(),
-            removed: self.hidden.data.clone(),
+            removed: HashSet::clone(&self.hidden),
             documents: self.fresh.iter().flat_map(|fresh| fresh.documents()).collect(),
         }
     }
@@ -189,15 +184,7 @@ impl Files {
     pub(super) fn finish_move(&mut self) -> Result<(), IndexError> {
         self.reload()?;
         self.fresh.drain(..self.moving.take().unwrap_or(0));
-        let mut hidden = Hidden::default();
-        for id in std::mem::take(&mut self.removed_meanwhile) {
-            let mut indexed = Indexed::default();
-            if self.segments.add_to(&mut indexed, id)? {
-                hidden.data.insert(id);
-                hidden.passages += indexed.owned.len();
-            }
-        }
-        self.hidden = Arc::new(hidden);
+        self.hidden = Arc::new(std::mem::take(&mut self.removed_meanwhile));
         Ok(())
     }
 

@@ -7,16 +7,17 @@
 //! The scores are those that the same passages have in a segment: the same formula, statistics over both, and lengths that
 //! are rounded in the same way.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tantivy::Score;
 use tantivy::fieldnorm::FieldNormReader;
 use tantivy::query::Bm25Weight;
 
 use super::Outline;
-use super::owners::{Indexed, NewDocument, PassageHash};
+use super::owners::{IndexedDatum, NewDocument, PassageHash};
 use super::passage::{Hit, Passage};
+use super::search::{Indexed, Scaled, scaled, unscaled};
 use crate::datum::DatumId;
 
 /// See the [module](self). One writer, any number of readers, which keep each other waiting for some microseconds.
@@ -27,7 +28,12 @@ pub(super) struct Fresh {
 
 #[derive(Default)]
 struct Inner {
+    /// In the order of the generations that see them first.
     documents: Vec<Document>,
+    /// The length of each, as segments keep it: rounded.
+    lengths: Vec<u8>,
+    /// Those that some generation does not see any more, in their order.
+    removed: BTreeSet<u32>,
     /// For each term, the documents that have it, and how often, in their order.
     postings: foldhash::HashMap<Box<str>, Vec<(u32, u32)>>,
     of_datum: foldhash::HashMap<DatumId, Vec<u32>>,
@@ -54,18 +60,9 @@ pub(super) struct Document {
 }
 
 impl Document {
-    fn is_seen_in(&self, generation: u64) -> bool {
-        self.since <= generation && generation < self.until
-    }
-
     /// What a segment is to keep of it.
     pub(super) fn parts(&self) -> (DatumId, Option<PassageHash>, Option<&Passage>) {
         (self.id, self.hash, self.passage.as_ref())
-    }
-
-    /// As segments keep it: rounded.
-    fn length_id(&self) -> u8 {
-        FieldNormReader::fieldnorm_to_id(self.length)
     }
 }
 
@@ -97,7 +94,7 @@ impl Fresh {
     }
 
     /// What a datum is indexed as here.
-    pub(super) fn add_to(&self, indexed: &mut Indexed, id: DatumId) {
+    pub(super) fn add_to(&self, indexed: &mut IndexedDatum, id: DatumId) {
         let inner = self.read();
         for document in inner.of_datum.get(&id).into_iter().flatten().map(|at| &inner.documents[*at as usize]) {
             match (document.hash, &document.passage) {
@@ -115,6 +112,7 @@ impl Fresh {
         let inner = &mut *self.write();
         for at in inner.of_datum.remove(&id).unwrap_or_default() {
             inner.documents[at as usize].until = until;
+            inner.removed.insert(at);
         }
     }
 
@@ -134,43 +132,49 @@ impl Fresh {
     pub(super) fn frequency(&self, term: &str, generation: u64) -> u64 {
         let inner = self.read();
         let Some(postings) = inner.postings.get(term) else { return 0 };
-        postings.iter().filter(|(at, _)| inner.documents[*at as usize].is_seen_in(generation)).count() as u64
+        let seen = inner.seen(postings, generation);
+        if inner.removed.is_empty() {
+            return seen.len() as u64;
+        }
+        seen.iter().filter(|(at, _)| inner.documents[*at as usize].until > generation).count() as u64
     }
 
     /// The passages that match best by BM25 over the terms, best first, `max` at most.
-    pub(super) fn search(&self, terms: &[(&str, Bm25Weight)], generation: u64, max: usize) -> Vec<Hit> {
+    pub(super) fn search(&self, terms: &[(&Indexed, Bm25Weight)], generation: u64, max: usize) -> Vec<Hit> {
         let inner = self.read();
-        let mut scores: foldhash::HashMap<u32, Score> = foldhash::HashMap::default();
+        let mut scores: Vec<Scaled> = vec![0; inner.documents.len()];
         for (term, weight) in terms {
-            for (at, frequency) in inner.postings.get(*term).into_iter().flatten() {
-                let document = &inner.documents[*at as usize];
-                if document.is_seen_in(generation) {
-                    *scores.entry(*at).or_default() += weight.score(document.length_id(), *frequency);
-                }
+            let postings = inner.postings.get(term.text()).map_or(&[][..], Vec::as_slice);
+            for (at, occurrences) in inner.seen(postings, generation) {
+                scores[*at as usize] += scaled(weight, inner.lengths[*at as usize], *occurrences);
             }
         }
-        let mut best: Vec<(u32, Score)> = scores.into_iter().collect();
-        let order = |a: &(u32, Score), b: &(u32, Score)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        for at in inner.removed.iter().filter(|at| inner.documents[**at as usize].until <= generation) {
+            scores[*at as usize] = 0;
+        }
+        let found = (0..).zip(&scores).filter(|(_, score)| **score > 0).map(|(at, score)| (Reverse(*score), at));
+        let mut best: Vec<(Reverse<Scaled>, u32)> = found.collect();
         if best.len() > max {
-            best.select_nth_unstable_by(max, order);
+            best.select_nth_unstable(max);
             best.truncate(max);
         }
-        best.sort_unstable_by(order);
-        let hit = |(at, score): (u32, Score)| {
+        best.sort_unstable();
+        let hit = |(Reverse(score), at): (Reverse<Scaled>, u32)| {
             let document = &inner.documents[at as usize];
             let passage = document.passage.as_ref()?;
-            Some(Hit {
-                id: document.id,
-                passage: passage.text.to_string(),
-                outline: Outline::clone(&passage.outline),
-                score,
-            })
+            let (passage, outline) = (passage.text.to_string(), Outline::clone(&passage.outline));
+            Some(Hit { id: document.id, passage, outline, score: unscaled(score) })
         };
         best.into_iter().filter_map(hit).collect()
     }
 }
 
 impl Inner {
+    /// Those of a term's documents that a generation sees, if they were not removed.
+    fn seen<'a>(&self, postings: &'a [(u32, u32)], generation: u64) -> &'a [(u32, u32)] {
+        &postings[..postings.partition_point(|(at, _)| self.documents[*at as usize].since <= generation)]
+    }
+
     fn add(&mut self, mut document: Document) {
         let at = u32::try_from(self.documents.len()).expect("it is moved into segments long before");
         if let Some(passage) = &document.passage {
@@ -192,6 +196,7 @@ impl Inner {
             self.repeats.entry(hash).or_default().push(at);
         }
         self.of_datum.entry(document.id).or_default().push(at);
+        self.lengths.push(FieldNormReader::fieldnorm_to_id(document.length));
         self.documents.push(document);
     }
 }

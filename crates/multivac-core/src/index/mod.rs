@@ -26,6 +26,7 @@ mod puller;
 mod recent;
 mod removals;
 mod schema;
+mod search;
 mod snapshot;
 mod terms;
 
@@ -53,7 +54,8 @@ use passage::Passage;
 use recent::Recent;
 pub use recent::{Change as RecentChange, Kind};
 use schema::Fields;
-pub use snapshot::{Indexed, Snapshot};
+pub use search::Indexed;
+pub use snapshot::Snapshot;
 pub use terms::{lower, respelled, term, words};
 
 /// The index could not be read or written: a full disk, or a fault.
@@ -198,7 +200,7 @@ impl Index {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = self.files();
         let (plan, removed) = self.plan(&files, last)?;
-        let deleted = files.hidden.data.iter().chain(removed.keys());
+        let deleted = files.hidden.iter().chain(removed.keys());
         let fresh: Vec<Document> = files.fresh.iter().flat_map(|fresh| fresh.documents()).collect();
         let fresh = fresh.iter().filter(|document| !removed.contains_key(&document.id)).map(Document::parts);
         let added = fresh.chain(plan.documents.iter().map(|(id, hash, passage)| (*id, *hash, passage.as_ref())));
@@ -221,13 +223,12 @@ impl Index {
         Ok(())
     }
 
-    /// What changes make of the passages, and the data that they remove: in how many passages of segments each is, if it is
-    /// in any segment.
+    /// What changes make of the passages, and the data that they remove: whether each is in the segments.
     fn plan(
         &self,
         files: &Files,
         last: &LastChanges<'_>,
-    ) -> Result<(PlannedChanges, HashMap<DatumId, Option<usize>>), IndexError> {
+    ) -> Result<(PlannedChanges, HashMap<DatumId, bool>), IndexError> {
         let ids: HashSet<DatumId> =
             self.in_files(files, |known| last.keys().filter(|id| known.contains(id)).copied().collect());
         let mut plan = files.owners.plan(&ids);
@@ -462,5 +463,7 @@ struct Lost;
 
 #[cfg(test)]
 mod fresh_tests;
+#[cfg(test)]
+mod search_tests;
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ pub(super) struct Owners {
 
 /// What a datum was indexed as.
 #[derive(Debug, Default)]
-pub(super) struct Indexed {
+pub(super) struct IndexedDatum {
     /// The passages that it owns: each with its text and the number of its terms.
     pub(super) owned: Vec<(PassageHash, String, u64)>,
     /// The passages for which it has a document as one of others, whether it has become the owner since or not.
@@ -105,7 +105,7 @@ impl Plan<'_> {
     /// Removes what a datum was indexed as. `repeating` tells who repeats a passage.
     pub(super) fn remove<E>(
         &mut self,
-        indexed: Indexed,
+        indexed: IndexedDatum,
         mut repeating: impl FnMut(PassageHash) -> Result<Vec<DatumId>, E>,
     ) -> Result<(), E> {
         let changes = &mut self.changes;

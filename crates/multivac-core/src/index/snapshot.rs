@@ -3,15 +3,16 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tantivy::collector::{DocSetCollector, TopDocs};
-use tantivy::query::{Bm25StatisticsProvider, Bm25Weight, BooleanQuery, Occur, Query, TermQuery};
-use tantivy::schema::{Field, IndexRecordOption, OwnedValue};
+use tantivy::collector::DocSetCollector;
+use tantivy::query::{Bm25Weight, TermQuery};
+use tantivy::schema::{IndexRecordOption, OwnedValue};
 use tantivy::{DocAddress, Searcher, Term};
 
 use super::fresh::Fresh;
-use super::owners::{Indexed as IndexedDatum, PassageHash};
+use super::owners::{IndexedDatum, PassageHash};
 use super::passage::Hit;
 use super::schema::{Columns, Fields, Stored};
+use super::search::{self, Indexed, Limits, unscaled};
 use super::{IndexError, Outline};
 use crate::datum::DatumId;
 
@@ -21,7 +22,7 @@ pub struct Snapshot {
     /// What is not in a segment yet: what is being moved into one, and what came after that.
     pub(super) fresh: Vec<Arc<Fresh>>,
     /// The data whose documents in the segments do not count any more.
-    pub(super) hidden: Arc<Hidden>,
+    pub(super) hidden: Arc<HashSet<DatumId>>,
     /// Words of all passages that are searched.
     pub(super) tokens: u64,
     /// Goes up by one with every visible change.
@@ -34,27 +35,11 @@ pub struct Snapshot {
     pub distinct_passages: u64,
 }
 
-/// Data whose documents in the segments do not count any more.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Hidden {
-    pub(super) data: HashSet<DatumId>,
-    /// How many passages they have in the segments.
-    pub(super) passages: usize,
-}
-
 /// The segments of one commit.
 pub(super) struct Segments {
     pub(super) fields: Fields,
     pub(super) searcher: Searcher,
     columns: Vec<Columns>,
-}
-
-/// A term as the index knows it.
-#[derive(Debug, Clone)]
-pub struct Indexed {
-    term: String,
-    /// In how many passages it occurs; those that were removed a moment ago may be among them.
-    pub frequency: u64,
 }
 
 impl Snapshot {
@@ -66,20 +51,20 @@ impl Snapshot {
         if self.distinct_passages == 0 {
             return Ok(Vec::new());
         }
-        let mut hits = self.segments.search(terms, self, max)?;
-        if self.fresh.is_empty() {
-            return Ok(hits);
-        }
-        let average_length = self.tokens as f32 / self.distinct_passages as f32;
-        let weight = |term: &Indexed| {
-            Bm25Weight::for_one_term_without_explain(term.frequency, self.distinct_passages, average_length)
-        };
         let known = terms.iter().filter(|term| term.frequency > 0);
-        let weights: Vec<_> = known.map(|term| (term.term.as_str(), weight(term))).collect();
+        let weights: Vec<_> = known.map(|term| (*term, self.weight(term))).collect();
+        let mut hits = self.segments.search(&weights, &self.hidden, max)?;
         hits.extend(self.fresh.iter().flat_map(|fresh| fresh.search(&weights, self.generation, max)));
-        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+        // Where a passage is makes no difference to its place.
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
         hits.truncate(max);
         Ok(hits)
+    }
+
+    /// What a term counts for. The statistics are those of all passages that are searched.
+    pub(super) fn weight(&self, term: &Indexed) -> Bm25Weight {
+        let mean_length = self.tokens as f32 / self.distinct_passages as f32;
+        Bm25Weight::for_one_term_without_explain(term.frequency, self.distinct_passages, mean_length)
     }
 
     /// Looks a term up.
@@ -87,10 +72,11 @@ impl Snapshot {
     /// # Errors
     /// When the index cannot be read.
     pub fn look_up(&self, term: &str) -> Result<Indexed, IndexError> {
-        let in_segments = self.segments.searcher.doc_freq(&self.segments.term(term))?;
-        let fresh: u64 = self.fresh.iter().map(|fresh| fresh.frequency(term, self.generation)).sum();
+        let mut indexed = Indexed::look_up(&self.segments.searcher, self.segments.term(term))?;
+        indexed.frequency += self.fresh.iter().map(|fresh| fresh.frequency(term, self.generation)).sum::<u64>();
         // Of those that were removed too many are counted, and no term is in more passages than there are.
-        Ok(Indexed { frequency: (in_segments + fresh).min(self.distinct_passages), term: term.to_owned() })
+        indexed.frequency = indexed.frequency.min(self.distinct_passages);
+        Ok(indexed)
     }
 }
 
@@ -109,21 +95,17 @@ impl Segments {
         self.columns[address.segment_ord as usize].id(address.doc_id)
     }
 
-    fn search(&self, terms: &[&Indexed], snapshot: &Snapshot, max: usize) -> Result<Vec<Hit>, IndexError> {
-        let clauses = terms.iter().map(|term| {
-            let query = TermQuery::new(self.term(&term.term), IndexRecordOption::WithFreqs);
-            (Occur::Should, Box::new(query) as Box<dyn Query>)
-        });
-        let query = BooleanQuery::new(clauses.collect());
-        let best = TopDocs::with_limit(max + snapshot.hidden.passages).order_by_score();
-        let statistics = Statistics { snapshot, terms };
-        let found = self.searcher.search_with_statistics_provider(&query, &best, &statistics)?;
+    fn search(
+        &self,
+        terms: &[(&Indexed, Bm25Weight)],
+        hidden: &HashSet<DatumId>,
+        max: usize,
+    ) -> Result<Vec<Hit>, IndexError> {
+        let is_hidden = |address| !hidden.is_empty() && self.id(address).is_none_or(|id| hidden.contains(&id));
+        let found = search::best_in_segments(&self.searcher, terms, &is_hidden, max, Limits::USUAL)?.best;
         let mut hits = Vec::with_capacity(found.len());
         for (score, address) in found {
-            if hits.len() == max {
-                break;
-            }
-            let Some(id) = self.id(address).filter(|id| !snapshot.hidden.data.contains(id)) else { continue };
+            let Some(id) = self.id(address) else { continue };
             let (mut text, mut outline) = (None, Outline::default());
             for (_, value) in self.searcher.doc::<Stored>(address)?.0 {
                 match value {
@@ -132,7 +114,7 @@ impl Segments {
                     _ => {}
                 }
             }
-            hits.extend(text.map(|passage| Hit { id, passage, outline, score }));
+            hits.extend(text.map(|passage| Hit { id, passage, outline, score: unscaled(score) }));
         }
         Ok(hits)
     }
@@ -166,30 +148,5 @@ impl Segments {
 
     fn documents(&self, term: Term) -> Result<HashSet<DocAddress>, IndexError> {
         Ok(self.searcher.search(&TermQuery::new(term, IndexRecordOption::Basic), &DocSetCollector)?)
-    }
-}
-
-/// The statistics that BM25 needs of the terms of one search. They were looked up before, so they are not looked up again.
-struct Statistics<'a> {
-    snapshot: &'a Snapshot,
-    terms: &'a [&'a Indexed],
-}
-
-impl Bm25StatisticsProvider for Statistics<'_> {
-    fn total_num_tokens(&self, _: Field) -> tantivy::Result<u64> {
-        Ok(self.snapshot.tokens)
-    }
-
-    fn total_num_docs(&self) -> tantivy::Result<u64> {
-        Ok(self.snapshot.distinct_passages)
-    }
-
-    fn doc_freq(&self, term: &Term) -> tantivy::Result<u64> {
-        let text = term.value();
-        let known = text.as_str().and_then(|text| self.terms.iter().find(|known| known.term == text));
-        known.map_or_else(
-            || Ok(self.snapshot.segments.searcher.doc_freq(term)?.min(self.snapshot.distinct_passages)),
-            |known| Ok(known.frequency),
-        )
     }
 }

@@ -5,7 +5,7 @@ use super::files::Merging;
 use super::*;
 use crate::datum::Timestamp;
 
-fn datum(text: &str) -> StoredDatum {
+pub(super) fn datum(text: &str) -> StoredDatum {
     let now = Timestamp::now();
     StoredDatum {
         id: DatumId::generate(),
@@ -17,7 +17,7 @@ fn datum(text: &str) -> StoredDatum {
     }
 }
 
-fn put(datum: &StoredDatum) -> Change {
+pub(super) fn put(datum: &StoredDatum) -> Change {
     Change::Put(Box::new(datum.clone()))
 }
 

@@ -1,0 +1,134 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tantivy::schema::IndexRecordOption;
+
+use super::search::{Found, Limits, best_in_segments, scaled};
+use super::tests::{datum, put};
+use super::*;
+
+/// The terms of the tests' passages, which no stemming changes.
+const TERMS: [&str; 5] = ["aa", "bb", "cc", "dd", "ee"];
+
+/// An index of these passages, with a commit after each batch.
+fn index_of(batches: &[Vec<String>]) -> Index {
+    let index = Index::new().expect("a new index");
+    for batch in batches {
+        let changes: Vec<Change> = batch.iter().map(|text| put(&datum(text))).collect();
+        index.apply_in_segments(&last_changes(&changes)).expect("applied");
+    }
+    index
+}
+
+fn indexed(snapshot: &Snapshot, terms: &[&str]) -> Vec<Indexed> {
+    terms.iter().map(|word| snapshot.look_up(&term(word)).expect("a readable index")).collect()
+}
+
+fn best(snapshot: &Snapshot, terms: &[&str], max: usize, limits: Limits) -> Found {
+    let terms = indexed(snapshot, terms);
+    let weights: Vec<_> = terms.iter().map(|term| (term, snapshot.weight(term))).collect();
+    best_in_segments(&snapshot.segments.searcher, &weights, &|_| false, max, limits).expect("a readable index")
+}
+
+/// The scores of all passages that hold any of the terms, best first, without any pruning.
+fn scores_of_all(snapshot: &Snapshot, terms: &[&str]) -> Vec<u32> {
+    let mut scores: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for term in indexed(snapshot, terms) {
+        let weight = snapshot.weight(&term);
+        for (number, segment) in (0..).zip(snapshot.segments.searcher.segment_readers()) {
+            let field = term.term.field();
+            let lengths = segment.get_fieldnorms_reader(field).expect("readable");
+            let list = segment.inverted_index(field).expect("readable");
+            let list = list.read_block_postings(&term.term, IndexRecordOption::WithFreqs).expect("readable");
+            let Some(mut list) = list else { continue };
+            while list.block_len() > 0 {
+                for (document, occurrences) in list.docs().iter().zip(list.freqs()) {
+                    let score = scaled(&weight, lengths.fieldnorm_id(*document), *occurrences);
+                    if !segment.is_deleted(*document) {
+                        *scores.entry((number, *document)).or_default() += score;
+                    }
+                }
+                list.advance();
+            }
+        }
+    }
+    let mut scores: Vec<u32> = scores.into_values().collect();
+    scores.sort_unstable_by(|a, b| b.cmp(a));
+    scores
+}
+
+fn scores(found: &Found) -> Vec<u32> {
+    found.best.iter().map(|(score, _)| *score).collect()
+}
+
+fn batches() -> impl Strategy<Value = Vec<Vec<String>>> {
+    // The first terms are rare, the last are almost everywhere.
+    let word = prop_oneof![
+        1 => Just("aa"), 2 => Just("bb"), 6 => Just("cc"), 20 => Just("dd"), 40 => Just("ee"), 30 => Just("other")
+    ];
+    let passage = proptest::collection::vec(word, 1..12).prop_map(|words| words.join(" "));
+    let batch = proptest::collection::vec(passage, 1..300);
+    proptest::collection::vec(batch, 1..4)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_search_finds_what_scoring_all_passages_finds(
+        batches in batches(),
+        terms in proptest::sample::subsequence(&TERMS[..], 1..=5),
+        max in 1..20_usize,
+        brought in 1..400_u64,
+        completed in 1..200_u64,
+    ) {
+        let snapshot = index_of(&batches).snapshot();
+        let all = scores_of_all(&snapshot, &terms);
+        let expected = &all[..all.len().min(max)];
+        let within = best(&snapshot, &terms, max, Limits::USUAL);
+        prop_assert!(within.exact);
+        prop_assert_eq!(scores(&within), expected);
+        // Where a limit cut something off that could have been among the best, it says so.
+        let limited = best(&snapshot, &terms, max, Limits { brought, completed });
+        prop_assert!(!limited.exact || scores(&limited) == expected);
+    }
+}
+
+#[test]
+fn a_search_looks_at_no_more_than_its_limits() {
+    // Every passage has all terms, no two terms bring out the same ones as the best, and nothing can be ruled out.
+    let passage = |at: usize| {
+        let words = TERMS.iter().enumerate().map(|(term, word)| format!("{word} ").repeat(1 + (at / (term + 1)) % 7));
+        words.collect::<String>() + &at.to_string()
+    };
+    let batches: Vec<Vec<String>> =
+        (0..3).map(|batch| (batch * 2_000..(batch + 1) * 2_000).map(passage).collect()).collect();
+    let snapshot = index_of(&batches).snapshot();
+    let segments = snapshot.segments.searcher.segment_readers().len() as u64;
+    for (brought, completed) in [(500, 40), (7_000, 300), (13_000, 1_000)] {
+        let found = best(&snapshot, &TERMS, 16, Limits { brought, completed });
+        // Each segment's share is rounded up.
+        assert!((1..=brought + segments).contains(&found.looked_at.brought), "{:?}", found.looked_at);
+        assert!((1..=completed + segments).contains(&found.looked_at.completed), "{:?}", found.looked_at);
+        assert!(!found.exact && found.best.len() == 16);
+        let again = best(&snapshot, &TERMS, 16, Limits { brought, completed });
+        assert_eq!(found.best, again.best, "the same index gives the same answer");
+    }
+}
+
+#[test]
+fn a_hidden_passage_makes_room_for_the_next_best() {
+    let passages: Vec<String> = (1..40).map(|count| "aa ".repeat(count) + "bb").collect();
+    let snapshot = index_of(&[passages]).snapshot();
+    let terms = indexed(&snapshot, &["aa", "bb"]);
+    let weights: Vec<_> = terms.iter().map(|term| (term, snapshot.weight(term))).collect();
+    let find = |is_hidden: &dyn Fn(tantivy::DocAddress) -> bool, max| {
+        best_in_segments(&snapshot.segments.searcher, &weights, is_hidden, max, Limits::USUAL)
+            .expect("a readable index")
+            .best
+    };
+    let all = find(&|_| false, 20);
+    let hidden: Vec<_> = all.iter().step_by(2).map(|(_, at)| *at).collect();
+    let seen: Vec<_> = all.iter().skip(1).step_by(2).copied().collect();
+    assert_eq!(find(&|at| hidden.contains(&at), 10), seen);
+}
