@@ -46,6 +46,7 @@ mod file;
 mod for_owner;
 mod lease;
 mod ledger;
+mod marks;
 mod queue;
 mod readers;
 mod rows;

@@ -19,8 +19,8 @@ use super::damage::{Damage, Table, is_damaged_row};
 use super::database::Database;
 use super::entries::{COLUMNS, read_entry, text_bytes};
 use super::error::DatabaseError;
-use super::snapshot;
 use super::writer::{WriteContext, WriterHandle};
+use super::{marks, snapshot};
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::metrics;
 use crate::runtime::files::disk_of;
@@ -121,6 +121,16 @@ impl Store for EmbeddedStore {
 
     async fn last_backup(&self, kind: BackupKind) -> Result<Option<Timestamp>, StoreError> {
         snapshot::last(self.path.clone(), kind).await
+    }
+
+    async fn mark_index(&self, name: &str, position: Position) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        Ok(self.writer().write(0, move |context| marks::mark(context.connection, &name, position)).await?)
+    }
+
+    async fn marked_index(&self, name: &str) -> Result<Option<Position>, StoreError> {
+        let name = name.to_owned();
+        Ok(self.read(move |connection| marks::marked(connection, &name)).await?)
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
