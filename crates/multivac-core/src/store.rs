@@ -324,6 +324,11 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::PositionLost`], here or at the first [`Changes::next`].
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError>;
 
+    /// About how many data there are, to show how far a scan has come; tombstones may be counted too.
+    async fn estimate(&self) -> Result<u64, StoreError> {
+        Ok(self.counts().await?.learned)
+    }
+
     /// Counts live data and tombstones. May take seconds; it is for reconciling the ledger, which is rare.
     async fn counts(&self) -> Result<StoreCounts, StoreError>;
 

@@ -95,6 +95,52 @@ async fn a_mark_is_gone_with_the_collection_that_it_was_made_for() {
     .await;
 }
 
+/// A replica that keeps its index in a directory, from start to stop: what it holds once it has caught up, and which index it is.
+async fn run_once(store: &Arc<dyn Store>, directory: &Path) -> (u64, String) {
+    let index = Arc::new(Index::kept_in(directory).unwrap());
+    let follower = Follower::new(Arc::clone(store), Arc::clone(&index), DatumId::generate().to_string());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (follower, stop) = (Arc::clone(&follower), stop.clone());
+        async move { follower.run(stop).await }
+    });
+    let mut progress = follower.progress();
+    progress.wait_for(|progress| progress.caught_up).await.unwrap();
+    until("it may answer", async || !follower.fence().is_fenced()).await;
+    let learned = index.snapshot().learned;
+    stop.cancel();
+    running.await.unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(directory.join("multivac-index.json")).unwrap()).unwrap();
+    (learned, manifest["name"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn an_index_that_is_kept_goes_on_and_is_made_anew_where_the_position_is_lost() {
+    let Some(servers) = SharedServers::find() else { return };
+    let url = with_database(&servers.mongo_url, &servers.name).into();
+    let store = MongoStore::new(&url, |_| Vec::new()).await.unwrap();
+    store.prepare().await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let place = tempfile::tempdir().unwrap();
+    let data = ["one", "two", "three"].map(datum);
+    store.put(&data).await.unwrap();
+    let (learned, name) = run_once(&store, place.path()).await;
+    assert_eq!(learned, 3);
+    store.retract(data[0].id).await.unwrap();
+    store.retract(data[1].id).await.unwrap();
+    put_one(&*store, &datum("four")).await;
+    assert_eq!(run_once(&store, place.path()).await, (2, name.clone()), "it goes on from where it was");
+    // The data are dropped while nobody follows, and what comes after has a mark of the same name.
+    servers.database().await.collection::<Document>("entropy").drop().await.unwrap();
+    put_one(&*store, &datum("five")).await;
+    store.mark_index(&name, store.position().await.unwrap()).await.unwrap();
+    let (learned, anew) = run_once(&store, place.path()).await;
+    assert_eq!(learned, 1);
+    assert_ne!(anew, name);
+    servers.clean_up().await;
+}
+
 /// A copy of its disk goes on at the time of the clock, so a position alone does not tell that it is older.
 #[tokio::test]
 async fn an_older_copy_of_the_disk_is_known_by_its_marks() {

@@ -43,7 +43,6 @@ mod entries;
 mod error;
 mod examine;
 mod file;
-mod for_owner;
 mod lease;
 mod ledger;
 mod marks;

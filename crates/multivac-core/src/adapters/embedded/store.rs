@@ -135,7 +135,17 @@ impl Store for EmbeddedStore {
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let data_changed = self.writer().watch_data();
-        Ok(Box::new(Follower { database: Arc::clone(&self.database), data_changed, position: from }))
+        Ok(Box::new(Follower {
+            database: Arc::clone(&self.database),
+            data_changed,
+            position: from,
+            wait: Duration::ZERO,
+        }))
+    }
+
+    /// A datum that was retracted has two numbers.
+    async fn estimate(&self) -> Result<u64, StoreError> {
+        self.position().await.map(|Position(last)| last)
     }
 
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
@@ -193,19 +203,21 @@ struct Follower {
     database: Arc<Database>,
     data_changed: watch::Receiver<()>,
     position: Position,
+    /// How long it waits for a change. Not at all at first: whoever begins to follow wants to know soon that nothing is new.
+    wait: Duration,
 }
 
 #[async_trait]
 impl Changes for Follower {
     async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError> {
-        let started = Instant::now();
+        let (started, wait) = (Instant::now(), std::mem::replace(&mut self.wait, FOLLOW_WAIT));
         loop {
             // Marked as seen before the read: a change that is committed after the read then ends the wait at once.
             self.data_changed.borrow_and_update();
             let from = self.position;
             let damage = self.database.damage.clone();
             let batch = self.database.readers.read(move |connection| changes(connection, from, max, &damage)).await?;
-            let left = FOLLOW_WAIT.saturating_sub(started.elapsed());
+            let left = wait.saturating_sub(started.elapsed());
             // Where all that is new cannot be read, there is no change, and the position moves on all the same.
             if !batch.changes.is_empty() || batch.position > from || left.is_zero() {
                 self.position = batch.position;

@@ -411,6 +411,12 @@ impl Store for MongoStore {
         Ok(Box::new(MongoChanges::new(stream, from, self.calls.scan, self.reader.clone())))
     }
 
+    async fn estimate(&self) -> Result<u64, StoreError> {
+        let (entropy, limit) = (self.entropy()?, self.calls.call);
+        let count = async move { entropy.estimated_document_count().max_time(limit).await };
+        self.calls.read(limit, count).await?.map_err(store_error)
+    }
+
     /// Counts what is read as data and tombstones. The server's own figure would cost nothing but is wrong after a crash.
     ///
     /// While this process has seen every document, and none of a foreign shape, they are counted by their indexes alone,
