@@ -20,8 +20,8 @@ use multivac_core::adapters::{Backends, Prepared};
 use multivac_core::answer::{StandingAnswer, WatchedAnswers};
 use multivac_core::consumer::Consumer;
 use multivac_core::datum::DatumId;
-use multivac_core::index::Index;
 use multivac_core::index::follow::Follower;
+use multivac_core::index::{Index, OpenError};
 use multivac_core::observe::LogFormat;
 use multivac_core::observe::metrics::{self, Part};
 use multivac_core::process::process;
@@ -105,7 +105,7 @@ impl Application {
         metrics::QUEUE_LIMIT_BYTES.set(limits.1 as f64);
         routes::expect_requests();
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let index = Arc::new(Index::new()?);
+        let index = Arc::new(open_index(config.index_dir).await?);
         let replica = DatumId::generate().to_string();
         let follower = Follower::new(Arc::clone(&backends.store), Arc::clone(&index), replica);
         // Its tasks may end only after the server has: requests need them until then.
@@ -234,6 +234,15 @@ impl Application {
         info!("stopped");
         failure.map_or(Ok(()), Err)
     }
+}
+
+/// Reading a large index that was kept takes a while, and this thread has timers to serve.
+async fn open_index(kept_in: Option<PathBuf>) -> Result<Index, OpenError> {
+    let open = move || match kept_in {
+        Some(path) => Index::kept_in(&path),
+        None => Ok(Index::new()?),
+    };
+    tokio::task::spawn_blocking(open).await.expect("opening an index does not panic")
 }
 
 /// Waits for the backends, then starts what goes on beside the requests. Returns only if the backends cannot be used.

@@ -61,6 +61,13 @@ pub struct Config {
     #[arg(long, global = true, env = "MULTIVAC_DATA_DIR", default_value = "./multivac-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
 
+    /// The directory in which the index is kept over restarts, so that a server is ready within a second or two however many data there
+    /// are; created if it is missing. Each replica needs its own: the server does not start where another uses it, or where there are
+    /// files of others. An index that is damaged, of another version or of other data is made anew, as the log says. Left out: a
+    /// temporary directory (TMPDIR), made anew at each start and removed at the end.
+    #[arg(long, env = "MULTIVAC_INDEX_DIR", value_name = "DIRECTORY")]
+    pub index_dir: Option<PathBuf>,
+
     /// How long a server that was told to stop goes on serving while /readyz says that it is not ready, such as 5s; at most
     /// 15s. For load balancers that poll /readyz to decide where to send requests.
     #[arg(long, env = "MULTIVAC_DRAIN_DELAY", default_value = "0s", value_name = "TIME", value_parser = drain_delay)]

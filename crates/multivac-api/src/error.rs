@@ -3,7 +3,7 @@
 use std::io;
 
 use multivac_core::adapters::BackendError;
-use multivac_core::index::IndexError;
+use multivac_core::index::OpenError;
 use multivac_core::runtime::config::ConfigError;
 use multivac_core::runtime::files::TooFewFiles;
 use multivac_core::runtime::supervise::TaskEnded;
@@ -20,9 +20,9 @@ pub enum AppError {
     /// The queue or the store cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// The index cannot be made.
+    /// The index cannot be had.
     #[error(transparent)]
-    Index(#[from] IndexError),
+    Index(#[from] OpenError),
     /// The system has no threads to give.
     #[error("cannot start the threads that answer questions: {0}")]
     Threads(#[source] std::io::Error),

@@ -270,6 +270,12 @@ pub trait Store: Send + Sync + 'static {
     /// All live data, in no order. What is written meanwhile may or may not come.
     fn scan(&self) -> Scan<'_>;
 
+    /// The same in up to `parts` scans, each of other data, to be read at the same time. Where the store cannot divide its
+    /// data, there is one.
+    async fn scan_in_parts(&self, _parts: usize) -> Result<Vec<Scan<'_>>, StoreError> {
+        Ok(vec![self.scan()])
+    }
+
     /// All data and tombstones as they were at one moment after the call, each once, in the order of their ids: those of
     /// MultiVAC (UUIDs), then those of the original application. What cannot be read comes as
     /// [`StoreEntry::Unreadable`] where its id is known, and what is no datum not at all.
@@ -298,11 +304,30 @@ pub trait Store: Send + Sync + 'static {
         Ok(ids)
     }
 
+    /// Notes, durably, that an index which is kept over restarts, under a name of its own, holds changes up to `position`. Called
+    /// after that position was read of this store and before the index keeps it: so a store without the mark, or with an
+    /// earlier one, is another than the one that the index was made from, or an older state of it. A store that cannot note
+    /// it has no index kept.
+    async fn mark_index(&self, _name: &str, _position: Position) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// What was [marked](Self::mark_index) last under a name; `None` if nothing was, or if the data are not those any more, since
+    /// they were dropped and made again. May be an older mark where two were made at once.
+    async fn marked_index(&self, _name: &str) -> Result<Option<Position>, StoreError> {
+        Ok(None)
+    }
+
     /// Follows changes from a position on; changes at the position itself may come again.
     ///
     /// # Errors
     /// [`StoreError::PositionLost`], here or at the first [`Changes::next`].
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError>;
+
+    /// About how many data there are, to show how far a scan has come; tombstones may be counted too.
+    async fn estimate(&self) -> Result<u64, StoreError> {
+        Ok(self.counts().await?.learned)
+    }
 
     /// Counts live data and tombstones. May take seconds; it is for reconciling the ledger, which is rare.
     async fn counts(&self) -> Result<StoreCounts, StoreError>;

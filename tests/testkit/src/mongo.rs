@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mongodb::Client;
@@ -25,7 +25,7 @@ const ELECTION_TIMEOUT_MS: i32 = 2_000;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `mongod`; without it the test is skipped.
-pub fn installed() -> Option<std::path::PathBuf> {
+pub fn installed() -> Option<PathBuf> {
     environment::program("MULTIVAC_TEST_MONGOD")
 }
 
@@ -35,6 +35,8 @@ pub struct Mongod {
     pub service: Service,
     /// Where it listens.
     pub port: u16,
+    /// Where its data are.
+    pub data: PathBuf,
     _directory: TempDir,
 }
 
@@ -50,11 +52,11 @@ impl Mongod {
         let mut line: Vec<std::ffi::OsString> = vec![binary.into()];
         line.extend(["--bind_ip", "127.0.0.1", "--port", &port.to_string(), "--nounixsocket"].map(Into::into));
         line.extend(["--wiredTigerCacheSizeGB", "0.25", "--dbpath"].map(Into::into));
-        line.push(data.into());
+        line.push(data.clone().into());
         line.extend(["--setParameter", "diagnosticDataCollectionEnabled=false"].map(Into::into));
         line.extend(arguments.iter().map(Into::into));
         let service = Service::start(&format!("127.0.0.1:{port}"), line, directory.path().join("log"));
-        Self { service, port, _directory: directory }
+        Self { service, port, data, _directory: directory }
     }
 
     /// Its address, as replica sets name it.

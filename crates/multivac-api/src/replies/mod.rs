@@ -4,6 +4,7 @@
 
 mod operators;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use multivac_core::datum::DatumId;
@@ -318,7 +319,7 @@ pub(crate) struct Readiness<'a> {
     pub(crate) ready: bool,
     /// What is missing; a ready replica may miss the queue or the store.
     #[schema(value_type = Vec<String>)]
-    pub(crate) missing: Vec<&'a str>,
+    pub(crate) missing: Vec<Cow<'static, str>>,
     /// Settings of the queue's server under which accepted data could be lost.
     pub(crate) warnings: &'a [String],
 }

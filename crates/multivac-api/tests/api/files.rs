@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use multivac_testkit::process::Process;
+use multivac_testkit::process::{Process, refusal};
 use multivac_testkit::wait::until;
 use reqwest::Client;
 use rusqlite::Connection;
@@ -186,4 +186,50 @@ async fn what_killed_processes_left_is_swept_and_what_others_use_is_not() {
     first.process.signal("TERM");
     assert_eq!(first.ended().await.code, Some(0));
     assert_eq!(system.indexes().len(), 1, "a process that ends removes its own");
+}
+
+#[tokio::test]
+async fn an_index_directory_is_kept_over_restarts_and_never_shared() {
+    let system = System::new();
+    let kept = system.place.path().join("index");
+    let flags =
+        ["--data-dir", system.data().to_str().unwrap(), "--index-dir", kept.to_str().unwrap()].map(str::to_owned);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let mut program = Program::start(&flags);
+    let id = system.feed(&program, "Entropy was reversed by a kettle.").await;
+    program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    assert!(open_to_others(&kept).is_empty());
+    let manifest = || fs::read_to_string(kept.join("multivac-index.json")).unwrap();
+    let before = manifest();
+
+    // Another one, also beside one that is suspended.
+    program.process.signal("STOP");
+    let other = system.place.path().join("other");
+    let flags_of_other = ["--listen", "127.0.0.1:0", "--data-dir", other.to_str().unwrap()];
+    let said = refusal(&mut crate::program::program(&[&flags_of_other, &flags[2..]].concat()));
+    let holder = format!("is in use by process {}", program.process.id());
+    assert!(said.contains(&holder) && said.contains("replicas cannot share one"), "{said}");
+    program.process.signal("CONT");
+
+    program.process.kill();
+    let mut program = Program::start(&flags);
+    program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    assert_eq!(system.ask(&program, "What was reversed?").await, "Entropy was reversed by a kettle.");
+    assert_eq!(manifest(), before, "it is the same one");
+    assert!(program.logs().contains("goes on with the index that was kept"), "{}", program.logs());
+    // Somebody removes it, and it is made again in the same place.
+    fs::remove_dir_all(&kept).unwrap();
+    program.process.wait_for_log("loading all into a new one");
+    until("it is there again", async || kept.join("multivac-index.json").exists()).await;
+    let deleted = system.client.delete(format!("{}/multivac/data/{id}", program.base)).send().await.unwrap();
+    assert!(deleted.status().is_success());
+    assert_ne!(system.ask(&program, "What was reversed?").await, "Entropy was reversed by a kettle.");
+    program.process.kill();
+
+    fs::create_dir(system.place.path().join("pictures")).unwrap();
+    fs::write(system.place.path().join("pictures/cat.png"), "a cat").unwrap();
+    let pictures = system.place.path().join("pictures");
+    let flags = ["--listen", "127.0.0.1:0", "--data-dir", other.to_str().unwrap(), "--index-dir"];
+    let said = refusal(&mut crate::program::program(&[&flags[..], &[pictures.to_str().unwrap()]].concat()));
+    assert!(said.contains("holds cat.png, which is not MultiVAC's"), "{said}");
 }

@@ -1,4 +1,5 @@
-//! The index's directory: made anew in the directory for temporary files, for its owner alone, and removed with the index.
+//! The index's directory: made anew in the directory for temporary files, for its owner alone, and removed with the index; or in
+//! one that is given, see [`kept`](super::kept).
 //!
 //! A process that is killed leaves its directory behind. So each is locked for as long as it is used, and whoever makes one
 //! removes those of the same user that nobody has locked. The lock is one of flock(2) on the directory itself: the system
@@ -11,16 +12,46 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tracing::{info, warn};
 
+use super::kept::{KeptDirectory, Manifest};
+
 const PREFIX: &str = "multivac-index-";
 
 /// A file that is in each of our directories from the moment on when it is locked. Without it, a directory may be another's,
 /// or so new that its maker has not locked it yet.
 const MARK: &str = "multivac-index";
 
-/// Removed when it is dropped, and unlocked after that.
+/// Where the files of an index lie. A temporary one is removed when it is dropped, and unlocked after that.
 pub(super) struct IndexDirectory {
-    directory: TempDir,
-    _lock: Option<File>,
+    path: PathBuf,
+    _temporary: Option<(TempDir, Option<File>)>,
+}
+
+/// Where directories for indexes are made.
+pub(super) enum Place {
+    /// In the directory for temporary files.
+    Temporary,
+    /// In one that is given and kept.
+    Kept(KeptDirectory),
+}
+
+impl Place {
+    /// A new directory for an index, and the manifest that belongs to it.
+    pub(super) fn begin(&self) -> io::Result<(IndexDirectory, Manifest)> {
+        match self {
+            Self::Temporary => Ok((IndexDirectory::create()?, Manifest::new())),
+            Self::Kept(kept) => {
+                let manifest = kept.begin()?;
+                Ok((IndexDirectory::kept(kept.path_of(&manifest.name)), manifest))
+            }
+        }
+    }
+
+    pub(super) fn kept(&self) -> Option<&KeptDirectory> {
+        match self {
+            Self::Temporary => None,
+            Self::Kept(kept) => Some(kept),
+        }
+    }
 }
 
 impl IndexDirectory {
@@ -39,11 +70,16 @@ impl IndexDirectory {
         if lock.is_some() {
             File::create_new(directory.path().join(MARK))?;
         }
-        Ok(Self { directory, _lock: lock })
+        Ok(Self { path: directory.path().to_owned(), _temporary: Some((directory, lock)) })
+    }
+
+    /// One that is in a directory that is kept.
+    pub(super) fn kept(path: PathBuf) -> Self {
+        Self { path, _temporary: None }
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     /// Removes the directories beside this one that processes of the same user have left behind.

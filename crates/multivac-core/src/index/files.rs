@@ -4,18 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tantivy::index::{SegmentComponent, SegmentMeta};
+use tantivy::index::SegmentMeta;
 use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
-use tantivy::{IndexReader, IndexWriter, Opstamp, ReloadPolicy};
+use tantivy::{IndexReader, IndexWriter, Opstamp, ReloadPolicy, TantivyError};
 
-use super::directory::IndexDirectory;
+use super::checksums::{self, files_of};
+use super::directory::{IndexDirectory, Place};
 use super::fresh::{Document, Fresh};
-use super::owners::{IndexedDatum, NewDocument, Owners, PassageHash};
+use super::kept::{KeptDirectory, Manifest, Stamp, WhyNot};
+use super::owners::{IndexedDatum, NewDocument, Owners, PassageHash, PassageHasher};
 use super::packed::PackedSet;
 use super::schema::Fields;
 use super::snapshot::Segments;
 use super::{IndexError, schema};
 use crate::datum::DatumId;
+use crate::store::Position;
 
 /// Memory for documents that are not committed yet, in bytes.
 const WRITER_MEMORY: usize = 64 << 20;
@@ -23,7 +26,7 @@ const WRITER_MEMORY: usize = 64 << 20;
 /// The index on the disk, what is not in a segment of it yet, and what is known of what is in it.
 pub(super) struct Files {
     pub(super) index: tantivy::Index,
-    fields: Fields,
+    pub(super) fields: Fields,
     reader: IndexReader,
     /// The segments of the last commit.
     pub(super) segments: Arc<Segments>,
@@ -47,7 +50,13 @@ pub(super) struct Files {
     committed: Opstamp,
     /// Whether more may be committed than is known of.
     is_doubtful: bool,
-    /// Removed with the index, so it is dropped last.
+    /// All changes up to here are in it, in memory or in segments.
+    pub(super) position: Option<Position>,
+    /// When the last commit was stamped, and with which position.
+    pub(super) stamped: Option<(Instant, Position)>,
+    /// What it is called where it is kept.
+    pub(super) name: String,
+    /// A temporary one is removed with the index, so it is dropped last.
     pub(super) directory: IndexDirectory,
 }
 
@@ -57,6 +66,8 @@ pub(super) struct Moved {
     /// The data whose documents are removed from the segments before.
     pub(super) removed: HashSet<DatumId>,
     pub(super) documents: Vec<Document>,
+    /// What the segments hold with them; `None` where it is not known up to which position.
+    pub(super) stamp: Option<Stamp>,
 }
 
 /// When segments are merged: a search looks into each of them, but a merge writes again all that it merges. A steady feed
@@ -85,14 +96,51 @@ impl MergePolicy for Merging {
 
 impl Files {
     /// An empty index in a new directory.
-    pub(super) fn create(filling: Option<PackedSet<DatumId>>) -> Result<(Self, Fields), IndexError> {
-        let directory = IndexDirectory::create()?;
+    pub(super) fn create(place: &Place, filling: Option<PackedSet<DatumId>>) -> Result<(Self, Fields), IndexError> {
+        let (directory, manifest) = place.begin()?;
         let (schema, fields) = schema::schema();
         let index = tantivy::Index::builder().schema(schema).settings(schema::settings());
         let index = index.create_in_dir(directory.path())?;
+        let files = Self { filling, ..Self::of(index, fields, directory, &manifest)? };
+        Ok((files, fields))
+    }
+
+    /// The index that is kept in a directory, with the data in it as those that are not visible yet; and the stamp of its
+    /// last commit.
+    pub(super) fn open(directory: &KeptDirectory) -> Result<(Self, Stamp), WhyNot> {
+        let manifest = directory.manifest()?;
+        let damaged = |error: TantivyError| WhyNot::Damaged(error.to_string());
+        let path = directory.path_of(&manifest.name);
+        let index = tantivy::Index::open_in_dir(&path).map_err(damaged)?;
+        let (schema, fields) = schema::schema();
+        if index.schema() != schema {
+            return Err(WhyNot::OtherFormat);
+        }
+        let stamp = Stamp::decode(index.load_metas().map_err(damaged)?.payload.as_deref(), &manifest.name)?;
+        checksums::check(&index)?;
+        let path = IndexDirectory::kept(path);
+        let mut files = Self::of(index, fields, path, &manifest).map_err(|IndexError(error)| damaged(error))?;
+        let not_ours = || WhyNot::Damaged("its segments do not fit its last commit".to_owned());
+        let (data, said) = files.segments.read().ok_or_else(not_ours)?;
+        if data.len() as u64 != stamp.data {
+            return Err(not_ours());
+        }
+        files.owners = Owners::of(PassageHasher::new(manifest.key), said, stamp.repeated, stamp.tokens);
+        files.position = Some(stamp.position());
+        files.stamped = Some((Instant::now(), stamp.position()));
+        files.filling = Some(data);
+        Ok((files, stamp))
+    }
+
+    fn of(
+        index: tantivy::Index,
+        fields: Fields,
+        directory: IndexDirectory,
+        manifest: &Manifest,
+    ) -> Result<Self, IndexError> {
         index.tokenizers().register(schema::ANALYSER, schema::Split::default());
         let reader: IndexReader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let files = Self {
+        Ok(Self {
             fields,
             segments: Arc::new(Segments::new(fields, reader.searcher())?),
             fresh: Vec::new(),
@@ -101,16 +149,29 @@ impl Files {
             has_failed: false,
             oldest: None,
             hidden: Arc::default(),
-            owners: Owners::default(),
-            filling,
+            owners: Owners::new(PassageHasher::new(manifest.key)),
+            filling: None,
             checked: Instant::now(),
             committed: index.load_metas()?.opstamp,
             is_doubtful: false,
             index,
             reader,
+            position: None,
+            stamped: None,
+            name: manifest.name.clone(),
             directory,
-        };
-        Ok((files, fields))
+        })
+    }
+
+    /// The stamp of a commit that holds so many data, repeats and terms; `None` where it is not known up to which position.
+    pub(super) fn stamp_at(
+        &self,
+        position: Option<Position>,
+        data: usize,
+        (repeated, tokens): (u64, u64),
+    ) -> Option<Stamp> {
+        let Position(position) = position?;
+        Some(Stamp { name: self.name.clone(), position, data: data as u64, repeated, tokens })
     }
 
     /// What a datum is indexed as, and whether it is in the segments.
@@ -165,10 +226,11 @@ impl Files {
     }
 
     /// Begins a move.
-    pub(super) fn begin_move(&mut self) -> Moved {
+    pub(super) fn begin_move(&mut self, stamp: Option<Stamp>) -> Moved {
         self.moving = Some(self.fresh.len());
         (self.oldest, self.has_failed) = (None, false);
         Moved {
+            stamp,
             index: self.index.clone(),
             removed: HashSet::clone(&self.hidden),
             documents: self.fresh.iter().flat_map(|fresh| fresh.documents()).collect(),
@@ -227,21 +289,8 @@ impl Files {
     /// Whether any file of the last commit is missing. Looked at twice, since a merge may end between reading the list and
     /// looking for what is on it.
     pub(super) fn are_lost(&self) -> bool {
-        let is_missing = |segment: &SegmentMeta| {
-            let deletes = segment.has_deletes().then_some(SegmentComponent::Delete);
-            let always = [
-                SegmentComponent::Terms,
-                SegmentComponent::Postings,
-                SegmentComponent::Positions,
-                SegmentComponent::FieldNorms,
-                SegmentComponent::FastFields,
-                SegmentComponent::Store,
-            ];
-            always
-                .into_iter()
-                .chain(deletes)
-                .any(|part| !self.directory.path().join(segment.relative_path(part)).exists())
-        };
+        let is_missing =
+            |segment: &SegmentMeta| files_of(segment).any(|file| !self.directory.path().join(file).exists());
         let has_list = || self.directory.path().join("meta.json").exists();
         let lost = || {
             self.is_doubtful
@@ -249,6 +298,11 @@ impl Files {
                 || self.index.searchable_segment_metas().is_ok_and(|all| all.iter().any(is_missing))
         };
         lost() && lost()
+    }
+
+    /// Whether nothing was ever added, or all is gone that was.
+    pub(super) fn hold_nothing(&self) -> bool {
+        self.segments.searcher.segment_readers().is_empty() && self.fresh.is_empty() && self.hidden.is_empty()
     }
 
     /// Whether the reader shows other segments than those of the last commit.

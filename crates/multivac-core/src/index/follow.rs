@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -30,11 +29,11 @@ use crate::runtime::retry::Retry;
 use crate::store::{Change, ChangeBatch, Position, Store, StoreError};
 
 /// Changes applied at once at most; while loading, at least. The fewer commits the better while nobody waits.
-const APPLY_BATCH: usize = 4 * PULL_BATCH;
+pub(super) const APPLY_BATCH: usize = 4 * PULL_BATCH;
 
 /// The same in bytes of text, about: what waits in memory, and what a tombstone may have to wait for. (Some 1 to 2 s of one
 /// core, measured 2026-11-27.)
-const APPLY_BYTES: usize = 16 << 20;
+pub(super) const APPLY_BYTES: usize = 16 << 20;
 
 /// Under a steady feed, applying takes half of the time at most, since questions and learning need the same processors; but
 /// no change waits for longer than this. What comes after a pause does not wait.
@@ -54,16 +53,27 @@ pub struct Progress {
     pub unwritable: bool,
     /// The index reflects all changes up to here.
     pub position: Position,
+    /// How far loading has come, while the index is loaded.
+    pub loading: Option<Loaded>,
+}
+
+/// How far loading has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The data that are loaded.
+    pub data: u64,
+    /// About how many there are.
+    pub of: u64,
 }
 
 /// Follows the store into the index until it is stopped.
 pub struct Follower {
-    store: Arc<dyn Store>,
-    index: Arc<Index>,
-    replica: String,
-    fence: Arc<Fence>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) index: Arc<Index>,
+    pub(super) replica: String,
+    pub(super) fence: Arc<Fence>,
     removals: Mutex<Removals>,
-    progress: watch::Sender<Progress>,
+    pub(super) progress: watch::Sender<Progress>,
     interruptions: AtomicU64,
     /// When the index had caught up for the first time.
     caught_up_at: OnceLock<Timestamp>,
@@ -71,7 +81,7 @@ pub struct Follower {
 
 /// Why following was interrupted.
 #[derive(Debug, thiserror::Error)]
-enum Interrupted {
+pub(super) enum Interrupted {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -181,7 +191,16 @@ impl Follower {
     /// segments are still mapped, stays as it is.
     async fn begin_anew_if_lost(&self, interrupted: &Interrupted, position: &mut Option<Position>) {
         let index = Arc::clone(&self.index);
+        let is_of_no_use = !self.progress.borrow().caught_up;
         let begun = match interrupted {
+            // An index that was kept, and has answered nobody yet: to load it anew is quicker than to correct it.
+            Interrupted::Store(StoreError::PositionLost) if is_of_no_use => {
+                let begun = tokio::task::spawn_blocking(move || index.begin_anew()).await;
+                if let Ok(Err(error)) = begun {
+                    error!(%error, "a new directory for the index cannot be made");
+                }
+                return;
+            }
             // Why a commit failed does not show in its error.
             Interrupted::Index(_) | Interrupted::IndexLost => {
                 tokio::task::spawn_blocking(move || index.is_lost().then(|| index.begin_anew())).await
@@ -190,7 +209,7 @@ impl Follower {
         };
         match begun {
             Ok(Some(Ok(()))) => {
-                warn!("files of the index were removed from its temporary directory; loading all into a new one");
+                warn!("files of the index were removed from its directory; loading all into a new one");
                 *position = None;
             }
             Ok(Some(Err(error))) => error!(%error, "a new directory for the index cannot be made"),
@@ -234,7 +253,10 @@ impl Follower {
     ) -> Result<Infallible, Interrupted> {
         let from = match *position {
             Some(from) => from,
-            None => self.load(stop).await?,
+            None => match self.adopt_kept(stop).await? {
+                Some(from) => from,
+                None => self.load(stop).await?,
+            },
         };
         *position = Some(from);
         // Where the disk is full, say, memory would fill up as well: no more comes into it before a move has succeeded.
@@ -266,58 +288,8 @@ impl Follower {
         }
     }
 
-    /// Loads all live data, after what is not live any more has left the index.
-    async fn load(&self, stop: &CancellationToken) -> Result<Position, Interrupted> {
-        tokio::select! {
-            () = stop.cancelled() => return Err(Interrupted::Stopped),
-            () = self.fence.until_announced() => {}
-        }
-        // Announced once more, which is a write: so the position lies behind a change that could not be read.
-        self.store.announce(&self.replica, Some(self.fence.passed())).await?;
-        let position = self.store.position().await?;
-        let started = Instant::now();
-        self.fence.fill();
-        // An index that is begun anew is shown when it is full. Until then the one before answers, from which nothing can be
-        // removed any more; so this replica has passed nothing yet.
-        let is_refilled = self.index.is_refilled();
-        if !is_refilled {
-            if !self.index.is_empty() {
-                let live = self.store.live_ids().await?;
-                self.remove_all_but(&live).await?;
-            }
-            self.begin_at(position);
-        }
-        let mut live = HashSet::new();
-        let mut scan = self.store.scan();
-        let (mut changes, mut bytes) = (Vec::new(), 0);
-        while let Some(batch) = scan.next().await {
-            if stop.is_cancelled() {
-                return Err(Interrupted::Stopped);
-            }
-            for datum in batch? {
-                live.insert(datum.id);
-                bytes += datum.text.len();
-                changes.push(Change::Put(Box::new(datum)));
-            }
-            if changes.len() >= APPLY_BATCH || bytes >= APPLY_BYTES {
-                self.apply(std::mem::take(&mut changes)).await?;
-                bytes = 0;
-            }
-        }
-        self.apply(changes).await?;
-        // What is no datum any more, such as a document whose text somebody has made a number.
-        self.remove_all_but(&live).await?;
-        if is_refilled {
-            self.index.finish();
-            self.begin_at(position);
-        }
-        metrics::INDEX_LOAD_SECONDS.set(started.elapsed().as_secs_f64());
-        info!(data = live.len(), duration_ms = started.elapsed().as_millis() as u64, "loaded the store into the index");
-        Ok(position)
-    }
-
     /// Notes that nothing is visible that was removed up to a position.
-    fn begin_at(&self, position: Position) {
+    pub(super) fn begin_at(&self, position: Position) {
         self.removals().begin_at(position);
         self.fence.pass(position, true);
     }
@@ -341,17 +313,17 @@ impl Follower {
         tokio::task::spawn_blocking(move || index.move_fresh())
     }
 
-    async fn remove_all_but(&self, live: &HashSet<DatumId>) -> Result<(), IndexError> {
-        self.apply(self.index.present_but_not_in(live).into_iter().map(Change::Removed).collect()).await
+    pub(super) async fn remove_all_but(&self, live: &HashSet<DatumId>) -> Result<(), IndexError> {
+        self.apply(self.index.present_but_not_in(live).into_iter().map(Change::Removed).collect(), None).await
     }
 
     /// Applies changes on a blocking thread: it takes processor time, and a commit waits for the disk.
-    async fn apply(&self, changes: Vec<Change>) -> Result<(), IndexError> {
+    pub(super) async fn apply(&self, changes: Vec<Change>, up_to: Option<Position>) -> Result<(), IndexError> {
         if changes.is_empty() {
             return Ok(());
         }
         let (index, fresh) = (Arc::clone(&self.index), self.fresh(&changes));
-        tokio::task::spawn_blocking(move || index.apply(&changes)).await.unwrap_or_else(panicked)?;
+        tokio::task::spawn_blocking(move || index.apply_up_to(&changes, up_to)).await.unwrap_or_else(panicked)?;
         let now = Timestamp::now();
         for (received_at, trace_id) in fresh {
             metrics::ANSWERABLE_SECONDS.observe_of(now.since(received_at).as_secs_f64(), trace_id);
@@ -430,9 +402,12 @@ impl<'a> Session<'a> {
         if !collected.changes.is_empty() {
             let began = Instant::now();
             let answerable = Answerable::among(&collected.changes);
-            self.follower.apply(collected.changes).await?;
+            let up_to = (*position).max(collected.position);
+            self.follower.apply(collected.changes, up_to).await?;
             answerable.end(&self.follower.replica);
             self.due = Instant::now() + began.elapsed().min(LONGEST_PAUSE);
+        } else if collected.position > *position {
+            self.follower.index.apply_up_to(&[], collected.position)?;
         }
         *position = (*position).max(collected.position);
         let position = position.unwrap_or_default();
@@ -451,15 +426,20 @@ impl<'a> Session<'a> {
             self.moving = None;
             moved.unwrap_or_else(panicked)?;
         }
-        if self.moving.is_none() && self.follower.index.move_is_due() {
-            self.moving = Some(self.follower.start_move());
+        if self.moving.is_none() {
+            if self.follower.index.move_is_due() {
+                self.moving = Some(self.follower.start_move());
+            } else if self.follower.index.stamp_is_due() {
+                let index = Arc::clone(&self.follower.index);
+                self.moving = Some(tokio::task::spawn_blocking(move || index.stamp()));
+            }
         }
         Ok(())
     }
 }
 
 /// What a panic said may quote what was fed; the log has the place.
-fn panicked(_: JoinError) -> Result<(), IndexError> {
+pub(super) fn panicked<T>(_: JoinError) -> Result<T, IndexError> {
     Err(IndexError(tantivy::TantivyError::SystemError("changing the index panicked".to_owned())))
 }
 

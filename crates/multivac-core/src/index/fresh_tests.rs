@@ -73,7 +73,7 @@ fn seen(snapshot: &Snapshot) -> (Vec<Vec<String>>, [u64; 4]) {
 fn check(index: &Index, live: &BTreeMap<DatumId, Vec<usize>>, is_exact: bool) {
     let fresh = Index::new().expect("a new index");
     let all: Vec<Change> = live.iter().map(|(id, passages)| Change::Put(Box::new(datum(*id, passages)))).collect();
-    fresh.apply_in_segments(&last_changes(&all)).expect("applied");
+    fresh.apply_in_segments(&last_changes(&all), None).expect("applied");
     let (snapshot, fresh) = (index.snapshot(), fresh.snapshot());
     assert_eq!(seen(&snapshot), seen(&fresh));
     for word in WORDS {
@@ -106,7 +106,7 @@ proptest! {
                     None => Change::Removed(ids[*at]),
                 }).collect();
                 if in_segments {
-                    index.apply_in_segments(&last_changes(&changes)).expect("applied");
+                    index.apply_in_segments(&last_changes(&changes), None).expect("applied");
                 } else {
                     index.apply(&changes).expect("applied");
                 }

@@ -13,11 +13,16 @@
 //! [is lost](Index::is_lost), and is [begun anew](Index::begin_anew) in another directory, beside the snapshot that answers.
 
 mod announcer;
+mod checksums;
 mod directory;
 pub mod fence;
 mod files;
+mod fill;
 pub mod follow;
 mod fresh;
+mod keeping;
+mod kept;
+mod loading;
 mod outline;
 mod owners;
 mod packed;
@@ -25,6 +30,7 @@ mod passage;
 mod puller;
 mod recent;
 mod removals;
+mod renewing;
 mod schema;
 mod search;
 mod snapshot;
@@ -34,7 +40,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -43,9 +49,14 @@ use tokio::sync::watch;
 
 use crate::datum::DatumId;
 use crate::runtime::files::disk_of;
-use crate::store::{Change, Disk, StoredDatum};
+use crate::store::{Change, Disk, Position, StoredDatum};
+use directory::Place;
 use files::{Files, Moved};
 use fresh::Document;
+use keeping::Marker;
+pub use keeping::OpenError;
+pub use kept::DirectoryError;
+use kept::Stamp;
 pub use outline::{Outline, Part, Word};
 use owners::{PassageHash, PlannedChanges};
 use packed::PackedSet;
@@ -77,9 +88,6 @@ pub fn left_over() -> io::Result<Vec<PathBuf>> {
     Ok(directory::IndexDirectory::create()?.left_over())
 }
 
-/// How often it is checked whether the index's files are still there.
-const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-
 /// As many changes at once go into a segment at once: then a commit costs little beside what it holds.
 const LARGE_BATCH: usize = 2_000;
 
@@ -91,6 +99,12 @@ const MOVED_AGE: Duration = Duration::from_secs(2);
 /// See the [module](self).
 pub struct Index {
     fields: Fields,
+    /// Where its files are made.
+    place: Place,
+    /// How the store is told what is about to be committed, where the index is kept.
+    marker: OnceLock<Marker>,
+    /// What was found there at the start, before it is compared with the store.
+    found: Mutex<Option<Stamp>>,
     /// Of whoever commits; taken before the files. `None` after a failure: tantivy's own rollback cannot be repeated when it
     /// fails, a new writer can be made.
     writer: Mutex<Option<IndexWriter>>,
@@ -132,8 +146,13 @@ impl Index {
     /// # Errors
     /// When the directory cannot be made or written to.
     pub fn new() -> Result<Self, IndexError> {
-        let (files, fields) = Files::create(None)?;
+        let (files, fields) = Files::create(&Place::Temporary, None)?;
         files.directory.remove_left_over();
+        Ok(Self::of(Place::Temporary, files, fields))
+    }
+
+    /// With these files, of which nothing is visible yet.
+    fn of(place: Place, files: Files, fields: Fields) -> Self {
         let snapshot = Snapshot {
             segments: Arc::clone(&files.segments),
             fresh: Vec::new(),
@@ -144,15 +163,18 @@ impl Index {
             distinct_passages: 0,
             passages: 0,
         };
-        Ok(Self {
+        Self {
             fields,
+            place,
+            marker: OnceLock::new(),
+            found: Mutex::default(),
             writer: Mutex::default(),
             files: Mutex::new(files),
             snapshot: ArcSwap::from_pointee(snapshot),
             visible: RwLock::default(),
             recent: Mutex::default(),
             generation: watch::Sender::default(),
-        })
+        }
     }
 
     /// How many bytes its files take, and the disk that they lie on, as far as the system tells. Blocks.
@@ -169,19 +191,28 @@ impl Index {
     /// # Errors
     /// None of the changes is visible then, and they can be applied again.
     pub fn apply(&self, changes: &[Change]) -> Result<(), IndexError> {
-        if changes.is_empty() {
-            return Ok(());
-        }
+        self.apply_up_to(changes, None)
+    }
+
+    /// As [`Self::apply`]. With these changes all are in it up to a position of the store, if that is given.
+    ///
+    /// # Errors
+    /// None of the changes is visible then, and they can be applied again.
+    pub fn apply_up_to(&self, changes: &[Change], position: Option<Position>) -> Result<(), IndexError> {
         let last = last_changes(changes);
-        if changes.len() < LARGE_BATCH && self.apply_in_memory(&last)? {
+        if changes.len() < LARGE_BATCH && self.apply_in_memory(&last, position)? {
             return Ok(());
         }
-        self.apply_in_segments(&last)
+        self.apply_in_segments(&last, position)
     }
 
     /// Makes changes visible without a commit; `false` where nothing is to be visible before the files are full.
-    fn apply_in_memory(&self, last: &LastChanges<'_>) -> Result<bool, IndexError> {
+    fn apply_in_memory(&self, last: &LastChanges<'_>, position: Option<Position>) -> Result<bool, IndexError> {
         let mut files = self.files();
+        if last.is_empty() {
+            files.position = position;
+            return Ok(true);
+        }
         if files.filling.is_some() {
             return Ok(false);
         }
@@ -191,12 +222,14 @@ impl Index {
         files.hide(&removed, generation);
         files.add(std::mem::take(&mut plan.documents), generation);
         files.owners.apply(&plan);
+        files.position = position;
         self.show(&files, last);
         Ok(true)
     }
 
     /// Makes changes visible with a commit, and moves with them what is in memory.
-    fn apply_in_segments(&self, last: &LastChanges<'_>) -> Result<(), IndexError> {
+    fn apply_in_segments(&self, last: &LastChanges<'_>, position: Option<Position>) -> Result<(), IndexError> {
+        let is_noted = self.note(position);
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = self.files();
         let (plan, removed) = self.plan(&files, last)?;
@@ -205,7 +238,9 @@ impl Index {
         let fresh = fresh.iter().filter(|document| !removed.contains_key(&document.id)).map(Document::parts);
         let added = fresh.chain(plan.documents.iter().map(|(id, hash, passage)| (*id, *hash, passage.as_ref())));
         let index = files.index.clone();
-        match self.commit(&mut writer, &index, deleted, added) {
+        let data = self.in_files(&files, PackedSet::len) - removed.len() + last.values().flatten().count();
+        let stamp = files.stamp_at(position.filter(|_| is_noted), data, files.owners.planned(&plan));
+        match self.commit(&mut writer, &index, deleted, added, stamp) {
             Ok(at) => files.committed(at),
             Err(error) => {
                 files.failed_to_commit();
@@ -216,6 +251,7 @@ impl Index {
         files.is_seen();
         files.clear_memory();
         files.owners.apply(&plan);
+        (files.position, files.stamped) = (position, position.map(|position| (Instant::now(), position)));
         match &mut files.filling {
             Some(filling) => enter(filling, last),
             None => self.show(&files, last),
@@ -251,6 +287,7 @@ impl Index {
         index: &tantivy::Index,
         deleted: impl Iterator<Item = &'a DatumId>,
         added: impl Iterator<Item = (DatumId, Option<PassageHash>, Option<&'a Passage>)>,
+        stamp: Option<Stamp>,
     ) -> Result<Opstamp, IndexError> {
         // Taken out of its slot, so that after a failure, a panic as well, the next call begins with a new writer.
         let mut used = match writer.take() {
@@ -263,7 +300,7 @@ impl Index {
         for (id, hash, passage) in added {
             used.add_document(self.fields.document(id, hash, passage))?;
         }
-        let at = used.commit()?;
+        let at = keeping::commit_with(&mut used, stamp)?;
         *writer = Some(used);
         Ok(at)
     }
@@ -301,12 +338,14 @@ impl Index {
     fn begin_move(&self) -> Option<Moved> {
         let mut files = self.files();
         let is_any = files.filling.is_none() && files.oldest.is_some();
-        is_any.then(|| files.begin_move())
+        let stamp = self.stamp_of(&files);
+        is_any.then(|| files.begin_move(stamp))
     }
 
     fn finish_move(&self, writer: &mut Option<IndexWriter>, moved: &Moved) -> Result<(), IndexError> {
         let added = moved.documents.iter().map(Document::parts);
-        let committed = self.commit(writer, &moved.index, moved.removed.iter(), added);
+        let stamp = moved.stamp.clone().filter(|stamp| self.note(Some(stamp.position())));
+        let committed = self.commit(writer, &moved.index, moved.removed.iter(), added, stamp);
         let mut files = self.files();
         match committed {
             Ok(at) => files.committed(at),
@@ -318,6 +357,7 @@ impl Index {
         }
         files.finish_move()?;
         files.is_seen();
+        files.stamped = moved.stamp.as_ref().map(|stamp| (Instant::now(), stamp.position()));
         let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
         self.publish(&files, visible.len(), 0);
         Ok(())
@@ -386,11 +426,6 @@ impl Index {
         self.visible.read().unwrap_or_else(PoisonError::into_inner).len() == 0
     }
 
-    /// Whether it was begun anew and is not full yet.
-    fn is_refilled(&self) -> bool {
-        self.files().filling.is_some()
-    }
-
     /// The data that are in the index and not among `live`.
     fn present_but_not_in(&self, live: &HashSet<DatumId>) -> Vec<DatumId> {
         self.in_files(&self.files(), |known| known.iter().filter(|id| !live.contains(id)).collect())
@@ -406,54 +441,6 @@ impl Index {
             Some(filling) => look(filling),
             None => look(&self.visible.read().unwrap_or_else(PoisonError::into_inner)),
         }
-    }
-
-    /// Checks the files, unless that was done a moment ago: whether any was removed, and whether segments were merged since
-    /// the last commit. Of those the snapshot lets go then, or they would keep their room on the disk until the next commit.
-    fn check(&self) -> Result<(), Lost> {
-        let mut files = self.files();
-        if files.checked.elapsed() < CHECK_INTERVAL {
-            return Ok(());
-        }
-        files.checked = Instant::now();
-        if files.are_lost() {
-            return Err(Lost);
-        }
-        // The next commit fails too, if this does.
-        if files.filling.is_none() && !files.is_moving() && files.were_merged() && files.reload().is_ok() {
-            let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
-            self.publish(&files, visible.len(), 0);
-        }
-        Ok(())
-    }
-
-    /// Whether files of the index are missing in its directory, so that nothing can be committed to it any more.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.files().are_lost()
-    }
-
-    /// Begins an empty index in a new directory. What was visible stays so until that one is full. Blocks.
-    ///
-    /// # Errors
-    /// When the directory cannot be made or written to; nothing has changed then.
-    pub fn begin_anew(&self) -> Result<(), IndexError> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut files = self.files();
-        (*files, _) = Files::create(Some(PackedSet::default()))?;
-        *writer = None;
-        Ok(())
-    }
-
-    /// Shows an index that was begun anew, now that all is in it.
-    fn finish(&self) {
-        let mut files = self.files();
-        let Some(filled) = files.filling.take() else { return };
-        let mut visible = self.visible.write().unwrap_or_else(PoisonError::into_inner);
-        // Of all that differs it is not known what came and what went.
-        self.recent().forget(self.snapshot.load().generation + 1);
-        self.publish(&files, filled.len(), 1);
-        *visible = filled;
     }
 }
 

@@ -5,9 +5,8 @@
 //! passage they repeat. When the owner is removed, one of them becomes the owner: its earlier document stays until it is
 //! removed itself, and says nothing new.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
+use std::hash::Hasher;
 
 use super::packed::PackedSet;
 use super::passage::Passage;
@@ -17,10 +16,30 @@ use crate::datum::DatumId;
 /// nobody can bring about on purpose: the hash (SipHash) has a random key.
 pub(super) type PassageHash = u64;
 
+/// Makes passages numbers, by a secret key that is random for each index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PassageHasher([u64; 2]);
+
+impl PassageHasher {
+    pub(super) fn new(key: [u64; 2]) -> Self {
+        Self(key)
+    }
+
+    /// Over every byte: a successor must say the passage word for word.
+    pub(super) fn hash(self, passage: &str) -> PassageHash {
+        let Self([one, other]) = self;
+        // The one hasher of the standard library that takes a key; its others may give other numbers in its next version, and
+        // these are kept over restarts.
+        #[expect(deprecated, reason = "there is no other that is stable")]
+        let mut hasher = std::hash::SipHasher::new_with_keys(one, other);
+        hasher.write(passage.as_bytes());
+        hasher.finish()
+    }
+}
+
 /// The passages that are said, and how many there are.
-#[derive(Default)]
 pub(super) struct Owners {
-    hasher: RandomState,
+    hasher: PassageHasher,
     /// The passages that have an owner.
     said: PackedSet<PassageHash>,
     /// How many repeats there are in all.
@@ -62,9 +81,50 @@ pub(super) struct PlannedChanges {
 }
 
 impl Owners {
+    /// None are said.
+    pub(super) fn new(hasher: PassageHasher) -> Self {
+        Self { hasher, said: PackedSet::default(), repeated: 0, tokens: 0 }
+    }
+
+    /// Those of an index that is opened.
+    pub(super) fn of(hasher: PassageHasher, said: PackedSet<PassageHash>, repeated: u64, tokens: u64) -> Self {
+        Self { hasher, said, repeated, tokens }
+    }
+
+    /// How passages become numbers.
+    pub(super) fn hasher(&self) -> PassageHasher {
+        self.hasher
+    }
+
+    /// What the numbers of repeats and of terms become.
+    pub(super) fn planned(&self, changes: &PlannedChanges) -> (u64, u64) {
+        (self.repeated.saturating_add_signed(changes.repeated), self.tokens.saturating_add_signed(changes.tokens))
+    }
+
+    /// Enters a passage of a datum that is new in an index that is being loaded. Whether the datum is its owner.
+    pub(super) fn enter(&mut self, passage: PassageHash) -> bool {
+        let is_new = !self.said.contains(&passage);
+        if is_new {
+            self.said.insert(passage);
+        } else {
+            self.repeated += 1;
+        }
+        is_new
+    }
+
+    /// Counts terms of passages that were [entered](Self::enter).
+    pub(super) fn add_tokens(&mut self, tokens: u64) {
+        self.tokens += tokens;
+    }
+
     /// How many passages are said, equal ones counted once.
     pub(super) fn distinct(&self) -> u64 {
         self.said.len() as u64
+    }
+
+    /// How many of them are repeats.
+    pub(super) fn repeated(&self) -> u64 {
+        self.repeated
     }
 
     /// How many are said, each as often as it is.
@@ -91,13 +151,7 @@ impl Owners {
                 self.said.remove(passage);
             }
         }
-        self.repeated = self.repeated.saturating_add_signed(changes.repeated);
-        self.tokens = self.tokens.saturating_add_signed(changes.tokens);
-    }
-
-    /// Over every byte: a successor must say the passage word for word.
-    fn hash(&self, passage: &str) -> PassageHash {
-        self.hasher.hash_one(passage)
+        (self.repeated, self.tokens) = self.planned(changes);
     }
 }
 
@@ -130,7 +184,7 @@ impl Plan<'_> {
         let changes = &mut self.changes;
         let mut own = HashSet::with_capacity(passages.len());
         for passage in passages {
-            let hash = self.owners.hash(passage);
+            let hash = self.owners.hasher.hash(passage);
             if !own.insert(hash) {
                 continue;
             }

@@ -172,6 +172,23 @@ impl Columns {
         Some(DatumId::Original(bytes))
     }
 
+    /// Whose documents it has that count, and what passages are in them.
+    pub(super) fn read(&self, segment: &SegmentReader) -> Option<(Vec<DatumId>, Vec<PassageHash>)> {
+        if self.id_high.num_docs() != segment.max_doc() {
+            return None;
+        }
+        let (mut ids, mut hashes) = (Vec::new(), Vec::new());
+        for document in segment.doc_ids_alive() {
+            let id = self.id(document)?;
+            // Those of one datum mostly follow each other.
+            if ids.last() != Some(&id) {
+                ids.push(id);
+            }
+            hashes.extend(self.hash(document));
+        }
+        Some((ids, hashes))
+    }
+
     /// What passage it is.
     pub(super) fn hash(&self, document: DocId) -> Option<PassageHash> {
         self.hash.first(document)

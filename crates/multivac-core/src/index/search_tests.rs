@@ -15,7 +15,7 @@ fn index_of(batches: &[Vec<String>]) -> Index {
     let index = Index::new().expect("a new index");
     for batch in batches {
         let changes: Vec<Change> = batch.iter().map(|text| put(&datum(text))).collect();
-        index.apply_in_segments(&last_changes(&changes)).expect("applied");
+        index.apply_in_segments(&last_changes(&changes), None).expect("applied");
     }
     index
 }

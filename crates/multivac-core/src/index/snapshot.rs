@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use tantivy::collector::DocSetCollector;
 use tantivy::query::{Bm25Weight, TermQuery};
@@ -10,6 +12,7 @@ use tantivy::{DocAddress, Searcher, Term};
 
 use super::fresh::Fresh;
 use super::owners::{IndexedDatum, PassageHash};
+use super::packed::PackedSet;
 use super::passage::Hit;
 use super::schema::{Columns, Fields, Stored};
 use super::search::{self, Indexed, Limits, unscaled};
@@ -84,6 +87,32 @@ impl Segments {
     pub(super) fn new(fields: Fields, searcher: Searcher) -> Result<Self, IndexError> {
         let columns = searcher.segment_readers().iter().map(Columns::open).collect::<Result<_, _>>()?;
         Ok(Self { fields, searcher, columns })
+    }
+
+    /// All data in them, and all passages. `None` where a segment is damaged.
+    pub(super) fn read(&self) -> Option<(PackedSet<DatumId>, PackedSet<PassageHash>)> {
+        let segments: Vec<_> = self.searcher.segment_readers().iter().zip(&self.columns).collect();
+        let next = AtomicUsize::new(0);
+        let read = || {
+            let mut found = (Vec::new(), Vec::new());
+            while let Some((segment, columns)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let (ids, hashes) = columns.read(segment)?;
+                found.0.extend(ids);
+                found.1.extend(hashes);
+            }
+            Some(found)
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(segments.len());
+        let parts = thread::scope(|scope| {
+            let readers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+            readers.into_iter().map(|reader| reader.join().ok()?).collect::<Option<Vec<_>>>()
+        })?;
+        let (ids, hashes): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        // Each sorts by itself.
+        thread::scope(|scope| {
+            let hashes = scope.spawn(|| hashes.into_iter().flatten().collect());
+            Some((ids.into_iter().flatten().collect(), hashes.join().ok()?))
+        })
     }
 
     fn term(&self, term: &str) -> Term {

@@ -2,6 +2,7 @@ use tantivy::index::{SegmentId, SegmentMeta};
 use tantivy::indexer::MergePolicy;
 
 use super::files::Merging;
+use super::renewing::CHECK_INTERVAL;
 use super::*;
 use crate::datum::Timestamp;
 

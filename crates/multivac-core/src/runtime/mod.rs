@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod files;
+pub(crate) mod for_owner;
 pub mod health;
 pub mod hosts;
 pub mod retry;

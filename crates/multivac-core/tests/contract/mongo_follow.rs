@@ -1,5 +1,7 @@
-//! What MongoDB's change stream owes a follower when somebody writes documents by hand that no event has room for.
+//! What MongoDB's change stream owes a follower when somebody writes documents by hand that no event has room for; and what is
+//! known of data that are not those any more.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mongodb::bson::{Document, doc, oid::ObjectId};
@@ -7,8 +9,9 @@ use multivac_core::adapters::mongo::MongoStore;
 use multivac_core::datum::DatumId;
 use multivac_core::index::Index;
 use multivac_core::index::follow::Follower;
-use multivac_core::store::Store;
+use multivac_core::store::{Store, StoreError};
 use multivac_testkit::backends::{SharedServers, with_database};
+use multivac_testkit::mongo::{self, Mongod};
 use multivac_testkit::sample::stored_datum as datum;
 use multivac_testkit::wait::until;
 use tokio_util::sync::CancellationToken;
@@ -65,4 +68,123 @@ async fn an_event_that_is_too_large_is_passed_by_loading_again() {
     stop.cancel();
     running.await.unwrap();
     servers.clean_up().await;
+}
+
+#[tokio::test]
+async fn a_mark_is_gone_with_the_collection_that_it_was_made_for() {
+    mongo_and_its_database(async |mongo| {
+        let (store, position) = (&mongo.store, mongo.store.position().await.unwrap());
+        store.mark_index("kept", position).await.unwrap();
+        assert_eq!(store.marked_index("kept").await.unwrap(), Some(position));
+        mongo.entropy().drop().await.unwrap();
+        assert_eq!(store.marked_index("kept").await.unwrap(), None, "there is none");
+        put_one(store, &datum("made anew")).await;
+        assert_eq!(store.marked_index("kept").await.unwrap(), None, "it is another");
+        store.mark_index("kept", position).await.unwrap();
+        assert_eq!(store.marked_index("kept").await.unwrap(), Some(position));
+        // And a position from before it is lost.
+        let lost = async {
+            let mut changes = store.follow(position).await?;
+            loop {
+                changes.next(10).await?;
+            }
+        };
+        let lost: Result<(), StoreError> = lost.await;
+        assert!(matches!(lost, Err(StoreError::PositionLost)), "{lost:?}");
+    })
+    .await;
+}
+
+/// A replica that keeps its index in a directory, from start to stop: what it holds once it has caught up, and which index it is.
+async fn run_once(store: &Arc<dyn Store>, directory: &Path) -> (u64, String) {
+    let index = Arc::new(Index::kept_in(directory).unwrap());
+    let follower = Follower::new(Arc::clone(store), Arc::clone(&index), DatumId::generate().to_string());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (follower, stop) = (Arc::clone(&follower), stop.clone());
+        async move { follower.run(stop).await }
+    });
+    let mut progress = follower.progress();
+    progress.wait_for(|progress| progress.caught_up).await.unwrap();
+    until("it may answer", async || !follower.fence().is_fenced()).await;
+    let learned = index.snapshot().learned;
+    stop.cancel();
+    running.await.unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(directory.join("multivac-index.json")).unwrap()).unwrap();
+    (learned, manifest["name"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn an_index_that_is_kept_goes_on_and_is_made_anew_where_the_position_is_lost() {
+    let Some(servers) = SharedServers::find() else { return };
+    let url = with_database(&servers.mongo_url, &servers.name).into();
+    let store = MongoStore::new(&url, |_| Vec::new()).await.unwrap();
+    store.prepare().await.unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let place = tempfile::tempdir().unwrap();
+    let data = ["one", "two", "three"].map(datum);
+    store.put(&data).await.unwrap();
+    let (learned, name) = run_once(&store, place.path()).await;
+    assert_eq!(learned, 3);
+    store.retract(data[0].id).await.unwrap();
+    store.retract(data[1].id).await.unwrap();
+    put_one(&*store, &datum("four")).await;
+    assert_eq!(run_once(&store, place.path()).await, (2, name.clone()), "it goes on from where it was");
+    // The data are dropped while nobody follows, and what comes after has a mark of the same name.
+    servers.database().await.collection::<Document>("entropy").drop().await.unwrap();
+    put_one(&*store, &datum("five")).await;
+    store.mark_index(&name, store.position().await.unwrap()).await.unwrap();
+    let (learned, anew) = run_once(&store, place.path()).await;
+    assert_eq!(learned, 1);
+    assert_ne!(anew, name);
+    servers.clean_up().await;
+}
+
+/// A copy of its disk goes on at the time of the clock, so a position alone does not tell that it is older.
+#[tokio::test]
+async fn an_older_copy_of_the_disk_is_known_by_its_marks() {
+    let Some(binary) = mongo::installed() else { return };
+    let mut server = Mongod::start(&binary, &["--replSet", "rs0"]);
+    let members = vec![doc! { "_id": 0, "host": server.host() }];
+    let config = doc! { "_id": "rs0", "members": members };
+    until("MongoDB is a replica set", async || server.admin(doc! { "replSetInitiate": &config }).await.is_some()).await;
+    let url = format!("mongodb://{}/?replicaSet=rs0", server.host()).into();
+    let store = MongoStore::new(&url, |_| Vec::new()).await.unwrap();
+    let prepared = || until("it can be used", async || store.prepare().await.is_ok());
+    prepared().await;
+    put_one(&store, &datum("one")).await;
+    let older = store.position().await.unwrap();
+    store.mark_index("kept", older).await.unwrap();
+
+    let (data, copy) = (server.data.clone(), server.data.with_extension("copy"));
+    assert_eq!(server.service.stop(), Some(0));
+    copy_directory(&data, &copy);
+    server.service.start_again();
+    prepared().await;
+    put_one(&store, &datum("two")).await;
+    let newer = store.position().await.unwrap();
+    store.mark_index("kept", newer).await.unwrap();
+    assert_eq!(store.marked_index("kept").await.unwrap(), Some(newer));
+
+    assert_eq!(server.service.stop(), Some(0));
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&copy, &data).unwrap();
+    server.service.start_again();
+    prepared().await;
+    assert_eq!(store.marked_index("kept").await.unwrap(), Some(older));
+    assert!(store.position().await.unwrap() > newer, "the clock goes on");
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }

@@ -27,6 +27,7 @@ macro_rules! contract {
             retracting_wins_over_putting_at_the_same_moment,
             what_was_never_put_is_not_there,
             a_scan_gives_all_live_data_and_only_them,
+            a_scan_in_parts_gives_each_once,
             a_scan_and_a_follow_miss_nothing_beside_a_writer,
             a_follower_sees_changes_in_their_order_and_again_from_an_older_position,
             a_follower_of_a_quiet_store_gets_empty_batches_and_reaches_the_position_of_now,
@@ -39,6 +40,7 @@ macro_rules! contract {
             a_snapshot_is_of_one_moment_beside_a_writer,
             a_tombstone_of_a_backup_wins_and_keeps_its_times,
             the_last_backup_is_remembered,
+            a_mark_is_of_one_index_and_its_last,
         }
     };
     ($backend:ident: $($case:ident),+ $(,)?) => {
@@ -165,6 +167,26 @@ async fn a_scan_gives_all_live_data_and_only_them(store: &dyn Store) {
     join_all(retracted.iter().map(|datum| store.retract(datum.id))).await;
     assert_eq!(scan(store).await, by_id(live));
     assert_eq!(store.counts().await.unwrap(), counts(3_200, 10));
+}
+
+async fn a_scan_in_parts_gives_each_once(store: &dyn Store) {
+    for count in [0, 1, 4_000] {
+        let mut data: Vec<StoredDatum> = (0..count).map(|n| datum(&n.to_string())).collect();
+        // Those of the original application have ids of another type.
+        for (n, datum) in data.iter_mut().enumerate().skip(2_500) {
+            let n = u32::try_from(n).unwrap().to_be_bytes();
+            datum.id = DatumId::Original(std::array::from_fn(|at| n[at % 4]));
+        }
+        store.put(&data).await.unwrap();
+        let retracted: Vec<StoredDatum> = data.iter().step_by(1_000).skip(1).cloned().collect();
+        join_all(retracted.iter().map(|datum| store.retract(datum.id))).await;
+        let expected: Known = scan(store).await;
+        let parts = store.scan_in_parts(5).await.unwrap();
+        let parts = join_all(parts.into_iter().map(|part| part.try_concat())).await;
+        let found: Vec<StoredDatum> = parts.into_iter().flat_map(Result::unwrap).collect();
+        assert_eq!(found.len(), expected.len(), "none twice");
+        assert!(by_id(&found) == expected);
+    }
 }
 
 async fn a_scan_and_a_follow_miss_nothing_beside_a_writer(store: &dyn Store) {
@@ -466,6 +488,18 @@ async fn the_last_backup_is_remembered(store: &dyn Store) {
         assert_eq!(last, Some(Timestamp::from_millis(millis)));
     }
     assert_eq!(store.last_backup(BackupKind::Drill).await.unwrap(), None);
+    assert_eq!(snapshot(store).await, [], "it is no datum");
+}
+
+async fn a_mark_is_of_one_index_and_its_last(store: &dyn Store) {
+    assert_eq!(store.marked_index("one").await.unwrap(), None);
+    for position in [Position(0), Position(7), Position(u64::from(u32::MAX) << 30)] {
+        store.mark_index("one", position).await.unwrap();
+        assert_eq!(store.marked_index("one").await.unwrap(), Some(position));
+    }
+    store.mark_index("another", Position(1)).await.unwrap();
+    assert_eq!(store.marked_index("another").await.unwrap(), Some(Position(1)));
+    assert_eq!(store.marked_index("one").await.unwrap(), Some(Position(u64::from(u32::MAX) << 30)));
     assert_eq!(snapshot(store).await, [], "it is no datum");
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::{info, warn};
 
-use super::for_owner;
+use crate::runtime::for_owner;
 
 /// One entry for each version of the file, in order. An entry that was part of a release never changes.
 const MIGRATIONS: [&str; 3] = [

@@ -18,9 +18,10 @@ use super::columns::IdColumn;
 use super::damage::is_damaged_row;
 use super::entries::{COLUMNS, read_entry, text_bytes};
 use super::error::DatabaseError;
-use super::{file, for_owner, ledger};
+use super::{file, ledger};
 use crate::datum::{DatumId, Timestamp};
 use crate::queue::Ledger;
+use crate::runtime::for_owner;
 use crate::store::{BackupKind, SnapshotEntries, StoreEntry, StoreError};
 
 /// Batches that wait for whoever takes them.

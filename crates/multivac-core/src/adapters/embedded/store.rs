@@ -19,8 +19,8 @@ use super::damage::{Damage, Table, is_damaged_row};
 use super::database::Database;
 use super::entries::{COLUMNS, read_entry, text_bytes};
 use super::error::DatabaseError;
-use super::snapshot;
 use super::writer::{WriteContext, WriterHandle};
+use super::{marks, snapshot};
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::metrics;
 use crate::runtime::files::disk_of;
@@ -123,9 +123,29 @@ impl Store for EmbeddedStore {
         snapshot::last(self.path.clone(), kind).await
     }
 
+    async fn mark_index(&self, name: &str, position: Position) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        Ok(self.writer().write(0, move |context| marks::mark(context.connection, &name, position)).await?)
+    }
+
+    async fn marked_index(&self, name: &str) -> Result<Option<Position>, StoreError> {
+        let name = name.to_owned();
+        Ok(self.read(move |connection| marks::marked(connection, &name)).await?)
+    }
+
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let data_changed = self.writer().watch_data();
-        Ok(Box::new(Follower { database: Arc::clone(&self.database), data_changed, position: from }))
+        Ok(Box::new(Follower {
+            database: Arc::clone(&self.database),
+            data_changed,
+            position: from,
+            wait: Duration::ZERO,
+        }))
+    }
+
+    /// A datum that was retracted has two numbers.
+    async fn estimate(&self) -> Result<u64, StoreError> {
+        self.position().await.map(|Position(last)| last)
     }
 
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
@@ -183,19 +203,21 @@ struct Follower {
     database: Arc<Database>,
     data_changed: watch::Receiver<()>,
     position: Position,
+    /// How long it waits for a change. Not at all at first: whoever begins to follow wants to know soon that nothing is new.
+    wait: Duration,
 }
 
 #[async_trait]
 impl Changes for Follower {
     async fn next(&mut self, max: usize) -> Result<ChangeBatch, StoreError> {
-        let started = Instant::now();
+        let (started, wait) = (Instant::now(), std::mem::replace(&mut self.wait, FOLLOW_WAIT));
         loop {
             // Marked as seen before the read: a change that is committed after the read then ends the wait at once.
             self.data_changed.borrow_and_update();
             let from = self.position;
             let damage = self.database.damage.clone();
             let batch = self.database.readers.read(move |connection| changes(connection, from, max, &damage)).await?;
-            let left = FOLLOW_WAIT.saturating_sub(started.elapsed());
+            let left = wait.saturating_sub(started.elapsed());
             // Where all that is new cannot be read, there is no change, and the position moves on all the same.
             if !batch.changes.is_empty() || batch.position > from || left.is_zero() {
                 self.position = batch.position;

@@ -81,6 +81,8 @@ async fn a_follower_sees_each_change_in_its_order_and_then_waits() {
 async fn a_follower_that_waits_is_woken_and_one_that_is_dropped_loses_nothing() {
     let (_dir, store) = store();
     let mut changes = store.follow(Position(0)).await.unwrap();
+    let first = changes.next(9).await.unwrap();
+    assert_eq!(first.changes, [], "nothing is new, which it says without waiting");
     for _ in 0..50 {
         let new = datum(DatumId::generate(), "x");
         let cut = tokio::time::timeout(Duration::from_micros(300), changes.next(9)).await;

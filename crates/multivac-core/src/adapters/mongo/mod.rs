@@ -9,6 +9,7 @@
 //! | | `{_id: ObjectId, data}`: a datum that the original application wrote, read as it is | |
 //! | `replicas` | `{_id, position, seen_at, ended}`: how far the index of an api replica has come | `seen_at`, deletes those that have ended |
 //! | `backups` | `{_id: "backup" or "drill", completed_at}`: the last one that succeeded | |
+//! | `indexes` | `{_id, position, collection, marked_at}`: how far an index has come that is kept | `marked_at`, deletes old ones |
 //!
 //! How the port's promises are kept:
 //!
@@ -30,7 +31,9 @@ mod calls;
 mod changes;
 mod documents;
 mod examine;
+mod marks;
 mod member;
+mod parts;
 mod rights;
 mod sightings;
 mod snapshot;

@@ -1,7 +1,8 @@
 //! The port [`Store`], kept by MongoDB.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,8 +19,8 @@ use super::documents::{ENTROPY, Reader};
 use super::sightings::{Replica, Sightings};
 use super::url::{MongoUrl, does_not_resolve};
 use super::{
-    NO_REPLICA_SET, backups, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, replied, snapshot,
-    store_error,
+    NO_REPLICA_SET, backups, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, marks, parts,
+    replied, snapshot, store_error,
 };
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::metrics;
@@ -169,6 +170,32 @@ impl MongoStore {
         };
         let found = self.calls.read(limit, find).await?.map_err(store_error)?;
         Ok(found.iter().filter_map(put).collect())
+    }
+
+    /// Scans what these options select. The one that ends last of all that are `unfinished` has seen all.
+    fn scan_part(&self, options: FindOptions, unfinished: Arc<AtomicUsize>) -> Scan<'_> {
+        let limit = self.calls.scan;
+        let open = async move {
+            let entropy = self.entropy()?;
+            let live = async move {
+                let live = entropy.find(documents::not_retracted()).with_options(options);
+                live.batch_size(SCAN_BATCH).batch().await
+            };
+            let batches = self.calls.read(limit, live).await?.map_err(store_error)?;
+            Ok::<_, StoreError>(stream::try_unfold(batches, move |mut batches| async move {
+                let Some(batch) = in_time(limit, batches.next()).await? else { return Ok(None) };
+                let data = self.reader.read_batch(&batch.map_err(store_error)?)?;
+                Ok(Some((data, batches)))
+            }))
+        };
+        let end = stream::once(async move {
+            if unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.reader.has_scanned();
+            }
+            Ok(Vec::new())
+        });
+        // An error ends it.
+        stream::once(open).try_flatten().chain(end).boxed()
     }
 
     /// The ids of the documents that are found.
@@ -324,22 +351,13 @@ impl Store for MongoStore {
     }
 
     fn scan(&self) -> Scan<'_> {
-        let limit = self.calls.scan;
-        let open = async move {
-            let entropy = self.entropy()?;
-            let live = async move { entropy.find(documents::not_retracted()).batch_size(SCAN_BATCH).batch().await };
-            let batches = self.calls.read(limit, live).await?.map_err(store_error)?;
-            Ok::<_, StoreError>(stream::try_unfold(batches, move |mut batches| async move {
-                let Some(batch) = in_time(limit, batches.next()).await? else { return Ok(None) };
-                let data = self.reader.read_batch(&batch.map_err(store_error)?)?;
-                Ok(Some((data, batches)))
-            }))
-        };
-        let end = stream::once(async {
-            self.reader.has_scanned();
-            Ok(Vec::new())
-        });
-        stream::once(open).try_flatten().chain(end).boxed()
+        self.scan_part(FindOptions::default(), Arc::new(AtomicUsize::new(1)))
+    }
+
+    async fn scan_in_parts(&self, parts: usize) -> Result<Vec<Scan<'_>>, StoreError> {
+        let parts = parts::divide(&self.calls, &self.entropy()?, parts).await?;
+        let unfinished = Arc::new(AtomicUsize::new(parts.len()));
+        Ok(parts.into_iter().map(|part| self.scan_part(part, Arc::clone(&unfinished))).collect())
     }
 
     /// Reads no text: all ids come out of the index on `_id`, and tombstones are small and have an index.
@@ -369,6 +387,14 @@ impl Store for MongoStore {
         backups::last(&self.calls, &self.collections()?.database, kind).await
     }
 
+    async fn mark_index(&self, name: &str, position: Position) -> Result<(), StoreError> {
+        marks::mark(&self.calls, &self.collections()?.database, name, position).await
+    }
+
+    async fn marked_index(&self, name: &str) -> Result<Option<Position>, StoreError> {
+        marks::marked(&self.calls, &self.collections()?.database, name).await
+    }
+
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
         let entropy = self.entropy()?;
         let watch = async move {
@@ -383,6 +409,12 @@ impl Store for MongoStore {
         };
         let stream = self.calls.read(self.calls.scan, watch).await?.map_err(follow_error)?;
         Ok(Box::new(MongoChanges::new(stream, from, self.calls.scan, self.reader.clone())))
+    }
+
+    async fn estimate(&self) -> Result<u64, StoreError> {
+        let (entropy, limit) = (self.entropy()?, self.calls.call);
+        let count = async move { entropy.estimated_document_count().max_time(limit).await };
+        self.calls.read(limit, count).await?.map_err(store_error)
     }
 
     /// Counts what is read as data and tombstones. The server's own figure would cost nothing but is wrong after a crash.

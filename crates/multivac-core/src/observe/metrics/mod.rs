@@ -159,6 +159,9 @@ metrics! {
         /// How long filling the index took.
         INDEX_LOAD_SECONDS: Reading = Reading::default(), "multivac_index_load_seconds",
             "Seconds that it took to fill the index from the store, the last time";
+        /// How far filling the index has come.
+        INDEX_LOADED_RATIO: Reading = Reading::default(), "multivac_index_loaded_ratio",
+            "How much of the store is in the index while that is filled, from 0 to 1; then 1";
         /// Whether the index can be written.
         INDEX_UNWRITABLE: Gauge = Gauge::default(), "multivac_index_unwritable", "1 while the index cannot be written";
         /// Interruptions of following the store.

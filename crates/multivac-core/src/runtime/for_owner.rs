@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 /// Makes a directory, and those above it.
-pub(super) fn directory() -> DirBuilder {
+pub(crate) fn directory() -> DirBuilder {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -15,7 +15,7 @@ pub(super) fn directory() -> DirBuilder {
 }
 
 /// Makes a file.
-pub(super) fn file() -> OpenOptions {
+pub(crate) fn file() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -24,7 +24,7 @@ pub(super) fn file() -> OpenOptions {
 
 /// Takes away what others may do with a file or directory, but not through a link; whether there was anything.
 #[cfg(unix)]
-pub(super) fn restrict(path: &Path) -> io::Result<bool> {
+pub(crate) fn restrict(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt;
 
     let there = std::fs::symlink_metadata(path)?;
@@ -37,6 +37,6 @@ pub(super) fn restrict(path: &Path) -> io::Result<bool> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn restrict(_: &Path) -> io::Result<bool> {
+pub(crate) fn restrict(_: &Path) -> io::Result<bool> {
     Ok(false)
 }

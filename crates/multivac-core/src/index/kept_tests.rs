@@ -1,0 +1,120 @@
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::*;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o777
+}
+
+#[test]
+fn a_directory_that_is_missing_is_made_for_its_owner_alone_and_kept() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("a/directory");
+    let directory = KeptDirectory::open(&path).unwrap();
+    assert_eq!(directory.manifest(), Err(WhyNot::None));
+    let manifest = directory.begin().unwrap();
+    assert_eq!((mode(&path), mode(&path.join(MANIFEST)), mode(&path.join(LOCK))), (0o700, 0o600, 0o600));
+    assert_eq!(mode(&directory.path_of(&manifest.name)), 0o700);
+    drop(directory);
+    let again = KeptDirectory::open(&path).unwrap();
+    assert_eq!(again.manifest(), Ok(manifest));
+}
+
+#[test]
+fn a_directory_is_used_by_one_process_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let first = KeptDirectory::open(place.path()).unwrap();
+    let refused = KeptDirectory::open(place.path()).err().unwrap();
+    assert!(
+        matches!(&refused, DirectoryError::InUse { holder, .. } if *holder == format!("process {}", std::process::id()))
+    );
+    drop(first);
+    assert!(KeptDirectory::open(place.path()).is_ok());
+}
+
+#[test]
+fn what_is_another_s_is_refused_and_left_as_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("thesis.txt"), "years of work").unwrap();
+    let refused = KeptDirectory::open(place.path()).err().unwrap();
+    assert!(refused.to_string().contains("holds thesis.txt, which is not MultiVAC's"), "{refused}");
+    let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["thesis.txt"]);
+
+    let file = place.path().join("thesis.txt");
+    assert!(matches!(KeptDirectory::open(&file), Err(DirectoryError::NotWritable { .. })));
+    let volume = tempfile::tempdir().unwrap();
+    fs::create_dir(volume.path().join("lost+found")).unwrap();
+    assert!(KeptDirectory::open(volume.path()).is_ok(), "as a new volume has it");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o500)).unwrap();
+    if File::create(place.path().join("file")).is_ok() {
+        eprintln!("skipped: root may write anywhere");
+        return;
+    }
+    assert!(matches!(KeptDirectory::open(place.path()), Err(DirectoryError::NotWritable { .. })));
+}
+
+#[test]
+fn an_index_that_is_begun_takes_the_place_of_the_one_before() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = KeptDirectory::open(place.path()).unwrap();
+    let one = directory.begin().unwrap();
+    fs::write(directory.path_of(&one.name).join("segment"), "text").unwrap();
+    let two = directory.begin().unwrap();
+    assert_ne!((&one.name, one.key), (&two.name, two.key));
+    assert!(!directory.path_of(&one.name).exists() && directory.path_of(&two.name).exists());
+    assert_eq!(directory.manifest(), Ok(two));
+    fs::remove_dir_all(place.path()).unwrap();
+    let three = directory.begin().unwrap();
+    assert_eq!(directory.manifest(), Ok(three), "also where somebody has removed it all");
+}
+
+#[test]
+fn a_manifest_that_is_not_ours_is_not_believed() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = KeptDirectory::open(place.path()).unwrap();
+    let manifest = directory.begin().unwrap();
+    let path = place.path().join(MANIFEST);
+    let write = |text: &str| fs::write(&path, text).unwrap();
+    let whole = serde_json::to_string(&manifest).unwrap();
+    for cut in 0..whole.len() {
+        write(&whole[..cut]);
+        assert_eq!(directory.manifest(), Err(WhyNot::NoManifest), "{cut}");
+    }
+    write(&serde_json::to_string(&Manifest { format: FORMAT + 1, ..manifest.clone() }).unwrap());
+    assert_eq!(directory.manifest(), Err(WhyNot::OtherFormat));
+    write(r#"{"format": 7, "name": ["of the", "future"]}"#);
+    assert_eq!(directory.manifest(), Err(WhyNot::OtherFormat));
+    write(&serde_json::to_string(&Manifest { analysis: "0.0.1 00".to_owned(), ..manifest.clone() }).unwrap());
+    assert_eq!(directory.manifest(), Err(WhyNot::OtherFormat));
+    write(&serde_json::to_string(&Manifest { name: "../../etc".to_owned(), ..manifest.clone() }).unwrap());
+    assert_eq!(directory.manifest(), Err(WhyNot::NoManifest));
+    write(&whole);
+    assert_eq!(directory.manifest(), Ok(manifest));
+}
+
+#[test]
+fn a_stamp_is_believed_of_its_own_index_and_store() {
+    let stamp = Stamp { name: "one".to_owned(), position: u64::MAX - 7, data: 3, repeated: 1, tokens: 99 };
+    let payload = stamp.encode();
+    assert_eq!(Stamp::decode(Some(&payload), "one").as_ref(), Ok(&stamp));
+    assert_eq!(Stamp::decode(None, "one"), Err(WhyNot::NotFull));
+    assert!(matches!(Stamp::decode(Some(&payload), "another"), Err(WhyNot::Damaged(_))));
+    for at in 0..payload.len() {
+        let mut damaged = payload.clone().into_bytes();
+        damaged[at] ^= 1;
+        let damaged = String::from_utf8(damaged).unwrap();
+        assert!(matches!(Stamp::decode(Some(&damaged), "one"), Err(WhyNot::Damaged(_))), "{damaged}");
+    }
+    assert_eq!(stamp.check(None), Err(WhyNot::OtherStore));
+    assert_eq!(stamp.check(Some(Position(u64::MAX - 8))), Err(WhyNot::OlderStore));
+    assert_eq!(stamp.check(Some(Position(u64::MAX - 7))), Ok(()));
+    assert_eq!(stamp.check(Some(Position(u64::MAX))), Ok(()));
+}
