@@ -247,6 +247,10 @@ impl Files {
         self.reload()?;
         self.fresh.drain(..self.moving.take().unwrap_or(0));
         self.hidden = Arc::new(std::mem::take(&mut self.removed_meanwhile));
+        // What was removed of what was moved is in the segments now.
+        if !self.hidden.is_empty() {
+            self.oldest.get_or_insert_with(Instant::now);
+        }
         Ok(())
     }
 

@@ -71,6 +71,11 @@ fn seen(snapshot: &Snapshot) -> (Vec<Vec<String>>, [u64; 4]) {
 }
 
 fn check(index: &Index, live: &BTreeMap<DatumId, Vec<usize>>, is_exact: bool) {
+    {
+        let files = index.files();
+        let is_any = !files.fresh.is_empty() || !files.hidden.is_empty();
+        assert!(files.oldest.is_some() || files.is_moving() || !is_any, "it will be moved");
+    }
     let fresh = Index::new().expect("a new index");
     let all: Vec<Change> = live.iter().map(|(id, passages)| Change::Put(Box::new(datum(*id, passages)))).collect();
     fresh.apply_in_segments(&last_changes(&all), None).expect("applied");
