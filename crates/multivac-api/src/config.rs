@@ -61,8 +61,8 @@ pub struct Config {
     #[arg(long, global = true, env = "MULTIVAC_DATA_DIR", default_value = "./multivac-data", value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
 
-    /// The directory in which the index is kept over restarts, so that a server is ready within a second or two however many data there
-    /// are; created if it is missing. Each replica needs its own: the server does not start where another uses it, or where there are
+    /// The directory in which the index is kept over restarts, so that a server is ready as soon as its files have been read, which
+    /// takes a second or two for a million short data; created if it is missing. Each replica needs its own: the server does not start where another uses it, or where there are
     /// files of others. An index that is damaged, of another version or of other data is made anew, as the log says. Left out: a
     /// temporary directory (TMPDIR), made anew at each start and removed at the end.
     #[arg(long, env = "MULTIVAC_INDEX_DIR", value_name = "DIRECTORY")]

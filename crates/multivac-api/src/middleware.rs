@@ -1,5 +1,6 @@
 //! What every request gets: its trace, its metrics, its line in the log.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, web};
+use actix_web::{Error, HttpRequest, web};
 use multivac_core::observe::metrics;
 use opentelemetry::trace::FutureExt;
 use tracing::{Level, debug};
@@ -34,19 +35,34 @@ pub(crate) async fn observe(
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     let (status, route) = match &response {
-        Ok(response) => (response.status(), response.request().app_data::<RoutePath>().map(|RoutePath(path)| *path)),
+        Ok(response) => (response.status(), route_of(response.request())),
         Err(error) => (error.as_response_error().status_code(), None),
     };
-    trace.end(route, status);
+    trace.end(route.as_deref(), status);
     // What is counted and logged of it belongs to its trace.
     let in_trace = trace.context().attach();
     // All unknown paths count as one: a scan of paths would fill the metrics.
-    let route = route.unwrap_or("none");
+    let route = route.unwrap_or("none".into());
     let elapsed = started.elapsed();
     let code = if status == StatusCode::OK { "200".into() } else { status.as_str().to_owned().into() };
-    metrics::REQUEST_SECONDS.observe(route, method, code, elapsed.as_secs_f64());
+    metrics::REQUEST_SECONDS.observe(route.clone(), method, code, elapsed.as_secs_f64());
     // Not a line for each at a higher level: the edge has one, and what failed is logged where it failed.
-    debug!(route, method, path, status = status.as_u16(), duration_us = elapsed.as_micros() as u64, "request");
+    debug!(
+        route = &*route,
+        method,
+        path,
+        status = status.as_u16(),
+        duration_us = elapsed.as_micros() as u64,
+        "request"
+    );
     drop(in_trace);
     response
+}
+
+/// The path in the table of routes that a request belongs to. One that was refused before it came there is looked up.
+fn route_of(request: &HttpRequest) -> Option<Cow<'static, str>> {
+    match request.app_data::<RoutePath>() {
+        Some(RoutePath(path)) => Some(Cow::Borrowed(path)),
+        None => request.match_pattern().map(Cow::Owned),
+    }
 }

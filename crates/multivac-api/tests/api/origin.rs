@@ -42,6 +42,15 @@ async fn writes_for_another_site_are_refused_on_every_path_and_change_nothing() 
         }
     }
     assert_eq!(app.json("/multivac/stats").await, before);
+    // They count as what they were.
+    let metrics = app.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+    let refused = |path: &str| {
+        let is_one = |line: &&str| line.contains(&format!("route=\"{path}\"")) && line.contains("status=\"403\"");
+        metrics.lines().filter(|line| line.contains("_request_seconds_count")).any(|line| is_one(&line))
+    };
+    for path in ["/multivac/data", "/multivac/data/bulk", "/multivac/data/{id}", "/multivac", "none"] {
+        assert!(refused(path), "{path}");
+    }
     // Reading is open: the page that asks cannot see the reply.
     for (name, value) in [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.test")] {
         let reply = app.request(Method::GET, "/multivac").header(name, value).send().await.unwrap();

@@ -270,7 +270,7 @@ impl Consumer {
         let jobs: Arc<[Job]> = leases.iter().map(|lease| lease.job.clone()).collect();
         let mut results = Vec::with_capacity(jobs.len());
         while results.len() < jobs.len() {
-            let thread = ProcessingThread::start(self.process, Arc::clone(&jobs), results.len())?;
+            let mut thread = ProcessingThread::start(self.process, Arc::clone(&jobs), results.len())?;
             let (processed, is_late) = thread.results(self.process_timeout).await;
             results.extend(processed);
             if results.len() < jobs.len() {

@@ -61,7 +61,7 @@ impl ProcessingThread {
     }
 
     /// Waits until it ends, or has been at one datum for longer than `limit`; whether that is so, and the results until then.
-    pub(super) async fn results(mut self, limit: Duration) -> (Vec<Processed>, bool) {
+    pub(super) async fn results(&mut self, limit: Duration) -> (Vec<Processed>, bool) {
         let mut deadline = lock(&self.progress).began + limit;
         loop {
             let has_ended = tokio::select! {
@@ -71,10 +71,16 @@ impl ProcessingThread {
             let mut progress = lock(&self.progress);
             deadline = progress.began + limit;
             if has_ended || deadline <= Instant::now() {
-                progress.is_abandoned = true;
                 return (std::mem::take(&mut progress.results), !has_ended);
             }
         }
+    }
+}
+
+impl Drop for ProcessingThread {
+    /// Nobody waits for it any more: it ends with the datum that it is at.
+    fn drop(&mut self) {
+        lock(&self.progress).is_abandoned = true;
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tantivy::index::SegmentMeta;
+use tantivy::index::{SegmentId, SegmentMeta};
 use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
 use tantivy::{IndexReader, IndexWriter, Opstamp, ReloadPolicy, TantivyError};
 
@@ -83,6 +83,9 @@ pub(super) struct Merging;
 const LARGEST_MERGED: usize = 16;
 const SMALLEST_LEFT: usize = 100_000;
 
+/// One merge makes a segment with this share at most: loading leaves many segments of a size, which would all be merged at once.
+const LARGEST_MADE: usize = 4;
+
 impl MergePolicy for Merging {
     fn compute_merge_candidates(&self, segments: &[SegmentMeta]) -> Vec<MergeCandidate> {
         let passages: usize = segments.iter().map(|segment| segment.num_docs() as usize).sum();
@@ -90,7 +93,21 @@ impl MergePolicy for Merging {
         policy.set_min_layer_size(200);
         policy.set_min_num_segments(5);
         policy.set_max_docs_before_merge((passages / LARGEST_MERGED).max(SMALLEST_LEFT));
-        policy.compute_merge_candidates(segments)
+        let limit = (passages / LARGEST_MADE).max(5 * SMALLEST_LEFT);
+        let size_of =
+            |id: &SegmentId| segments.iter().find(|segment| segment.id() == *id).map_or(0, SegmentMeta::num_docs);
+        let within = |MergeCandidate(mut merged): MergeCandidate| {
+            merged.sort_by_key(size_of);
+            let mut sum = 0;
+            let fits = |id: &&SegmentId| {
+                sum += size_of(id) as usize;
+                sum <= limit
+            };
+            let count = merged.iter().take_while(fits).count();
+            merged.truncate(count);
+            (count > 1).then_some(MergeCandidate(merged))
+        };
+        policy.compute_merge_candidates(segments).into_iter().filter_map(within).collect()
     }
 }
 
@@ -225,9 +242,19 @@ impl Files {
         held + self.hidden.len() >= documents || held_size >= size
     }
 
+    /// Fails where more may be committed than is known of: it would be committed once more. The index is lost then.
+    pub(super) fn check_not_doubtful(&self) -> Result<(), IndexError> {
+        match self.is_doubtful {
+            true => Err(TantivyError::SystemError("what was committed last cannot be opened".to_owned()).into()),
+            false => Ok(()),
+        }
+    }
+
     /// Begins a move.
     pub(super) fn begin_move(&mut self, stamp: Option<Stamp>) -> Moved {
         self.moving = Some(self.fresh.len());
+        // What a move that panicked has left there is hidden already.
+        self.removed_meanwhile.clear();
         (self.oldest, self.has_failed) = (None, false);
         Moved {
             stamp,

@@ -50,6 +50,7 @@ impl Follower {
         self.index.finish();
         self.begin_at(position);
         let (data, duration_ms) = (self.index.snapshot().learned, started.elapsed().as_millis() as u64);
+        metrics::INDEX_LOADED_RATIO.set(1.0);
         info!(data, changes, duration_ms, "goes on with the index that was kept");
         Ok(Some(position))
     }

@@ -1,6 +1,7 @@
 //! How an index is found again after a restart, and what is committed so that it can be.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,8 +34,8 @@ pub enum OpenError {
 
 impl Index {
     /// The index in a directory, in which it is kept: the one that is there if it is whole, and an empty one otherwise. Nothing
-    /// of it is visible before a [follower](super::follow) has compared it with the store. Blocks, for a second if there are millions
-    /// of data.
+    /// of it is visible before a [follower](super::follow) has compared it with the store. Blocks for as long as reading
+    /// all its files takes.
     ///
     /// # Errors
     /// When the directory cannot be used, also since another process uses it.
@@ -97,7 +98,10 @@ impl Index {
         let (Some(position), true, Some(mark)) = (position, self.is_kept(), self.marker.get()) else { return false };
         let name = self.files().name.clone();
         let noted = mark(&name, position);
-        if let Err(error) = &noted {
+        let failed_before = self.failed_to_note.swap(noted.is_err(), Ordering::Relaxed);
+        if let Err(error) = &noted
+            && !failed_before
+        {
             warn!(%error, "the store cannot note how far the index has come; it would not be found again after a restart");
         }
         noted.is_ok()

@@ -14,12 +14,11 @@ use super::{Index, IndexError};
 use crate::datum::DatumId;
 use crate::store::{Position, StoredDatum};
 
-/// Threads that make segments, and what each holds in memory before it writes one: so large that the segments need not be
-/// merged.
+/// Threads that make segments, and what each holds in memory before it writes one: so large that few of them are merged later.
 const THREADS: usize = 2;
 const THREAD_MEMORY: usize = 48 << 20;
 
-/// An index that is being loaded. Dropped before it is [finished](Index::finish_loading), it leaves nothing behind.
+/// An index that is being loaded. What it leaves if it is dropped before it is [finished](Index::finish_loading), the next one removes.
 pub(super) struct Loading {
     fields: Fields,
     hasher: PassageHasher,
@@ -102,7 +101,9 @@ impl Index {
         files.filling = Some(PackedSet::default());
         // There can be one at a time.
         *writer = None;
-        let writer = files.index.writer_with_num_threads(THREADS, THREADS * THREAD_MEMORY)?;
+        let writer: IndexWriter = files.index.writer_with_num_threads(THREADS, THREADS * THREAD_MEMORY)?;
+        // What a load that broke off has left.
+        writer.garbage_collect_files().wait()?;
         writer.set_merge_policy(Box::new(NoMergePolicy));
         let (fields, hasher) = (files.fields, files.owners.hasher());
         let entered = Entered { owners: Owners::new(hasher), data: PackedSet::default() };
@@ -128,7 +129,7 @@ impl Index {
         files.reload()?;
         files.is_seen();
         (files.owners, files.position, files.filling) = (owners, Some(position), Some(data));
-        files.stamped = Some((std::time::Instant::now(), position));
+        files.stamped = stamped.map(|position| (std::time::Instant::now(), position));
         drop(files);
         self.finish();
         Ok(())

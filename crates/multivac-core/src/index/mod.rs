@@ -40,6 +40,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -88,8 +89,9 @@ pub fn left_over() -> io::Result<Vec<PathBuf>> {
     Ok(directory::IndexDirectory::create()?.left_over())
 }
 
-/// As many changes at once go into a segment at once: then a commit costs little beside what it holds.
+/// As many changes at once, or as many bytes of text, go into a segment at once: then a commit costs little beside what it holds.
 const LARGE_BATCH: usize = 2_000;
+const LARGE_SIZE: usize = 4 << 20;
 
 /// What is in memory is moved into a segment when it is as many documents, as many bytes of text, or as old.
 const MOVED_DOCUMENTS: usize = 4_000;
@@ -103,6 +105,8 @@ pub struct Index {
     place: Place,
     /// How the store is told what is about to be committed, where the index is kept.
     marker: OnceLock<Marker>,
+    /// Whether the store could not note it the last time.
+    failed_to_note: AtomicBool,
     /// What was found there at the start, before it is compared with the store.
     found: Mutex<Option<Stamp>>,
     /// Of whoever commits; taken before the files. `None` after a failure: tantivy's own rollback cannot be repeated when it
@@ -167,6 +171,7 @@ impl Index {
             fields,
             place,
             marker: OnceLock::new(),
+            failed_to_note: AtomicBool::new(false),
             found: Mutex::default(),
             writer: Mutex::default(),
             files: Mutex::new(files),
@@ -200,7 +205,9 @@ impl Index {
     /// None of the changes is visible then, and they can be applied again.
     pub fn apply_up_to(&self, changes: &[Change], position: Option<Position>) -> Result<(), IndexError> {
         let last = last_changes(changes);
-        if changes.len() < LARGE_BATCH && self.apply_in_memory(&last, position)? {
+        let is_large =
+            changes.len() >= LARGE_BATCH || changes.iter().map(Change::text_bytes).sum::<usize>() >= LARGE_SIZE;
+        if !is_large && self.apply_in_memory(&last, position)? {
             return Ok(());
         }
         self.apply_in_segments(&last, position)
@@ -232,6 +239,7 @@ impl Index {
         let is_noted = self.note(position);
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = self.files();
+        files.check_not_doubtful()?;
         let (plan, removed) = self.plan(&files, last)?;
         let deleted = files.hidden.iter().chain(removed.keys());
         let fresh: Vec<Document> = files.fresh.iter().flat_map(|fresh| fresh.documents()).collect();
@@ -239,7 +247,8 @@ impl Index {
         let added = fresh.chain(plan.documents.iter().map(|(id, hash, passage)| (*id, *hash, passage.as_ref())));
         let index = files.index.clone();
         let data = self.in_files(&files, PackedSet::len) - removed.len() + last.values().flatten().count();
-        let stamp = files.stamp_at(position.filter(|_| is_noted), data, files.owners.planned(&plan));
+        let stamped = position.filter(|_| is_noted);
+        let stamp = files.stamp_at(stamped, data, files.owners.planned(&plan));
         match self.commit(&mut writer, &index, deleted, added, stamp) {
             Ok(at) => files.committed(at),
             Err(error) => {
@@ -251,7 +260,8 @@ impl Index {
         files.is_seen();
         files.clear_memory();
         files.owners.apply(&plan);
-        (files.position, files.stamped) = (position, position.map(|position| (Instant::now(), position)));
+        files.position = position;
+        files.stamped = stamped.map(|position| (Instant::now(), position));
         match &mut files.filling {
             Some(filling) => enter(filling, last),
             None => self.show(&files, last),
@@ -328,6 +338,7 @@ impl Index {
     /// All is as it was, and it can be tried again.
     pub fn move_fresh(&self) -> Result<(), IndexError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.files().check_not_doubtful()?;
         match self.begin_move() {
             Some(moved) => self.finish_move(&mut writer, &moved),
             None => Ok(()),
@@ -345,6 +356,7 @@ impl Index {
     fn finish_move(&self, writer: &mut Option<IndexWriter>, moved: &Moved) -> Result<(), IndexError> {
         let added = moved.documents.iter().map(Document::parts);
         let stamp = moved.stamp.clone().filter(|stamp| self.note(Some(stamp.position())));
+        let stamped = stamp.as_ref().map(|stamp| (Instant::now(), stamp.position()));
         let committed = self.commit(writer, &moved.index, moved.removed.iter(), added, stamp);
         let mut files = self.files();
         match committed {
@@ -357,7 +369,7 @@ impl Index {
         }
         files.finish_move()?;
         files.is_seen();
-        files.stamped = moved.stamp.as_ref().map(|stamp| (Instant::now(), stamp.position()));
+        files.stamped = stamped;
         let visible = self.visible.read().unwrap_or_else(PoisonError::into_inner);
         self.publish(&files, visible.len(), 0);
         Ok(())

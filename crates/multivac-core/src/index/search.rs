@@ -27,9 +27,10 @@ pub(super) type Scaled = u32;
 /// With 24 terms, the highest score there can be stays below 2^31.
 const SCALE: f32 = 65_536.0;
 
-/// What one term adds to the score of a passage of a (rounded) length.
+/// What one term adds to the score of a passage of a (rounded) length. It is never nothing, or a term that almost all passages
+/// have would find none.
 pub(super) fn scaled(weight: &Bm25Weight, length: u8, occurrences: u32) -> Scaled {
-    (weight.score(length, occurrences) * SCALE) as Scaled
+    ((weight.score(length, occurrences) * SCALE) as Scaled).max(1)
 }
 
 /// The score as the number that it is.

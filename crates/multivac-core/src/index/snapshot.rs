@@ -43,6 +43,8 @@ pub(super) struct Segments {
     pub(super) fields: Fields,
     pub(super) searcher: Searcher,
     columns: Vec<Columns>,
+    /// Documents that were removed from them and not merged away yet.
+    removed: u64,
 }
 
 impl Snapshot {
@@ -64,10 +66,12 @@ impl Snapshot {
         Ok(hits)
     }
 
-    /// What a term counts for. The statistics are those of all passages that are searched.
+    /// What a term counts for. Segments count what was removed from them in how often a term occurs, until they are merged; so it
+    /// counts among all passages here as well, or a term would seem to be in more of them than it is.
     pub(super) fn weight(&self, term: &Indexed) -> Bm25Weight {
         let mean_length = self.tokens as f32 / self.distinct_passages as f32;
-        Bm25Weight::for_one_term_without_explain(term.frequency, self.distinct_passages, mean_length)
+        let passages = self.distinct_passages + self.segments.removed;
+        Bm25Weight::for_one_term_without_explain(term.frequency.min(passages), passages, mean_length)
     }
 
     /// Looks a term up.
@@ -77,8 +81,6 @@ impl Snapshot {
     pub fn look_up(&self, term: &str) -> Result<Indexed, IndexError> {
         let mut indexed = Indexed::look_up(&self.segments.searcher, self.segments.term(term))?;
         indexed.frequency += self.fresh.iter().map(|fresh| fresh.frequency(term, self.generation)).sum::<u64>();
-        // Of those that were removed too many are counted, and no term is in more passages than there are.
-        indexed.frequency = indexed.frequency.min(self.distinct_passages);
         Ok(indexed)
     }
 }
@@ -86,7 +88,8 @@ impl Snapshot {
 impl Segments {
     pub(super) fn new(fields: Fields, searcher: Searcher) -> Result<Self, IndexError> {
         let columns = searcher.segment_readers().iter().map(Columns::open).collect::<Result<_, _>>()?;
-        Ok(Self { fields, searcher, columns })
+        let removed = searcher.segment_readers().iter().map(|segment| u64::from(segment.num_deleted_docs())).sum();
+        Ok(Self { fields, searcher, columns, removed })
     }
 
     /// All data in them, and all passages. `None` where a segment is damaged.

@@ -181,6 +181,8 @@ fn large_segments_are_not_merged_again() {
     // What fills an index makes such segments, which were merged until now.
     assert!(merged(&[102_400; 13]).is_empty());
     assert_eq!(merged(&[[400_000; 6], [20_000; 6]].concat()), [20_000; 6]);
+    // Loading leaves many of a size: not all of them at once, which would take the room of the whole index once more.
+    assert_eq!(merged(&[90_000; 30]).len(), 7);
     // Of a large index, a sixteenth.
     assert_eq!(merged(&[[2_000_000; 6], [500_000; 6]].concat()), [500_000; 6]);
 }

@@ -124,6 +124,11 @@ impl Store for EmbeddedStore {
     }
 
     async fn mark_index(&self, name: &str, position: Position) -> Result<(), StoreError> {
+        // They are found by a scan, and whoever goes on with a kept index makes none.
+        if self.database.damage.data() > 0 {
+            let message = "some rows cannot be read, so the index is made again at the next start".to_owned();
+            return Err(StoreError::Unavailable { message, source: None });
+        }
         let name = name.to_owned();
         Ok(self.writer().write(0, move |context| marks::mark(context.connection, &name, position)).await?)
     }

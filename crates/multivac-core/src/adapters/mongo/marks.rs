@@ -25,33 +25,55 @@ const INDEXES: &str = "indexes";
 /// later has to load again anyway.
 const MARK_LIFETIME: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
+/// The mark of an index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) position: Position,
+    /// Whether every document up to there was seen to be a datum or a tombstone.
+    pub(super) seen_no_foreign: bool,
+}
+
+/// Makes a mark, or moves it on. Where one must be there, at `known` or behind it, and is not, the database is in an older state:
+/// [`StoreError::PositionLost`].
 pub(super) async fn mark(
     calls: &Calls,
     database: &Database,
     name: &str,
-    Position(position): Position,
+    mark: Mark,
+    known: Option<Position>,
 ) -> Result<(), StoreError> {
     let (database, name) = (database.clone(), name.to_owned());
+    // As in `replicas`: the bits, in a signed number.
+    let signed = |Position(position): Position| position.cast_signed();
+    let mut there = doc! { "_id": name };
+    if let Some(known) = known {
+        there.insert("position", doc! { "$gte": signed(known) });
+    }
     let mark = async move {
         let indexes = database.collection::<Document>(INDEXES);
         let set = doc! {
-            // As in `replicas`: the bits, in a signed number.
-            "position": position.cast_signed(),
+            // A call that is carried out late does not take it back.
+            "position": { "$max": ["$position", signed(mark.position)] },
             "collection": { "$literal": collection_uuid(&database).await? },
+            "seen_no_foreign": mark.seen_no_foreign,
             "marked_at": "$$NOW",
         };
-        let made = indexes.update_one(doc! { "_id": name }, vec![doc! { "$set": set }]).upsert(true).await?;
+        let made = indexes.update_one(there, vec![doc! { "$set": set }]).upsert(known.is_none()).await?;
+        if known.is_some() && made.matched_count == 0 {
+            return Ok(false);
+        }
         // Only with a new mark, since it is a call that would find the index there nearly always.
         if made.upserted_id.is_some() {
             let expiry = IndexOptions::builder().expire_after(MARK_LIFETIME).build();
             indexes.create_index(IndexModel::builder().keys(doc! { "marked_at": 1 }).options(expiry).build()).await?;
         }
-        Ok(())
+        Ok(true)
     };
-    calls.write(calls.call, mark).await?.map_err(store_error)
+    let is_there: bool = calls.write(calls.call, mark).await?.map_err(store_error)?;
+    if is_there { Ok(()) } else { Err(StoreError::PositionLost) }
 }
 
-pub(super) async fn marked(calls: &Calls, database: &Database, name: &str) -> Result<Option<Position>, StoreError> {
+pub(super) async fn marked(calls: &Calls, database: &Database, name: &str) -> Result<Option<Mark>, StoreError> {
     let (database, name, limit) = (database.clone(), name.to_owned(), calls.call);
     let find = async move {
         let indexes = database.collection::<Document>(INDEXES);
@@ -59,7 +81,8 @@ pub(super) async fn marked(calls: &Calls, database: &Database, name: &str) -> Re
         let collection = collection_uuid(&database).await?;
         let is_of_it = collection.is_some() && mark.get("collection") == collection.map(Bson::Binary).as_ref();
         let position = mark.get_i64("position").ok().filter(|_| is_of_it);
-        Ok(position.map(|position| Position(position.cast_unsigned())))
+        let seen_no_foreign = mark.get_bool("seen_no_foreign").unwrap_or(false);
+        Ok(position.map(|position| Mark { position: Position(position.cast_unsigned()), seen_no_foreign }))
     };
     calls.read(limit, find).await?.map_err(store_error)
 }

@@ -59,6 +59,8 @@ pub struct MongoStore {
     collections: OnceLock<Collections>,
     sightings: Mutex<Sightings>,
     reader: Reader,
+    /// The index that was marked last, or asked for, and where.
+    marked: Mutex<Option<(String, Position)>>,
 }
 
 struct Collections {
@@ -82,7 +84,14 @@ impl MongoStore {
         }
         let calls = Calls::new(url.call_timeout);
         let reader = Reader::new(process);
-        let store = Self { url, calls, collections: OnceLock::new(), sightings: Mutex::default(), reader };
+        let store = Self {
+            url,
+            calls,
+            collections: OnceLock::new(),
+            sightings: Mutex::default(),
+            reader,
+            marked: Mutex::default(),
+        };
         match store.connect().await {
             Err(error) if !error.is_transient() => Err(error),
             // A name that DNS does not know yet: `prepare` asks again.
@@ -125,6 +134,10 @@ impl MongoStore {
         let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
         let waited_for = sightings.take(all, asked, Instant::now());
         Ok(tell(&sightings, waited_for))
+    }
+
+    fn marked(&self) -> std::sync::MutexGuard<'_, Option<(String, Position)>> {
+        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announcements(&self) -> Result<Collection<Replica>, StoreError> {
@@ -388,11 +401,23 @@ impl Store for MongoStore {
     }
 
     async fn mark_index(&self, name: &str, position: Position) -> Result<(), StoreError> {
-        marks::mark(&self.calls, &self.collections()?.database, name, position).await
+        let known = self.marked().as_ref().filter(|(known, _)| known == name).map(|(_, position)| *position);
+        let mark = marks::Mark { position, seen_no_foreign: self.reader.seen_no_foreign() };
+        marks::mark(&self.calls, &self.collections()?.database, name, mark, known).await?;
+        *self.marked() = Some((name.to_owned(), position));
+        Ok(())
     }
 
     async fn marked_index(&self, name: &str) -> Result<Option<Position>, StoreError> {
-        marks::marked(&self.calls, &self.collections()?.database, name).await
+        let Some(mark) = marks::marked(&self.calls, &self.collections()?.database, name).await? else {
+            return Ok(None);
+        };
+        *self.marked() = Some((name.to_owned(), mark.position));
+        // Whoever goes on from there sees all that has come since.
+        if mark.seen_no_foreign {
+            self.reader.has_scanned();
+        }
+        Ok(Some(mark.position))
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {

@@ -27,8 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RECYCLE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A connection on which a call has succeeded so recently works, or breaks at this very moment, which the call itself finds. To
-/// have it show that before each call would double the round trips of a busy api.
-const FRESH: Duration = Duration::from_secs(1);
+/// have it show that before each call would double the round trips of a busy api. Longer, and a Redis that has gone in between
+/// would be found by a call whose outcome is not known then, instead of one that was not made.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// How long a Cluster's client waits at most before it tries a slot that moves once more. It is [`CALL_TIMEOUT`] that
 /// bounds all tries together.

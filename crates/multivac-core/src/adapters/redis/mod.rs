@@ -13,7 +13,7 @@
 //!   claimed by another when its lease has run out. The name of a consumer is new for each
 //!   [`RedisQueue`].
 //! - **Counted once**: each change is one script (`lua/`), which Redis runs with nothing else in between. The script that
-//!   acknowledges an entry first changes the ledger. Each looks at the types of its keys before it writes, since Redis does
+//!   finds a job still marked with its entry finishes it, and changes the ledger. Each looks at the types of its keys before it writes, since Redis does
 //!   not undo what a script wrote before it failed. Where keys or entries were deleted by hand, `repair.lua` brings the
 //!   ledger in line with what is left.
 //!

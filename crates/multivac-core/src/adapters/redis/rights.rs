@@ -78,8 +78,6 @@ fn commands(key: &str, asked: Durability) -> Vec<(&'static str, Cmd)> {
     };
     let mut commands = vec![
         ("ping", command(&["PING"])),
-        // Up to 0.1.0 alone, of which processes may run beside this one.
-        ("unwatch", command(&["UNWATCH"])),
         ("config|get", command(&["CONFIG", "GET", "appendonly"])),
         ("script|load", command(&["SCRIPT", "LOAD", SCRIPT])),
         ("blpop", command(&["BLPOP", key, "0.001"])),

@@ -195,8 +195,8 @@ impl Requests {
     }
 
     /// Counts a request in the current trace.
-    pub fn observe(&self, route: &'static str, method: &'static str, status: Cow<'static, str>, seconds: f64) {
-        self.0.get_or_create(&Self::labels(route.into(), method, status)).observe(seconds, current_trace(), None);
+    pub fn observe(&self, route: Cow<'static, str>, method: &'static str, status: Cow<'static, str>, seconds: f64) {
+        self.0.get_or_create(&Self::labels(route, method, status)).observe(seconds, current_trace(), None);
     }
 
     fn labels(route: Cow<'static, str>, method: &'static str, status: Cow<'static, str>) -> RequestLabels {

@@ -69,7 +69,8 @@ end
 
 -- Counts jobs, and the bytes of their text, as having left the stream.
 local function count_drained(count, bytes)
-  add('bytes', -bytes)
+  -- Never below nothing: of an entry that Redis has twice, from a half of what a script wrote, the text was counted once.
+  add('bytes', -math.min(bytes, tonumber(redis.call('HGET', ledger, 'bytes') or 0)))
   add('drained', count)
   add('drained_bytes', bytes)
 end

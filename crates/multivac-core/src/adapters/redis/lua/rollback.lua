@@ -1,7 +1,7 @@
 -- Takes jobs off the stream that were accepted a moment ago and did not become durable, where nobody has leased them.
 --
--- It deletes entries that were never delivered, which nothing else does: until the group has read past them, XINFO
--- cannot tell its lag.
+-- It deletes entries that were never delivered, which nothing else does but complete.lua after the group was lost: until the
+-- group has read past them, XINFO cannot tell its lag.
 --
 -- KEYS after the partition's: where the reply to the call that accepted them is kept; the idempotency keys.
 -- ARGV: group; then of each job: id, its position in that call, and the place of its idempotency key among them, or 0; at
