@@ -124,7 +124,7 @@ impl Export {
     /// When that is a terminal.
     pub fn target(&self) -> Result<Option<PathBuf>, CommandError> {
         let target = match (&self.file, &self.directory) {
-            (_, Some(directory)) => Some(directory.join(files::name_of_now())),
+            (_, Some(directory)) => Some(directory.join(files::new_name(directory))),
             (Some(file), None) => (file.as_os_str() != "-").then(|| file.clone()),
             (None, None) => None,
         };

@@ -21,12 +21,18 @@ const PARTIAL: &str = ".partial-";
 /// After how long such a file is left over from a process that was killed.
 const LEFT_OVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The name of a backup that is made now.
+/// The name of a backup that is made now in a directory: of the first second from now on that has none.
 #[must_use]
-pub fn name_of_now() -> String {
+pub fn new_name(directory: &Path) -> String {
     let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-    let now = OffsetDateTime::now_utc().format(format).unwrap_or_default();
-    format!("{PREFIX}{now}{SUFFIX}")
+    let mut at = OffsetDateTime::now_utc();
+    loop {
+        let name = format!("{PREFIX}{}{SUFFIX}", at.format(format).unwrap_or_default());
+        if !directory.join(&name).exists() {
+            return name;
+        }
+        at += Duration::from_secs(1);
+    }
 }
 
 /// A file that has another name until it is whole, and is removed if that never comes.

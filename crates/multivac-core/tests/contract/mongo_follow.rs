@@ -172,6 +172,9 @@ async fn an_older_copy_of_the_disk_is_known_by_its_marks() {
     std::fs::rename(&copy, &data).unwrap();
     server.service.start_again();
     prepared().await;
+    // Under a process that goes on, it is not marked as what that process knows.
+    let lost = store.mark_index("kept", store.position().await.unwrap()).await;
+    assert!(matches!(lost, Err(StoreError::PositionLost)), "{lost:?}");
     assert_eq!(store.marked_index("kept").await.unwrap(), Some(older));
     assert!(store.position().await.unwrap() > newer, "the clock goes on");
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use mongodb::Collection;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::raw::{RawBsonRef, cstr};
 use mongodb::bson::{Bson, DateTime, Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc};
+use mongodb::error::Error;
 use mongodb::raw_batch_cursor::RawBatch;
 use uuid::Uuid;
 
@@ -177,6 +180,25 @@ impl Reader {
         }
         Ok(data)
     }
+}
+
+/// Puts a tombstone in the place of what lies under an id, unless one is there. Returns what was there before.
+pub(super) async fn replace_with_tombstone(
+    entropy: &Collection<RawDocumentBuf>,
+    id: DatumId,
+    limit: Duration,
+) -> Result<Option<RawDocumentBuf>, Error> {
+    let tombstone = doc! {
+        "_id": "$_id",
+        "received_at": "$received_at",
+        // Of another type it makes no tombstone.
+        "retracted_at": { "$cond": [{ "$eq": [{ "$type": "$retracted_at" }, "date"] }, "$retracted_at", "$$NOW"] },
+    };
+    entropy
+        .find_one_and_update(doc! { "_id": key(id) }, vec![doc! { "$replaceWith": tombstone }])
+        .upsert(true)
+        .max_time(limit)
+        .await
 }
 
 #[cfg(test)]

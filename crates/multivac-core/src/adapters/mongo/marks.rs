@@ -6,6 +6,7 @@
 //! collection of data by the UUID that the server gave it when it was made, so that one that was restored, dropped or made
 //! anew in the meantime is another.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -33,9 +34,45 @@ pub(super) struct Mark {
     pub(super) seen_no_foreign: bool,
 }
 
-/// Makes a mark, or moves it on. Where one must be there, at `known` or behind it, and is not, the database is in an older state:
-/// [`StoreError::PositionLost`].
-pub(super) async fn mark(
+/// The marks, as far as this process knows of them.
+#[derive(Default)]
+pub(super) struct Marks {
+    /// The index that was marked last, or asked for, and where.
+    known: Mutex<Option<(String, Position)>>,
+}
+
+impl Marks {
+    /// Makes a mark, or moves it on.
+    ///
+    /// # Errors
+    /// [`StoreError::PositionLost`]: the mark that is known is not there, so the database is in an older state.
+    pub(super) async fn set(
+        &self,
+        calls: &Calls,
+        database: &Database,
+        name: &str,
+        new: Mark,
+    ) -> Result<(), StoreError> {
+        let known = self.known().as_ref().filter(|(known, _)| known == name).map(|(_, position)| *position);
+        mark(calls, database, name, new, known).await?;
+        *self.known() = Some((name.to_owned(), new.position));
+        Ok(())
+    }
+
+    /// The mark of an index, if the database has one of the collection that is there now.
+    pub(super) async fn get(&self, calls: &Calls, database: &Database, name: &str) -> Result<Option<Mark>, StoreError> {
+        let mark = marked(calls, database, name).await?;
+        *self.known() = mark.map(|mark| (name.to_owned(), mark.position));
+        Ok(mark)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<(String, Position)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a mark must be there, at `known` or behind it, and is not, [`StoreError::PositionLost`].
+async fn mark(
     calls: &Calls,
     database: &Database,
     name: &str,
@@ -73,7 +110,7 @@ pub(super) async fn mark(
     if is_there { Ok(()) } else { Err(StoreError::PositionLost) }
 }
 
-pub(super) async fn marked(calls: &Calls, database: &Database, name: &str) -> Result<Option<Mark>, StoreError> {
+async fn marked(calls: &Calls, database: &Database, name: &str) -> Result<Option<Mark>, StoreError> {
     let (database, name, limit) = (database.clone(), name.to_owned(), calls.call);
     let find = async move {
         let indexes = database.collection::<Document>(INDEXES);

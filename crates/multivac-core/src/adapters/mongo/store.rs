@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp as ClusterTime, doc};
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::ErrorKind;
 use mongodb::options::{FindOptions, FullDocumentType, Hint, IndexOptions, ReadConcern};
 use mongodb::{Collection, Database, IndexModel};
 use secrecy::SecretString;
@@ -16,11 +16,12 @@ use secrecy::SecretString;
 use super::calls::{Calls, in_time};
 use super::changes::{MongoChanges, cluster_time, follow_error, position};
 use super::documents::{ENTROPY, Reader};
+use super::marks::{Mark, Marks};
 use super::sightings::{Replica, Sightings};
 use super::url::{MongoUrl, does_not_resolve};
 use super::{
-    NO_REPLICA_SET, backups, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, marks, parts,
-    replied, snapshot, store_error,
+    NO_REPLICA_SET, backups, client, code, documents, is_duplicate, is_id_taken, is_of_a_document, parts, replied,
+    snapshot, store_error,
 };
 use crate::datum::{DatumId, Timestamp};
 use crate::observe::metrics;
@@ -59,8 +60,7 @@ pub struct MongoStore {
     collections: OnceLock<Collections>,
     sightings: Mutex<Sightings>,
     reader: Reader,
-    /// The index that was marked last, or asked for, and where.
-    marked: Mutex<Option<(String, Position)>>,
+    marks: Marks,
 }
 
 struct Collections {
@@ -90,7 +90,7 @@ impl MongoStore {
             collections: OnceLock::new(),
             sightings: Mutex::default(),
             reader,
-            marked: Mutex::default(),
+            marks: Marks::default(),
         };
         match store.connect().await {
             Err(error) if !error.is_transient() => Err(error),
@@ -134,10 +134,6 @@ impl MongoStore {
         let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
         let waited_for = sightings.take(all, asked, Instant::now());
         Ok(tell(&sightings, waited_for))
-    }
-
-    fn marked(&self) -> std::sync::MutexGuard<'_, Option<(String, Position)>> {
-        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announcements(&self) -> Result<Collection<Replica>, StoreError> {
@@ -223,25 +219,6 @@ impl MongoStore {
         }
         Ok(ids)
     }
-}
-
-/// Puts a tombstone in the place of what lies under an id, unless one is there. Returns what was there before.
-async fn replace_with_tombstone(
-    entropy: &Collection<RawDocumentBuf>,
-    id: DatumId,
-    limit: Duration,
-) -> Result<Option<RawDocumentBuf>, Error> {
-    let tombstone = doc! {
-        "_id": "$_id",
-        "received_at": "$received_at",
-        // Of another type it makes no tombstone.
-        "retracted_at": { "$cond": [{ "$eq": [{ "$type": "$retracted_at" }, "date"] }, "$retracted_at", "$$NOW"] },
-    };
-    entropy
-        .find_one_and_update(doc! { "_id": documents::key(id) }, vec![doc! { "$replaceWith": tombstone }])
-        .upsert(true)
-        .max_time(limit)
-        .await
 }
 
 #[async_trait]
@@ -341,9 +318,9 @@ impl Store for MongoStore {
     async fn retract(&self, id: DatumId) -> Result<Retraction, StoreError> {
         let (entropy, limit) = (self.entropy()?, self.calls.call);
         let replace = async move {
-            match replace_with_tombstone(&entropy, id, limit).await {
+            match documents::replace_with_tombstone(&entropy, id, limit).await {
                 // Another call put or retracted it at the same moment; now it is there to be replaced.
-                Err(error) if is_duplicate(&error) => replace_with_tombstone(&entropy, id, limit).await,
+                Err(error) if is_duplicate(&error) => documents::replace_with_tombstone(&entropy, id, limit).await,
                 other => other,
             }
         };
@@ -401,23 +378,17 @@ impl Store for MongoStore {
     }
 
     async fn mark_index(&self, name: &str, position: Position) -> Result<(), StoreError> {
-        let known = self.marked().as_ref().filter(|(known, _)| known == name).map(|(_, position)| *position);
-        let mark = marks::Mark { position, seen_no_foreign: self.reader.seen_no_foreign() };
-        marks::mark(&self.calls, &self.collections()?.database, name, mark, known).await?;
-        *self.marked() = Some((name.to_owned(), position));
-        Ok(())
+        let mark = Mark { position, seen_no_foreign: self.reader.seen_no_foreign() };
+        self.marks.set(&self.calls, &self.collections()?.database, name, mark).await
     }
 
     async fn marked_index(&self, name: &str) -> Result<Option<Position>, StoreError> {
-        let Some(mark) = marks::marked(&self.calls, &self.collections()?.database, name).await? else {
-            return Ok(None);
-        };
-        *self.marked() = Some((name.to_owned(), mark.position));
+        let mark = self.marks.get(&self.calls, &self.collections()?.database, name).await?;
         // Whoever goes on from there sees all that has come since.
-        if mark.seen_no_foreign {
+        if mark.is_some_and(|mark| mark.seen_no_foreign) {
             self.reader.has_scanned();
         }
-        Ok(Some(mark.position))
+        Ok(mark.map(|mark| mark.position))
     }
 
     async fn follow(&self, from: Position) -> Result<Box<dyn Changes>, StoreError> {
