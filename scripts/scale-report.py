@@ -126,8 +126,8 @@ def slope(steps, value):
 
 
 PARTS = {
-    "api, its own memory": (lambda s: s.cell("memory", "api", 2), "the owner and the place of each passage, term dictionaries that were read, buffers"),
-    "api, index on the disk": (lambda s: s.cell("disk", "index", 1), "terms, places of words, the passages themselves (compressed); mapped, and in memory as far as it is asked for"),
+    "api, its own memory": (lambda s: s.cell("memory", "api", 2), "the id of each datum and the hash of each passage, what is not in a segment yet, buffers"),
+    "api, index on the disk": (lambda s: s.cell("disk", "index", 1), "terms, the passages themselves and where their words are (not compressed); mapped, and in memory as far as it is asked for"),
     "MongoDB, data": (lambda s: s.cell("disk", "documents", 1), "each text and its passages (compressed): the truth"),
     "MongoDB, indexes": (lambda s: s.cell("disk", "indexes", 1), "ids, and which data are retracted"),
     "worker, its own memory": (lambda s: s.cell("memory", "worker", 2), "the batches under way: does not grow with the data"),
@@ -293,7 +293,7 @@ def report(directory, docs):
     day, cores = max(list(step.rows["done"].values())[-1] for step in steps)
     blocks = {
         "before and now": before_and_now(steps, load),
-        "growth": f"{cores} cores, {day}:\n\n{growth(steps)}",
+        "growth": f"{cores} cores, {day}:\n\n{growth(steps)}\n\n![Rates, times, readiness, memory and disk, by millions of data](performance/growth.svg)",
         "a million": per_million(steps, embedded if embedded and embedded.is_done else None),
         "computed": computed(steps),
     }

@@ -8,20 +8,32 @@
 #                 them, and measures there: feed and learned a second; single POSTs; accepted to answered, alone and chained;
 #                 questions with known answers at rest, and while 1,000 texts a second are fed; memory of each process, apart by what is
 #                 its own and what are mapped files; what is on the disk; how soon the api is ready when it is started again, from nothing and
-#                 with the index that it has kept, if it can keep one. Then the embedded system with the first COUNT, at most a million.
+#                 with the index that it has kept. Then the embedded system with the first COUNT, at most a million.
 #                 The databases stay in DIRECTORY, with a file of rows for each COUNT. A run that was ended goes on where it was: what is
 #                 measured is not measured again, and what is fed is not fed again. A step takes some minutes a million.
 # What it needs   what test-backends.sh needs; for 20 million data some 60 GB of disk in DIRECTORY, 20 GiB of memory (mongod's cache
 #                 is 4 GiB of it, MONGO_CACHE_GB), hours, and an otherwise idle machine.
 # What it returns DIRECTORY/COUNT.rows, and out of all that are there the marked tables of docs/performance.md and the plot
-#                 docs/performance/growth.svg (scale-report.py; DOCS names another directory than docs). Progress is on the standard error.
+#                 docs/performance/growth.svg (scale-report.py; DOCS names another directory than docs, and a run with a COUNT writes none
+#                 without it). Progress is on the standard error.
 #                 Status 1 if anything failed, was refused or did not come in time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mkdir -p "${DIRECTORY:=scale}"
 DIRECTORY=$(cd "$DIRECTORY" && pwd)
 export DIRECTORY MULTIVAC_TEST_DIRECTORY=$DIRECTORY/servers MULTIVAC_TEST_MONGO_CACHE_GB=${MONGO_CACHE_GB:-4}
-[[ $# -gt 0 ]] || set -- 1000000 2000000 5000000 10000000 20000000
+if [[ $# == 0 ]]; then
+    set -- 1000000 2000000 5000000 10000000 20000000
+    : "${DOCS=docs}"
+fi
+mkdir -p "$DIRECTORY"
+for rows in "$DIRECTORY"/[0-9]*.rows; do
+    [[ -e $rows ]] || continue
+    [[ " $* " == *" $(basename "$rows" .rows) "* ]] || {
+        echo "scale: $DIRECTORY has the data of another run, with $(basename "$rows" .rows): give another DIRECTORY" >&2
+        exit 2
+    }
+done
 readonly QUESTIONS=5000 BESIDE=1000 POSTS=20000 QUEUED=50000
 
 . scripts/lib.sh
@@ -96,15 +108,13 @@ redis_bytes() {
 }
 
 backends=(--redis-url "$MULTIVAC_TEST_REDIS_URL" --mongo-url "$MULTIVAC_TEST_MONGO_URL")
-keeps_index=
-if "$MULTIVAC_BUILT_API" --help | grep -q -e --index-dir; then keeps_index=yes; fi
 
-# start_api NAME [ARGUMENT…]: its index, if it keeps one, and its temporary files are in DIRECTORY; leaves $pid and $address.
+# start_api NAME [ARGUMENT…]: its index and its temporary files are in DIRECTORY; leaves $pid and $address.
 start_api() {
     local name=$1
     shift
     mkdir -p "$DIRECTORY/$name"
-    [[ -z $keeps_index ]] || set -- "$@" --index-dir "$DIRECTORY/$name/index"
+    set -- "$@" --index-dir "$DIRECTORY/$name/index"
     address=127.0.0.1:$(free_port)
     start "$name" env TMPDIR="$DIRECTORY/$name" "$MULTIVAC_BUILT_API" --listen "$address" "$@"
 }
@@ -193,6 +203,8 @@ embedded() {
 from=0 rows=/dev/null step=$1 worker='' api=''
 start_api api "${backends[@]}"
 api=$pid
+# A run that was ended may have left an index that is to be made anew first.
+"$MULTIVAC_BUILT_LOAD" --target "$address" --within 7200 ready "the api" >&2 || fail "the api does not become ready"
 for step in "$@"; do
     rows=$DIRECTORY/$step.rows
     touch "$rows"
@@ -208,4 +220,4 @@ for step in "$@"; do
 done
 stop_all
 embedded "$1"
-python3 scripts/scale-report.py "$DIRECTORY" "${DOCS:-docs}"
+[[ -z ${DOCS:-} ]] || python3 scripts/scale-report.py "$DIRECTORY" "$DOCS"

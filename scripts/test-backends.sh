@@ -181,8 +181,10 @@ command_pid='' redis_pid='' mongod_pid=''
 
 # Ends a process: SIGTERM, and SIGKILL ten seconds later; a minute later where the data are kept, since mongod writes out its cache.
 end() {
+    local tenths=100
+    [[ -z ${MULTIVAC_TEST_DIRECTORY:-} ]] || tenths=600
     kill -TERM "$1" 2>/dev/null || return 0
-    for ((tenth = 0; tenth < ${MULTIVAC_TEST_DIRECTORY:+6}100; tenth++)); do
+    for ((tenth = 0; tenth < tenths; tenth++)); do
         kill -0 "$1" 2>/dev/null || return 0
         sleep 0.1
     done

@@ -20,7 +20,7 @@ use crate::query::parameter_in;
 use crate::replies;
 use crate::state::State;
 
-/// The `Warning` of an answer that rests on a part of the data, since the index is not filled yet; nginx keeps no such
+/// The `Warning` of an answer that rests on a part of the data or on none, since the index is not filled yet; nginx keeps no such
 /// answer.
 const INCOMPLETE: &str = "199 multivac \"the index is not filled yet\"";
 

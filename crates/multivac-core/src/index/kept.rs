@@ -7,8 +7,8 @@
 //! | `index-NAME` | the files of that index; any other of such a name is left of one before, and removed |
 //!
 //! What is in a commit of the index goes with it, as its [`Stamp`]: both are there or neither is, whenever the process is
-//! killed. A commit without a stamp is one of an index that was not full yet. Nothing is forced to the disk, since all of it can be
-//! made again; so after the machine itself has failed, files may be there that are not whole, and the checksums tell.
+//! killed. A commit without a stamp is one of an index that was not full yet. Tantivy forces its
+//! files to the disk; where a disk does not keep what it was given, the checksums tell.
 //!
 //! Before a stamp is committed, the store is told of its position ([`Store::mark_index`](crate::store::Store::mark_index)), so
 //! that a store that does not know of it is another, or an older state.

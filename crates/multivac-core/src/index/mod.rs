@@ -1,5 +1,5 @@
 //! Link 5: passages found by their words. The index is derived from the store and disposable: it lies in a temporary
-//! directory and is filled anew at every start, which [`follow`] does.
+//! directory and is filled anew at every start, which [`follow`] does, or in one in which it is [kept](Index::kept_in) over restarts.
 //!
 //! There is one writer and any number of readers: [`Index::apply`] makes changes visible all at once, and every
 //! [`Snapshot`] stays as it was when it was taken.
