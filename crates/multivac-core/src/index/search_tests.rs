@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use tantivy::query::Bm25Weight;
 use tantivy::schema::IndexRecordOption;
 
 use super::search::{Found, Limits, best_in_segments, scaled};
@@ -131,4 +132,30 @@ fn a_hidden_passage_makes_room_for_the_next_best() {
     let hidden: Vec<_> = all.iter().step_by(2).map(|(_, at)| *at).collect();
     let seen: Vec<_> = all.iter().skip(1).step_by(2).copied().collect();
     assert_eq!(find(&|at| hidden.contains(&at), 10), seen);
+}
+
+#[test]
+fn a_term_that_all_passages_have_still_counts_for_something() {
+    for passages in [1, 36_000, 72_000, 20_000_000, 4_000_000_000] {
+        let weight = Bm25Weight::for_one_term_without_explain(passages, passages, 20.0);
+        assert!(scaled(&weight, 255, 1) > 0, "of {passages}");
+    }
+}
+
+#[test]
+fn what_is_left_after_many_were_retracted_is_found_by_a_word_that_they_had() {
+    let index = Index::new().expect("a new index");
+    // Half of what stays has the word, and all of what goes.
+    let data: Vec<StoredDatum> =
+        (0..400).map(|n| datum(&format!("{} number {n}", if n < 300 || n % 2 == 0 { "aa" } else { "bb" }))).collect();
+    index.apply_in_segments(&last_changes(&data.iter().map(put).collect::<Vec<_>>()), None).expect("applied");
+    let gone: Vec<Change> = data[..300].iter().map(|datum| Change::Removed(datum.id)).collect();
+    index.apply(&gone).expect("applied");
+    index.move_fresh().expect("moved");
+    let snapshot = index.snapshot();
+    let [aa, number] = [indexed(&snapshot, &["aa"]), indexed(&snapshot, &["number"])].map(|mut term| term.remove(0));
+    assert_eq!(snapshot.search(&[&aa], 100).expect("readable").len(), 50);
+    // Three quarters are gone of what has it, and it is as rare among all as it is: not in every passage.
+    let score = |term| scaled(&snapshot.weight(term), 0, 1);
+    assert!(score(&aa) > 10 * score(&number), "{} and {}", score(&aa), score(&number));
 }

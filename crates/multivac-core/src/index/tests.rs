@@ -164,6 +164,34 @@ fn a_snapshot_lets_go_of_segments_that_were_merged_since() {
 }
 
 #[test]
+fn large_texts_do_not_wait_in_memory() {
+    let index = Index::new().expect("a new index");
+    let large = datum(&"Entropy was reversed. ".repeat(LARGE_SIZE / 20));
+    index.apply(&[put(&datum("Soup was cooked.")), put(&large)]).expect("applied");
+    assert!(index.snapshot().fresh.is_empty());
+    assert_eq!(found(&index, "entropy"), [large.id]);
+    index.apply(&[put(&datum("Stars went out."))]).expect("applied");
+    assert_eq!(index.snapshot().fresh.len(), 1, "small ones do");
+}
+
+#[test]
+fn a_load_that_broke_off_leaves_no_files_for_the_next() {
+    let index = Index::new().expect("a new index");
+    let files = || std::fs::read_dir(index.files().directory.path()).expect("it is there").count();
+    let data: Vec<StoredDatum> = (0..50).map(|n| datum(&format!("Star {n} went out."))).collect();
+    let before = files();
+    for _ in 0..3 {
+        index.begin_loading().expect("begun").add(&data).expect("added");
+    }
+    let loading = index.begin_loading().expect("begun");
+    let left = files() - before;
+    assert!(left <= 2, "{left} files, while nothing is in it");
+    loading.add(&data).expect("added");
+    index.finish_loading(loading, crate::store::Position(1)).expect("loaded");
+    assert_eq!(index.snapshot().learned, 50);
+}
+
+#[test]
 fn large_segments_are_not_merged_again() {
     let index = Index::new().expect("a new index");
     let files = index.files();
