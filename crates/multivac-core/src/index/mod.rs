@@ -4,7 +4,7 @@
 //! There is one writer and any number of readers: [`Index::apply`] makes changes visible all at once, and every
 //! [`Snapshot`] stays as it was when it was taken.
 //!
-//! What comes in small batches is searched from memory at once ([`fresh`]), and [moved](Index::move_fresh) into tantivy's
+//! What comes in small batches is searched from memory at once (`fresh`), and [moved](Index::move_fresh) into tantivy's
 //! segments by hundreds; what is removed from a segment is hidden until the next move. Large batches go into segments at
 //! once. A question sees no difference.
 //!
