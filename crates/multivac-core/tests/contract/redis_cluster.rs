@@ -98,19 +98,30 @@ async fn in_a_cluster_accepting_waits_for_the_master_that_has_the_job() {
     };
     // A replica confirms nothing before it has written its first copy.
     until("each replica writes", async || refused_of_60().await == 0).await;
-    let queued = async || queue.partitions().await.unwrap().into_iter().map(|partition| partition.queued);
+    let queued =
+        async || -> Vec<u64> { queue.partitions().await.unwrap().iter().map(|partition| partition.queued).collect() };
     let before = queued().await;
 
     // A master that does not write to its disk any more cannot make anything durable; the others can.
     let broken = 1;
     cluster.nodes[broken].ask::<()>(cmd("CONFIG").arg("SET").arg("appendonly").arg("no")).await.unwrap();
-    let refused = refused_of_60().await;
-    let mut held = 0;
-    for (number, (before, after)) in before.zip(queued().await).enumerate() {
-        let stream = format!("{}:{{{number}}}:stream", settings.namespace);
-        let slot: u16 = cluster.slot_of(&stream).await;
-        assert_eq!(after > before, RedisCluster::master_of(slot) != broken, "{number}: {before}, then {after}");
-        held += after - before;
+    let mut is_broken = Vec::new();
+    for number in 0..before.len() {
+        let slot: u16 = cluster.slot_of(&format!("{}:{{{number}}}:stream", settings.namespace)).await;
+        is_broken.push(RedisCluster::master_of(slot) == broken);
     }
-    assert_eq!(held + refused, 60);
+    // On a busy machine a replica may be too late for all that one partition got of sixty.
+    let (mut fed, mut refused, mut after) = (0, 0, before.clone());
+    until("each of the others holds more", async || {
+        refused += refused_of_60().await;
+        fed += 60;
+        after = queued().await;
+        is_broken.iter().zip(before.iter().zip(&after)).all(|(is_broken, (before, after))| *is_broken || after > before)
+    })
+    .await;
+    for (number, (before, after)) in before.iter().zip(&after).enumerate() {
+        assert_eq!(after > before, !is_broken[number], "{number}: {before}, then {after}");
+    }
+    let held = after.iter().sum::<u64>() - before.iter().sum::<u64>();
+    assert_eq!(held + refused, fed);
 }
