@@ -14,7 +14,7 @@
 //! that a store that does not know of it is another, or an older state.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{Outline, term, words};
+use crate::runtime::files::lock_holder;
 use crate::runtime::for_owner;
 use crate::store::Position;
 
@@ -195,7 +196,7 @@ impl KeptDirectory {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(DirectoryError::InUse { path: path.to_owned(), holder: holder(lock) });
+                return Err(DirectoryError::InUse { path: path.to_owned(), holder: lock_holder(lock) });
             }
             Err(TryLockError::Error(source)) => return Err(not_writable(source)),
         }
@@ -286,17 +287,6 @@ fn foreign(path: &Path) -> io::Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-/// Which process holds the lock, by the number in the file. It is read only while the file is locked, so the number is
-/// not that of an earlier process.
-fn holder(mut file: File) -> String {
-    let mut content = String::new();
-    let read = file.read_to_string(&mut content).is_ok();
-    match content.trim().parse::<u32>() {
-        Ok(process) if read => format!("process {process}"),
-        _ => "another process".to_owned(),
-    }
 }
 
 #[cfg(all(test, unix))]

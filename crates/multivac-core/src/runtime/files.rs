@@ -1,6 +1,7 @@
-//! What the system gives a process: open files, as which connections count, and room on disks.
+//! What the system gives a process: open files, as which connections count, room on disks, and locks.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use crate::store::Disk;
@@ -50,6 +51,17 @@ pub fn require(needed: u64) -> Result<u64, TooFewFiles> {
         .or_else(|_| rlimit::getrlimit(rlimit::Resource::NOFILE).map(|(soft, _)| soft));
     let allowed = allowed.unwrap_or(u64::MAX);
     if allowed < needed { Err(TooFewFiles { needed, allowed }) } else { Ok(allowed) }
+}
+
+/// Which process holds the lock of a file that has the number of the process in it. To be asked only while the file is locked,
+/// so the number is not that of an earlier process.
+pub(crate) fn lock_holder(mut file: File) -> String {
+    let mut content = String::new();
+    let read = file.read_to_string(&mut content).is_ok();
+    match content.trim().parse::<u32>() {
+        Ok(process) if read => format!("process {process}"),
+        _ => "another process".to_owned(),
+    }
 }
 
 #[cfg(test)]

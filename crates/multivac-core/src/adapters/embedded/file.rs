@@ -3,12 +3,13 @@
 //! Everything here runs once, at start, on the thread that opens the directory.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::{info, warn};
 
+use crate::runtime::files::lock_holder;
 use crate::runtime::for_owner;
 
 /// One entry for each version of the file, in order. An entry that was part of a release never changes.
@@ -94,7 +95,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let mut file = file.map_err(|error| not_writable(&path, error))?;
     match file.try_lock() {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.into(), holder: holder(file) }),
+        Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.into(), holder: lock_holder(file) }),
         Err(TryLockError::Error(error)) => return Err(not_writable(&path, error)),
     }
     // The number is for the message that a second process gives. Only the lock counts, so a disk that is too full for
@@ -118,17 +119,6 @@ pub(super) fn restrict(dir: &Path) {
             Ok(true) => info!(path = %path.display(), "others could read or write this; now its owner alone can"),
             Err(error) => warn!(path = %path.display(), %error, "others may read or write this"),
         }
-    }
-}
-
-/// Which process holds the lock, by the number in the file. It is read only while the file is locked, so the number is
-/// not that of an earlier process.
-fn holder(mut file: File) -> String {
-    let mut content = String::new();
-    let read = file.read_to_string(&mut content).is_ok();
-    match content.trim().parse::<u32>() {
-        Ok(process) if read => format!("process {process}"),
-        _ => "another process".to_owned(),
     }
 }
 
