@@ -6,7 +6,7 @@
 # What it does    Builds the release, starts servers and processes of its own with empty data, and on each
 #                 system: feeds COUNT short data through /multivac/data (64 connections) and COUNT through
 #                 /multivac/data/bulk, waits until all are learned, asks COUNT times the standing question
-#                 and a tenth as often various ones. Then the time from a datum to its answer: each datum alone, each
+#                 and a tenth as often various ones, 10,000 at most. Then the time from a datum to its answer: each datum alone, each
 #                 as soon as the one before is answered, and alone while 8,000 a second are fed beside it; questions
 #                 while as many are fed. On the full system also how soon a second replica is ready, with nothing and
 #                 with an index that it has kept. There the worker starts after the feeding, so that accepting and
@@ -22,6 +22,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly COUNT=${1:-100000} BESIDE=8000
+readonly VARIOUS=$((COUNT < 100000 ? COUNT / 10 : 10000))
 
 . scripts/lib.sh
 
@@ -40,7 +41,7 @@ say() { printf '%s\n' "$1" >>"$directory/table"; }
 # measure MODE COUNT: one row of the table, from the client.
 measure() {
     printf 'load: %s\n' "$*" >&2
-    "$MULTIVAC_BUILT_LOAD" --target "$address" "$@" | tee -a "$directory/table" >&2 && return
+    "$MULTIVAC_BUILT_LOAD" --target "$address" --within $((300 + COUNT / 1000)) "$@" | tee -a "$directory/table" >&2 && return
     failed=yes
     printf 'load: %s failed; the last of the logs:\n' "$*" >&2
     tail -n 5 "$directory"/*.log >&2
@@ -82,11 +83,12 @@ ask_and_wait() {
     # answered from an index that is still being filled.
     measure latency 1
     measure ask "$COUNT"
-    measure ask-various $((COUNT / 10))
+    measure ask-various $VARIOUS
     measure latency 100
     measure latency 200 --chained
     measure --seed 3 --beside $BESIDE latency 200
-    measure --seed 4 --beside $BESIDE ask-various $((COUNT / 10))
+    measure --seed 4 --beside $BESIDE ask-various $VARIOUS
+    measure --seed 5 --beside 1000 --connections 4 ask-various 5000
     # All that was fed beside is answered with.
     measure latency 1
 }
@@ -118,7 +120,7 @@ full_system() {
     backends=(--redis-url "$MULTIVAC_TEST_REDIS_URL" --mongo-url "$MULTIVAC_TEST_MONGO_URL")
     heading "Full system: api, one worker, Redis, MongoDB"
     address=$(free_address)
-    start api "$MULTIVAC_BUILT_API" --listen "$address" "${backends[@]}"
+    start api "$MULTIVAC_BUILT_API" --listen "$address" "${backends[@]}" --max-queued $((3 * COUNT))
     api=$pid
     xadd "$COUNT"
     measure feed "$COUNT"
@@ -142,7 +144,7 @@ embedded() {
     local api learning
     heading "Embedded: one process"
     address=$(free_address)
-    start embedded "$MULTIVAC_BUILT_API" --listen "$address" --data-dir "$directory/data"
+    start embedded "$MULTIVAC_BUILT_API" --listen "$address" --data-dir "$directory/data" --max-queued $((3 * COUNT))
     api=$pid
     (measure learned $((2 * COUNT)) && [[ -z $failed ]]) &
     learning=$!

@@ -134,12 +134,10 @@ restarted() {
     if is_done restarted; then return; fi
     anew fresh kept restart
     stop "$api"
-    if [[ -n $keeps_index ]]; then
-        start_api api "${backends[@]}"
-        measure kept ready "a replica with its kept index"
-        memory restart kept "$pid"
-        stop "$pid"
-    fi
+    start_api api "${backends[@]}"
+    measure kept ready "a replica with its kept index"
+    memory restart kept "$pid"
+    stop "$pid"
     rm -rf "$DIRECTORY/api"
     start_api api "${backends[@]}"
     api=$pid
