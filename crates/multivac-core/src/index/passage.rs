@@ -3,7 +3,8 @@
 use std::str::SplitTerminator;
 use std::sync::Arc;
 
-use super::{Outline, term};
+use super::Outline;
+use super::terms::with_term;
 use crate::datum::DatumId;
 
 /// What is between two terms: a control character, which no word has in it (the unit separator of ASCII).
@@ -23,7 +24,7 @@ impl Passage {
         let outline = Outline::of(text);
         let mut terms = String::with_capacity(text.len());
         for word in &outline.words {
-            terms.push_str(&term(&text[word.bytes.clone()]));
+            with_term(&text[word.bytes.clone()], |term| terms.push_str(term));
             terms.push(SEPARATOR);
         }
         Self { text: text.into(), outline: Arc::new(outline), terms: terms.into() }
@@ -62,7 +63,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::words;
+    use crate::index::{term, words};
 
     proptest! {
         #[test]

@@ -20,6 +20,18 @@ fn words_of_one_stem_are_one_term() {
 }
 
 #[test]
+fn a_word_has_the_same_term_whatever_came_before_it() {
+    // More words than are cached, and some of them again and again.
+    let mut random = fastrand::Rng::with_seed(1);
+    for at in 0..3 * STEM_CACHE_SIZE {
+        let number = if at % 2 == 0 { at } else { random.usize(..at) };
+        for word in [format!("{number}ings"), number.to_string()] {
+            assert_eq!(*term(&word), *stem(&word));
+        }
+    }
+}
+
+#[test]
 fn accents_and_possessives_do_not_change_a_term() {
     assert_eq!(all("Beyoncé's Beyonce’s beyonce"), ["beyonc", "beyonc", "beyonc"]);
 }
