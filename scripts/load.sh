@@ -6,14 +6,14 @@
 # What it does    Builds the release, starts servers and processes of its own with empty data, and on each
 #                 system: feeds COUNT short data through /multivac/data (64 connections) and COUNT through
 #                 /multivac/data/bulk, waits until all are learned, asks COUNT times the standing question
-#                 and a tenth as often various ones, 10,000 at most. Then the time from a datum to its answer: each datum alone, each
-#                 as soon as the one before is answered, and alone while 8,000 a second are fed beside it; questions
-#                 while as many are fed. On the full system also how soon a second replica is ready, with nothing and
-#                 with an index that it has kept. There the worker starts after the feeding, so that accepting and
-#                 learning are measured apart; the embedded one learns while it is fed. Beside them stands what the servers do
-#                 by themselves, in the same run: redis-benchmark's XADD of entries as large, one request for each, from as many
-#                 connections; and insertMany of the very documents that were learned, as durably, in batches as large and as
-#                 many at once.
+#                 and a tenth as often various ones, 10,000 at most, of 64 connections; one asker's questions while 1,000 a second
+#                 are fed. Then the time from a datum to its answer: each datum alone, each as soon as the one before is
+#                 answered, and alone while 8,000 a second are fed beside it; and questions while as many are fed. On the
+#                 full system also how soon a second replica is ready, with nothing and with an index that it has kept. There
+#                 the worker starts after the feeding, so that accepting and learning are measured apart; the embedded one
+#                 learns while it is fed. Beside them stands what the servers do by themselves, in the same run:
+#                 redis-benchmark's XADD of entries as large, one request for each, from as many connections; and insertMany of
+#                 the very documents that were learned, as durably, in batches as large and as many at once.
 # What it needs   what test-backends.sh needs, redis-benchmark (Debian's redis-tools), and an otherwise idle machine.
 # What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
 #                 worker's start); with ROWS=FILE also its rows, with tabs between the cells, for scale-report.py.
@@ -78,18 +78,21 @@ ratio() {
     cat "$directory/ratio" >>"$directory/table"
 }
 
-ask_and_wait() {
+questions() {
     # The first answer after the load shows how far the index was behind. Without waiting for it, the questions would be
     # answered from an index that is still being filled.
     measure latency 1
     measure ask "$COUNT"
     measure ask-various $VARIOUS
+}
+
+questions_beside_feed() {
+    measure --seed 5 --beside 1000 --connections 1 ask-various $((VARIOUS / 4))
     measure latency 100
     measure latency 200 --chained
     measure --seed 3 --beside $BESIDE latency 200
     measure --seed 4 --beside $BESIDE ask-various $VARIOUS
-    measure --seed 5 --beside 1000 --connections 4 ask-various 5000
-    # All that was fed beside is answered with.
+    # All that was fed beside it is answered with.
     measure latency 1
 }
 
@@ -129,14 +132,15 @@ full_system() {
     start worker "$MULTIVAC_BUILT_WORKER" --health-listen "$(free_address)" "${backends[@]}"
     worker=$pid
     measure learned $((2 * COUNT))
-    ask_and_wait
     measure insert-many "$COUNT" --at-once "$(nproc)"
     ratio "learned against insertMany" learned "the same by insertMany alone"
+    questions
     memory multivac-api "$api"
     memory multivac-worker "$worker"
     memory redis-server "$MULTIVAC_TEST_REDIS_PID"
     memory mongod "$MULTIVAC_TEST_MONGOD_PID"
     replicas
+    questions_beside_feed
     stop_all
 }
 
@@ -151,8 +155,9 @@ embedded() {
     measure feed "$COUNT"
     measure --seed 2 bulk "$COUNT"
     wait $learning || failed=yes
-    ask_and_wait
+    questions
     memory multivac-api "$api"
+    questions_beside_feed
     stop_all
 }
 

@@ -91,7 +91,7 @@ def millions(count):
     return f"{count / 1e6:g} million" if count >= 1e6 else f"{count:,}"
 
 
-ALONE, CHAINED = "accepted to answered, alone", "accepted to answered, chained"
+ALONE, CHAINED, VARIOUS = "accepted to answered, alone", "accepted to answered, chained", "ask various questions"
 
 
 def growth(steps):
@@ -165,14 +165,20 @@ def computed(steps):
     return table(["computed", "100 million", "a billion"], rows)
 
 
-# The figures that users feel: what load.sh measured on the same machine before index and way in were made faster
-# (2026-11-28, release without LTO), and where in its rows they are now.
+# The figures that users feel: what they were at two million data before index and way in were made faster, and where in
+# load.sh's rows they are now.
 BEFORE = [
     ("accepted to answered, one at a time: p50 ms", "13–31", lambda load: number(load.client(*load.named(ALONE, 1), "p50"))),
     ("chained, one after the other: p50 / p99 ms", "51–102 / 110–395", lambda load: two(load, *load.named(CHAINED, 0))),
     ("with 8,000 a second beside it: p50 / p99 ms", "240–300 / 500", lambda load: two(load, *load.named(ALONE, 2))),
-    ("POST against redis-benchmark's XADD", "0.47", lambda load: load.ratios.get("POST against XADD", "–")),
-    ("learned against insertMany", "–", lambda load: load.ratios.get("learned against insertMany", "–")),
+    ("POST against redis-benchmark's XADD", "0.47", lambda load: load.said.get("POST against XADD", "–")),
+    ("learned against insertMany", "–", lambda load: load.said.get("learned against insertMany", "–")),
+    ("a fresh replica is ready, s", "39", lambda load: number(load.client(*load.named("a fresh replica: ready", 0), "seconds"))),
+    ("a replica with its kept index is ready, s", "–", lambda load: number(load.client(*load.named("a replica with its kept index: ready", 0), "seconds"))),
+    ("one asker, while 1,000 a second are fed: question p50 / p99 ms", "2.3 / 8", lambda load: two(load, *load.named(VARIOUS, 1))),
+    ("64 askers at once: question p50 / p99 ms", "–", lambda load: two(load, *load.named(VARIOUS, 0))),
+    ("memory of a fresh replica", "434 MiB", lambda load: load.said.get("memory of the fresh replica", "–")),
+    ("its index on the disk", "340 MiB", lambda load: load.said.get("its index on the disk", "–")),
 ]
 
 
@@ -180,36 +186,32 @@ class Load(Step):
     """What load.sh has printed of the full system: rows of one name are told apart by their order."""
 
     def __init__(self, path):
-        self.rows, self.name, self.ratios = {}, path.stem, {}
+        self.rows, self.name, self.said = {}, path.stem, {}
         is_full = False
         for line in path.read_text().splitlines():
             cells = line.split("\t")
-            if len(cells) > 1 and is_full:
+            if line.startswith(("Full", "Embedded")):
+                is_full = line.startswith("Full")
+            elif is_full and len(cells) > 1:
                 order = sum(1 for phase in self.rows if phase.startswith(cells[0] + "#"))
                 self.rows[f"{cells[0]}#{order}"] = {cells[0]: cells}
-            elif line.startswith(("Full", "Embedded")):
-                is_full = line.startswith("Full")
-            elif " against " in line:
-                name, _, ratio = line.partition(": ")
-                self.ratios[name] = ratio
+            elif is_full and ": " in line:
+                name, _, value = line.partition(": ")
+                self.said[name] = value
 
     def named(self, name, order):
         return f"{name}#{order}", name
 
+    @property
+    def count(self):
+        return int(self.client(*self.named("learned", 0), "count"))
 
-def before_and_now(steps, load):
-    rows = [[name, before, of(load) if load else "–", "`scripts/load.sh`"] for name, before, of in BEFORE]
-    two_million = next((step for step in steps if step.count == 2_000_000), None)
-    if two_million:
-        s = two_million
-        for name, before, now in [
-            ("2 million: a fresh replica is ready, s", "39", number(s.client("fresh", "a fresh replica", "seconds"))),
-            ("2 million: a kept index is ready, s", "–", number(s.client("kept", "a replica with its kept index", "seconds"))),
-            ("2 million, under feed: question p50 / p99 ms", "2.3 / 8", two(s, "under", "questions under feed")),
-            ("2 million: api's memory and index on the disk", "434 and 340 MiB", f"{size(s.cell('memory', 'api', 2))} and {size(s.cell('disk', 'index', 1))}"),
-        ]:
-            rows.append([name, before, now, "`scripts/scale.sh`, of longer texts than before"])
-    return table(["", "before", "now", "measured by"], rows)
+
+def before_and_now(load):
+    if not load:
+        return "Not measured yet: `ROWS=scale/load.rows scripts/load.sh 1000000` writes it."
+    head = f"`scripts/load.sh`, {millions(load.count)} short data:"
+    return f"{head}\n\n{table(['', 'before', 'now'], [[name, before, of(load)] for name, before, of in BEFORE])}"
 
 
 # --- the plot ----------------------------------------------------------------------------------------------------------
@@ -292,7 +294,7 @@ def report(directory, docs):
     load = Load(directory / "load.rows") if (directory / "load.rows").exists() else None
     day, cores = max(list(step.rows["done"].values())[-1] for step in steps)
     blocks = {
-        "before and now": before_and_now(steps, load),
+        "before and now": before_and_now(load),
         "growth": f"{cores} cores, {day}:\n\n{growth(steps)}\n\n![Rates, times, readiness, memory and disk, by millions of data](performance/growth.svg)",
         "a million": per_million(steps, embedded if embedded and embedded.is_done else None),
         "computed": computed(steps),

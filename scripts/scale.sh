@@ -171,8 +171,8 @@ one_step() {
     quiet "$api"
     measure alone latency 100
     measure chained latency 200 --chained
-    measure rest --connections 4 ask-facts "$2" "$QUESTIONS"
-    measure under --connections 4 --beside "$BESIDE" ask-facts "$2" "$QUESTIONS"
+    measure rest --connections 1 ask-facts "$2" "$QUESTIONS"
+    measure under --connections 1 --beside "$BESIDE" ask-facts "$2" "$QUESTIONS"
     measure posts feed "$POSTS"
     measure caught-up learned
     sizes

@@ -51,7 +51,7 @@ struct Args {
     /// Seconds until what is waited for must have come.
     #[arg(long, default_value_t = 300)]
     within: u64,
-    /// How many data a second are fed beside it meanwhile; they have a row of their own.
+    /// How many data a second are fed beside it meanwhile, over 64 connections; they have a row of their own.
     #[arg(long, value_name = "RATE")]
     beside: Option<u32>,
     /// The data that are fed in single requests are long texts: 610 bytes on average, in place of 60 to 120.

@@ -15,6 +15,9 @@ use super::{Args, Data, Measured, data};
 /// How long it feeds before anything is measured, so that what is measured is the steady state.
 const LEAD: Duration = Duration::from_secs(2);
 
+/// Of its own, however few ask.
+const CONNECTIONS: usize = 64;
+
 /// Feeds in a thread of its own until it is stopped.
 pub(super) struct Beside {
     stopped: Arc<AtomicBool>,
@@ -25,9 +28,9 @@ impl Beside {
     /// Begins, and returns when it has been feeding for a while.
     pub(super) async fn start(args: &Args, rate: u32) -> io::Result<Self> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let (target, connections, data) = (args.target.clone(), args.connections, data(args));
+        let (target, data) = (args.target.clone(), data(args));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let feeding = feed(target, connections, data, rate, Arc::clone(&stopped));
+        let feeding = feed(target, data, rate, Arc::clone(&stopped));
         let thread = std::thread::spawn(move || runtime.block_on(feeding));
         sleep(LEAD).await;
         Ok(Self { stopped, thread })
@@ -40,17 +43,11 @@ impl Beside {
     }
 }
 
-async fn feed(
-    target: String,
-    connections: usize,
-    data: Data,
-    rate: u32,
-    stopped: Arc<AtomicBool>,
-) -> io::Result<Measured> {
+async fn feed(target: String, data: Data, rate: u32, stopped: Arc<AtomicBool>) -> io::Result<Measured> {
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
     let mut running = JoinSet::new();
-    for _ in 0..connections {
+    for _ in 0..CONNECTIONS {
         let (next, stopped, mut connection) =
             (Arc::clone(&next), Arc::clone(&stopped), Connection::open(&target).await?);
         running.spawn(async move {
