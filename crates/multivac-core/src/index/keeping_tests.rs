@@ -213,6 +213,21 @@ async fn stopped_while_it_is_read_it_is_as_it_was() {
     assert_eq!(place.name(), name);
 }
 
+#[test]
+fn nothing_is_loaded_before_there_is_a_directory_for_it() {
+    let place = Place::new();
+    let index = Index::kept_in(&place.index()).unwrap();
+    index.open_found(&CancellationToken::new());
+    fs::remove_dir_all(place.index()).unwrap();
+    fs::write(place.index(), "in its place").unwrap();
+    for _ in 0..2 {
+        assert!(index.begin_loading().is_err());
+    }
+    fs::remove_file(place.index()).unwrap();
+    assert!(index.begin_loading().is_ok());
+    assert_eq!((index.is_kept(), index.files().name.clone()), (true, place.name()));
+}
+
 #[tokio::test]
 async fn a_damaged_index_is_made_anew() {
     let (place, _) = filled(4).await;
