@@ -236,7 +236,7 @@ impl Application {
     }
 }
 
-/// Reading a large index that was kept takes a while, and this thread has timers to serve.
+/// Removing what a killed process has left takes a while, and this thread has timers to serve.
 async fn open_index(kept_in: Option<PathBuf>) -> Result<Index, OpenError> {
     let open = move || match kept_in {
         Some(path) => Index::kept_in(&path),

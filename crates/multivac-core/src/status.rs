@@ -16,6 +16,7 @@ use crate::index::follow::Follower;
 use crate::observe::metrics;
 use crate::observe::spans::{self, Call};
 use crate::queue::{JobState, Ledger, QueueAdmin, QueueError};
+use crate::runtime::retry::Retry;
 use crate::store::{Retraction, Store, StoreEntry, StoreError};
 
 /// How long to wait before the store is asked again which replicas have not passed a tombstone yet: at first, and after
@@ -28,6 +29,10 @@ const PASS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the ledger is compared with the store.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long it waits at most, about, after counting in the store has failed: a count that takes too long is not begun again
+/// and again.
+const LONGEST_RECONCILE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Where a datum stands, in the contract's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,7 +97,6 @@ pub struct Registry {
 }
 
 /// What was found when the ledger was compared with the store before.
-#[derive(Default)]
 struct Comparison {
     /// The ledger, and how many data the index held.
     pair: Option<(Ledger, u64)>,
@@ -100,6 +104,15 @@ struct Comparison {
     counted: Option<(Ledger, u64)>,
     /// How many retractions the ledger knew; `None` before the store was counted once, since they are compared then.
     retracted: Option<u64>,
+    /// After counting has failed.
+    retry: Retry,
+}
+
+impl Comparison {
+    fn none() -> Self {
+        let retry = Retry::new(RECONCILE_INTERVAL, LONGEST_RECONCILE_INTERVAL);
+        Self { pair: None, counted: None, retracted: None, retry }
+    }
 }
 
 impl Registry {
@@ -266,6 +279,7 @@ impl Registry {
             return Ok(());
         }
         let counts = self.store.counts().await?;
+        last.retry.succeeded();
         last.counted = Some(pair);
         if (counts.learned, counts.retracted) == (seen.learned, seen.retracted) {
             last.retracted = Some(seen.retracted);
@@ -289,18 +303,25 @@ impl Registry {
             () = stop.cancelled() => return,
             _ = progress.wait_for(|progress| progress.caught_up) => {}
         }
-        let mut last = Comparison::default();
+        let mut last = Comparison::none();
         loop {
             let reconciled = tokio::select! {
                 () = stop.cancelled() => return,
                 reconciled = self.reconcile(&mut last) => reconciled,
             };
-            if let Err(error) = reconciled {
-                match &error {
+            if let Err(error) = &reconciled {
+                match error {
                     StatusError::Queue(_) => metrics::QUEUE_ERRORS.inc(),
                     StatusError::Store(_) => metrics::STORE_ERRORS.inc(),
                 };
                 tracing::debug!(%error, "the ledger cannot be reconciled at present");
+            }
+            if let Err(StatusError::Store(_)) = reconciled {
+                last.retry.failed();
+                if !last.retry.wait(&stop).await {
+                    return;
+                }
+                continue;
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -309,3 +330,7 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -50,10 +50,14 @@ pub(super) fn judge(state: &State) -> Judgement {
     }
     let progress = *state.registry.follower.progress().borrow();
     if !progress.caught_up {
-        unready.push(progress.loading.map_or("the index is not filled yet".into(), |loaded| {
-            let [data, of] = [loaded.data, loaded.of].map(with_commas);
-            format!("the index is not filled yet: it is being loaded, {data} of about {of} data are in it").into()
-        }));
+        unready.push(match progress.loading {
+            Some(loaded) => {
+                let [data, of] = [loaded.data, loaded.of].map(with_commas);
+                format!("the index is not filled yet: it is being loaded, {data} of about {of} data are in it").into()
+            }
+            None if progress.checking => "the index is not filled yet: the one that was kept is being checked".into(),
+            None => "the index is not filled yet".into(),
+        });
     } else if progress.unwritable {
         missing.push("the index cannot be written; answers rest on what was learned before".into());
     } else if !progress.following {

@@ -233,3 +233,69 @@ async fn an_index_directory_is_kept_over_restarts_and_never_shared() {
     let said = refusal(&mut crate::program::program(&[&flags[..], &[pictures.to_str().unwrap()]].concat()));
     assert!(said.contains("holds cat.png, which is not MultiVAC's"), "{said}");
 }
+
+#[tokio::test]
+async fn while_its_index_is_read_it_serves_and_can_be_stopped() {
+    let system = System::new();
+    let program = system.start();
+    system.feed(&program, "Penguins eat krill and small fish.").await;
+    program.kill();
+    let (data, kept) = (system.data(), system.place.path().join("index"));
+    let flags = ["--data-dir", data.to_str().unwrap(), "--index-dir", kept.to_str().unwrap()];
+    let program = Program::start(&flags);
+    program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    program.process.signal("TERM");
+    assert_eq!(program.ended().await.code, Some(0));
+    let all = |path: &Path| fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let is_of_a_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "store");
+    let mut found = all(&kept).into_iter().filter(|path| path.is_dir()).flat_map(|path| all(&path));
+    let (segment, aside) = (found.find(is_of_a_segment).unwrap(), system.place.path().join("aside"));
+    // A disk that takes for ever: nobody writes into the pipe that is read.
+    fs::rename(&segment, &aside).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&segment).status().unwrap().success());
+
+    let program = Program::start(&flags);
+    let ready = program.until(&system.client, "/readyz", |ready| ready.to_string().contains("being checked")).await;
+    assert_eq!(ready["ready"], false, "{ready}");
+    let alive = system.client.get(format!("{}/healthz", program.base)).send().await.unwrap();
+    assert_eq!(alive.status(), 200);
+    let feeding = system.client.post(format!("{}/multivac/data", program.base)).form(&[("data", "Owls eat voles.")]);
+    assert_eq!(feeding.send().await.unwrap().status(), 200);
+    program.process.signal("TERM");
+    assert_eq!(program.ended().await.code, Some(0));
+
+    fs::rename(&aside, &segment).unwrap();
+    let program = Program::start(&flags);
+    program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    assert!(program.logs().contains("goes on with the index that was kept"), "{}", program.logs());
+    assert_eq!(system.ask(&program, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+}
+
+#[tokio::test]
+async fn an_index_directory_that_was_removed_and_is_another_s_now_is_left_to_it() {
+    let system = System::new();
+    let kept = system.place.path().join("index");
+    let start = |data: &Path| {
+        let flags = ["--listen", "127.0.0.1:0", "--log-format", "text", "--data-dir", data.to_str().unwrap()];
+        let kept = ["--index-dir", kept.to_str().unwrap()];
+        Program::spawn(crate::program::program(&[&flags[..], &kept].concat()).env("TMPDIR", system.temporary()))
+    };
+    let first = start(&system.data());
+    system.feed(&first, "Penguins eat krill and small fish.").await;
+    // So that it does not notice before the other is there.
+    first.process.signal("STOP");
+    fs::remove_dir_all(&kept).unwrap();
+    let second = start(&system.place.path().join("other"));
+    second.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
+    let manifest = || fs::read_to_string(kept.join("multivac-index.json")).unwrap();
+    let of_second = manifest();
+    first.process.signal("CONT");
+    first.process.wait_for_log("is another's now");
+    let holder = format!("is in use by process {}", second.process.id());
+    assert!(first.logs().contains(&holder), "{}", first.logs());
+    first.until(&system.client, "/readyz", |ready| ready["missing"].as_array().is_some_and(Vec::is_empty)).await;
+    assert_eq!(system.ask(&first, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+    system.feed(&second, "Owls eat voles.").await;
+    assert_eq!(system.ask(&second, "What do owls eat?").await, "Owls eat voles.");
+    assert_eq!((manifest(), system.indexes().len()), (of_second, 1));
+}

@@ -5,17 +5,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use tantivy::index::{SegmentComponent, SegmentMeta};
+use tokio_util::sync::CancellationToken;
 
 use super::kept::WhyNot;
 
-/// Reads all files of the last commit.
-pub(super) fn check(index: &tantivy::Index) -> Result<(), WhyNot> {
+/// Reads all files of the last commit. Stopped, it ends after the file that it is at.
+pub(super) fn check(index: &tantivy::Index, stop: &CancellationToken) -> Result<(), WhyNot> {
     let damaged = |what: String| WhyNot::Damaged(what);
     let segments = index.searchable_segment_metas().map_err(|error| damaged(error.to_string()))?;
     let files: Vec<PathBuf> = segments.iter().flat_map(files_of).collect();
     let next = AtomicUsize::new(0);
     let check = || {
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if stop.is_cancelled() {
+                return Err(WhyNot::Stopped);
+            }
             match index.directory().validate_checksum(file) {
                 Ok(true) => {}
                 Ok(false) => return Err(damaged(format!("{} has another checksum", file.display()))),

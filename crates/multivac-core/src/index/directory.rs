@@ -10,9 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::kept::{KeptDirectory, Manifest};
+use super::kept::{DirectoryError, KeptDirectory, Manifest};
 
 const PREFIX: &str = "multivac-index-";
 
@@ -23,7 +23,7 @@ const MARK: &str = "multivac-index";
 /// Where the files of an index lie. A temporary one is removed when it is dropped, and unlocked after that.
 pub(super) struct IndexDirectory {
     path: PathBuf,
-    _temporary: Option<(TempDir, Option<File>)>,
+    temporary: Option<(TempDir, Option<File>)>,
 }
 
 /// Where directories for indexes are made.
@@ -35,13 +35,16 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// A new directory for an index, and the manifest that belongs to it.
+    /// A new directory for an index, and the manifest that belongs to it. A temporary one also where the one that is given has become
+    /// another's: two replicas never share one.
     pub(super) fn begin(&self) -> io::Result<(IndexDirectory, Manifest)> {
-        match self {
-            Self::Temporary => Ok((IndexDirectory::create()?, Manifest::new())),
-            Self::Kept(kept) => {
-                let manifest = kept.begin()?;
-                Ok((IndexDirectory::kept(kept.path_of(&manifest.name)), manifest))
+        let Self::Kept(kept) = self else { return Ok((IndexDirectory::create()?, Manifest::new())) };
+        match kept.begin() {
+            Ok(manifest) => Ok((IndexDirectory::kept(kept.path_of(&manifest.name)), manifest)),
+            Err(DirectoryError::NotWritable { source, .. }) => Err(source),
+            Err(error @ (DirectoryError::InUse { .. } | DirectoryError::Foreign { .. })) => {
+                error!(%error, "the index directory was removed and is another's now; the index goes on in a temporary one, and is not kept");
+                Ok((IndexDirectory::create()?, Manifest::new()))
             }
         }
     }
@@ -70,16 +73,20 @@ impl IndexDirectory {
         if lock.is_some() {
             File::create_new(directory.path().join(MARK))?;
         }
-        Ok(Self { path: directory.path().to_owned(), _temporary: Some((directory, lock)) })
+        Ok(Self { path: directory.path().to_owned(), temporary: Some((directory, lock)) })
     }
 
     /// One that is in a directory that is kept.
     pub(super) fn kept(path: PathBuf) -> Self {
-        Self { path, _temporary: None }
+        Self { path, temporary: None }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.temporary.is_none()
     }
 
     /// Removes the directories beside this one that processes of the same user have left behind.

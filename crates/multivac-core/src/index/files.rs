@@ -7,6 +7,7 @@ use std::time::Instant;
 use tantivy::index::{SegmentId, SegmentMeta};
 use tantivy::indexer::{LogMergePolicy, MergeCandidate, MergePolicy};
 use tantivy::{IndexReader, IndexWriter, Opstamp, ReloadPolicy, TantivyError};
+use tokio_util::sync::CancellationToken;
 
 use super::checksums::{self, files_of};
 use super::directory::{IndexDirectory, Place};
@@ -54,7 +55,7 @@ pub(super) struct Files {
     pub(super) position: Option<Position>,
     /// When the last commit was stamped, and with which position.
     pub(super) stamped: Option<(Instant, Position)>,
-    /// What it is called where it is kept.
+    /// What it is called where it is kept. Empty: it [stands in](Self::stand_in) for one that was not opened yet.
     pub(super) name: String,
     /// A temporary one is removed with the index, so it is dropped last.
     pub(super) directory: IndexDirectory,
@@ -122,9 +123,22 @@ impl Files {
         Ok((files, fields))
     }
 
+    /// Nothing, in memory, until the index in a directory was opened or another was begun there. Nothing is added to it.
+    pub(super) fn stand_in(directory: &KeptDirectory) -> Result<(Self, Fields), IndexError> {
+        let (schema, fields) = schema::schema();
+        let index = tantivy::Index::builder().schema(schema).settings(schema::settings()).create_in_ram()?;
+        let path = IndexDirectory::kept(directory.path().to_owned());
+        let files = Self { name: String::new(), ..Self::of(index, fields, path, &Manifest::new())? };
+        Ok((files, fields))
+    }
+
+    fn stands_in(&self) -> bool {
+        self.name.is_empty()
+    }
+
     /// The index that is kept in a directory, with the data in it as those that are not visible yet; and the stamp of its
     /// last commit.
-    pub(super) fn open(directory: &KeptDirectory) -> Result<(Self, Stamp), WhyNot> {
+    pub(super) fn open(directory: &KeptDirectory, stop: &CancellationToken) -> Result<(Self, Stamp), WhyNot> {
         let manifest = directory.manifest()?;
         let damaged = |error: TantivyError| WhyNot::Damaged(error.to_string());
         let path = directory.path_of(&manifest.name);
@@ -134,11 +148,15 @@ impl Files {
             return Err(WhyNot::OtherFormat);
         }
         let stamp = Stamp::decode(index.load_metas().map_err(damaged)?.payload.as_deref(), &manifest.name)?;
-        checksums::check(&index)?;
+        checksums::check(&index, stop)?;
         let path = IndexDirectory::kept(path);
         let mut files = Self::of(index, fields, path, &manifest).map_err(|IndexError(error)| damaged(error))?;
         let not_ours = || WhyNot::Damaged("its segments do not fit its last commit".to_owned());
-        let (data, said) = files.segments.read().ok_or_else(not_ours)?;
+        let read = files.segments.read(stop);
+        if stop.is_cancelled() {
+            return Err(WhyNot::Stopped);
+        }
+        let (data, said) = read.ok_or_else(not_ours)?;
         if data.len() as u64 != stamp.data {
             return Err(not_ours());
         }
@@ -328,12 +346,17 @@ impl Files {
                 || !has_list()
                 || self.index.searchable_segment_metas().is_ok_and(|all| all.iter().any(is_missing))
         };
-        lost() && lost()
+        !self.stands_in() && lost() && lost()
     }
 
     /// Whether nothing was ever added, or all is gone that was.
     pub(super) fn hold_nothing(&self) -> bool {
         self.segments.searcher.segment_readers().is_empty() && self.fresh.is_empty() && self.hidden.is_empty()
+    }
+
+    /// Whether nothing is in them, and all can be added.
+    pub(super) fn can_be_loaded(&self) -> bool {
+        self.hold_nothing() && !self.stands_in()
     }
 
     /// Whether the reader shows other segments than those of the last commit.

@@ -16,6 +16,7 @@ use tracing::info;
 
 use super::IndexError;
 use super::follow::{APPLY_BATCH, APPLY_BYTES, Follower, Interrupted, Loaded, Progress, panicked};
+use super::kept::WhyNot;
 use super::loading::Loading;
 use super::puller::PULL_BATCH;
 use crate::observe::metrics;
@@ -33,6 +34,7 @@ impl Follower {
             // Commits are made on blocking threads.
             self.index.mark_by(Box::new(move |name, position| runtime.block_on(store.mark_index(name, position))));
         }
+        self.open_found(stop).await?;
         let Some(found) = self.index.found() else { return Ok(None) };
         tokio::select! {
             () = stop.cancelled() => return Err(Interrupted::Stopped),
@@ -53,6 +55,25 @@ impl Follower {
         metrics::INDEX_LOADED_RATIO.set(1.0);
         info!(data, changes, duration_ms, "goes on with the index that was kept");
         Ok(Some(position))
+    }
+
+    /// Reads the index that was kept, if that was not done yet.
+    async fn open_found(&self, stop: &CancellationToken) -> Result<(), Interrupted> {
+        if !self.index.is_unread() {
+            return Ok(());
+        }
+        self.progress.send_modify(|progress| progress.checking = true);
+        let (index, stopped) = (Arc::clone(&self.index), stop.clone());
+        let opened = tokio::task::spawn_blocking(move || index.open_found(&stopped)).await;
+        self.progress.send_modify(|progress| progress.checking = false);
+        if stop.is_cancelled() {
+            return Err(Interrupted::Stopped);
+        }
+        if opened.is_err() {
+            let index = Arc::clone(&self.index);
+            blocking(move || index.refuse_found(&WhyNot::Damaged("reading it panicked".to_owned()))).await?;
+        }
+        Ok(())
     }
 
     /// Applies what the store has had new since a position. To which position it came, by how many changes.

@@ -53,6 +53,8 @@ pub struct Progress {
     pub unwritable: bool,
     /// The index reflects all changes up to here.
     pub position: Position,
+    /// Whether an index that was kept is read and checked at present.
+    pub checking: bool,
     /// How far loading has come, while the index is loaded.
     pub loading: Option<Loaded>,
 }
@@ -88,6 +90,8 @@ pub(super) enum Interrupted {
     Index(#[from] IndexError),
     #[error("files of the index were removed")]
     IndexLost,
+    #[error("the index is ahead of the store")]
+    IndexAhead,
     #[error(transparent)]
     Puller(#[from] PullerPanicked),
     #[error("stopped")]
@@ -201,6 +205,8 @@ impl Follower {
                 }
                 return;
             }
+            // Under another name: of this one the store would go on refusing to note anything.
+            Interrupted::IndexAhead => tokio::task::spawn_blocking(move || Some(index.begin_anew())).await,
             // Why a commit failed does not show in its error.
             Interrupted::Index(_) | Interrupted::IndexLost => {
                 tokio::task::spawn_blocking(move || index.is_lost().then(|| index.begin_anew())).await
@@ -209,7 +215,12 @@ impl Follower {
         };
         match begun {
             Ok(Some(Ok(()))) => {
-                warn!("files of the index were removed from its directory; loading all into a new one");
+                match interrupted {
+                    Interrupted::IndexAhead => warn!(
+                        "the store is in an older state than the index, such as that of a backup; loading all again"
+                    ),
+                    _ => warn!("files of the index were removed from its directory; loading all into a new one"),
+                }
                 *position = None;
             }
             Ok(Some(Err(error))) => error!(%error, "a new directory for the index cannot be made"),
@@ -282,6 +293,9 @@ impl Follower {
             }
             self.fence.pass(came_to.position, came_to.removed_data);
             self.index.check()?;
+            if self.index.is_ahead() {
+                return Err(Interrupted::IndexAhead);
+            }
             if let Some(error) = came_to.error {
                 return Err(error.into());
             }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tantivy::{IndexWriter, Opstamp};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::directory::Place;
@@ -21,6 +22,18 @@ pub(super) type Marker = Box<dyn Fn(&str, Position) -> Result<(), StoreError> + 
 /// ever.
 const STAMP_AGE: Duration = Duration::from_secs(60);
 
+/// What lay in the directory at the start.
+#[derive(Debug, Default)]
+pub(super) enum Found {
+    /// It was not looked at yet.
+    Unread,
+    /// An index that is whole; nothing of it is visible yet.
+    Whole(Stamp),
+    /// Nothing that can be used; or nothing any more, since it was taken over or replaced.
+    #[default]
+    Nothing,
+}
+
 /// Why an index cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -33,44 +46,63 @@ pub enum OpenError {
 }
 
 impl Index {
-    /// The index in a directory, in which it is kept: the one that is there if it is whole, and an empty one otherwise. Nothing
-    /// of it is visible before a [follower](super::follow) has compared it with the store. Blocks for as long as reading
-    /// all its files takes.
+    /// The index in a directory, in which it is kept. Only the directory is looked at here, and locked: whether there is an index
+    /// that can be used takes reading all of it, which is left to a [follower](super::follow).
     ///
     /// # Errors
     /// When the directory cannot be used, also since another process uses it.
     pub fn kept_in(path: &Path) -> Result<Self, OpenError> {
         let directory = KeptDirectory::open(path)?;
-        let began = Instant::now();
-        let found = Files::open(&directory);
-        let place = Place::Kept(directory);
-        match found {
+        let (files, fields) = Files::stand_in(&directory)?;
+        Ok(Self { found: Mutex::new(Found::Unread), ..Self::of(Place::Kept(directory), files, fields) })
+    }
+
+    /// Opens the index that lies in the directory, unless that was done already. Nothing of it is visible before it was compared with
+    /// the store. Blocks for as long as reading all its files takes; stopped, it ends after the file that it is at, and all is as
+    /// it was.
+    pub(super) fn open_found(&self, stop: &CancellationToken) {
+        // First, so that whoever comes meanwhile waits.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(directory) = self.place.kept().filter(|_| self.is_unread()) else { return };
+        let (began, path) = (Instant::now(), directory.path().display());
+        match Files::open(directory, stop) {
             Ok((files, stamp)) => {
                 let duration_ms = began.elapsed().as_millis() as u64;
-                info!(path = %path.display(), data = stamp.data, duration_ms, "opened the index that was kept");
+                info!(%path, data = stamp.data, duration_ms, "opened the index that was kept");
                 // What a process left that was killed while it began another.
-                if let Some(directory) = place.kept() {
-                    directory.remove_all_but(&files.name);
-                }
-                let fields = files.fields;
-                Ok(Self { found: Mutex::new(Some(stamp)), ..Self::of(place, files, fields) })
+                directory.remove_all_but(&files.name);
+                *writer = None;
+                *self.files() = files;
+                self.now_found(Found::Whole(stamp));
             }
+            Err(WhyNot::Stopped) => {}
             Err(why_not) => {
-                refused(path, &why_not);
-                let (files, fields) = Files::create(&place, Some(super::PackedSet::default()))?;
-                Ok(Self::of(place, files, fields))
+                refused(directory.path(), &why_not);
+                self.forget_found();
             }
         }
     }
 
+    /// Whether what lies in the directory was not looked at yet.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(*self.found.lock().unwrap_or_else(PoisonError::into_inner), Found::Unread)
+    }
+
     /// The stamp of the index that was found, as long as nothing of it is visible.
     pub(super) fn found(&self) -> Option<Stamp> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match &*self.found.lock().unwrap_or_else(PoisonError::into_inner) {
+            Found::Whole(stamp) => Some(stamp.clone()),
+            Found::Unread | Found::Nothing => None,
+        }
     }
 
     /// Nothing is to be looked at any more that was found.
     pub(super) fn forget_found(&self) {
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.now_found(Found::Nothing);
+    }
+
+    fn now_found(&self, found: Found) {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// Begins another index in the place of the one that was found.
@@ -81,10 +113,10 @@ impl Index {
         self.begin_anew()
     }
 
-    /// Whether it is kept over restarts.
+    /// Whether it is kept over restarts. Not any more where its directory has become another's.
     #[must_use]
     pub fn is_kept(&self) -> bool {
-        self.place.kept().is_some()
+        self.files().directory.is_kept()
     }
 
     /// Has the store told by this before anything is committed that is to be found again.
@@ -99,12 +131,20 @@ impl Index {
         let name = self.files().name.clone();
         let noted = mark(&name, position);
         let failed_before = self.failed_to_note.swap(noted.is_err(), Ordering::Relaxed);
-        if let Err(error) = &noted
-            && !failed_before
-        {
-            warn!(%error, "the store cannot note how far the index has come; it would not be found again after a restart");
+        match &noted {
+            Err(StoreError::PositionLost) => self.is_ahead.store(true, Ordering::Relaxed),
+            Err(error) if !failed_before => {
+                warn!(%error, "the store cannot note how far the index has come; it would not be found again after a restart");
+            }
+            _ => {}
         }
         noted.is_ok()
+    }
+
+    /// Whether the store was found to know nothing of how far the index had come: it is in an older state, and the index holds what
+    /// the store has lost.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.is_ahead.load(Ordering::Relaxed)
     }
 
     /// Whether the last stamp is so old that another is due, though nothing is to be moved.
@@ -113,7 +153,7 @@ impl Index {
         let is_old = files
             .stamped
             .is_none_or(|(at, position)| at.elapsed() >= STAMP_AGE && files.position.is_some_and(|now| now > position));
-        self.is_kept() && files.filling.is_none() && files.position.is_some() && is_old
+        files.directory.is_kept() && files.filling.is_none() && files.position.is_some() && is_old
     }
 
     /// Commits nothing but a stamp, unless something is in memory, which will come with one. Blocks.

@@ -192,8 +192,40 @@ async fn an_index_is_found_again_and_catches_up() {
 async fn nothing_of_it_is_visible_before_it_was_compared_with_the_store() {
     let (place, _) = filled(3).await;
     let index = Index::kept_in(&place.index()).unwrap();
+    assert!(index.is_unread() && index.found().is_none());
+    index.open_found(&CancellationToken::new());
     assert_eq!((index.snapshot().learned, index.found().is_some()), (0, true));
     assert!(holdings(&index).found.iter().all(BTreeSet::is_empty));
+}
+
+#[tokio::test]
+async fn stopped_while_it_is_read_it_is_as_it_was() {
+    let (place, _) = filled(11).await;
+    let (name, index) = (place.name(), Index::kept_in(&place.index()).unwrap());
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let began = Files::open(index.place.kept().unwrap(), &stop).err();
+    assert_eq!(began, Some(WhyNot::Stopped));
+    index.open_found(&stop);
+    assert!(index.is_unread());
+    drop(index);
+    open_and_compare(&place).await.stop().await;
+    assert_eq!(place.name(), name);
+}
+
+#[test]
+fn nothing_is_loaded_before_there_is_a_directory_for_it() {
+    let place = Place::new();
+    let index = Index::kept_in(&place.index()).unwrap();
+    index.open_found(&CancellationToken::new());
+    fs::remove_dir_all(place.index()).unwrap();
+    fs::write(place.index(), "in its place").unwrap();
+    for _ in 0..2 {
+        assert!(index.begin_loading().is_err());
+    }
+    fs::remove_file(place.index()).unwrap();
+    assert!(index.begin_loading().is_ok());
+    assert_eq!((index.is_kept(), index.files().name.clone()), (true, place.name()));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -81,6 +82,8 @@ pub(super) enum WhyNot {
     NoManifest,
     #[error("it was written by another version of MultiVAC")]
     OtherFormat,
+    #[error("its directory was removed, and what is there now may be another's")]
+    NotHeld,
     #[error("it was not full yet when its process ended")]
     NotFull,
     #[error("it is damaged: {0}")]
@@ -89,6 +92,9 @@ pub(super) enum WhyNot {
     OtherStore,
     #[error("the store is in an older state than the index, such as that of a backup")]
     OlderStore,
+    /// It may be used: nothing is begun then.
+    #[error("the process was stopped before all of it was read")]
+    Stopped,
 }
 
 /// What is to be known of an index before it is opened.
@@ -176,23 +182,30 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// A directory that is given, locked until it is dropped.
+///
+/// The lock is one of a file, and whoever removes that, say with the whole directory, leaves the path to whoever comes next. So it is
+/// looked at again before anything is made, read or removed there.
 pub(super) struct KeptDirectory {
     path: PathBuf,
-    _lock: File,
+    lock: Mutex<File>,
 }
 
 impl KeptDirectory {
     /// Locks a directory, which is made if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, DirectoryError> {
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(Self::lock(path)?) })
+    }
+
+    fn lock(path: &Path) -> Result<File, DirectoryError> {
         let not_writable = |source| DirectoryError::NotWritable { path: path.to_owned(), source };
         for_owner::directory().create(path).map_err(not_writable)?;
         // Before anything is made in it: what is another's stays as it is.
         if let Some(other) = foreign(path).map_err(not_writable)? {
             return Err(DirectoryError::Foreign { path: path.to_owned(), other });
         }
-        let lock = path.join(LOCK);
-        let mut lock =
-            for_owner::file().create(true).truncate(false).read(true).write(true).open(lock).map_err(not_writable)?;
+        let lock_path = path.join(LOCK);
+        let file = for_owner::file().create(true).truncate(false).read(true).write(true).open(&lock_path);
+        let mut lock = file.map_err(not_writable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -200,10 +213,22 @@ impl KeptDirectory {
             }
             Err(TryLockError::Error(source)) => return Err(not_writable(source)),
         }
+        if !leads_to(&lock_path, &lock) {
+            return Err(not_writable(io::Error::other("it was removed a moment ago")));
+        }
         lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(not_writable)?;
         // Whether files can be made in it too.
         File::create(path.join(DRAFT)).and_then(|_| fs::remove_file(path.join(DRAFT))).map_err(not_writable)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(lock)
+    }
+
+    /// Whether nobody else can have locked it.
+    pub(super) fn is_held(&self) -> bool {
+        leads_to(&self.path.join(LOCK), &self.held())
+    }
+
+    fn held(&self) -> MutexGuard<'_, File> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -222,6 +247,9 @@ impl KeptDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(WhyNot::None),
             Err(_) => return Err(WhyNot::NoManifest),
         };
+        if !self.is_held() {
+            return Err(WhyNot::NotHeld);
+        }
         // Of another format this may be all that can be read.
         #[derive(Deserialize)]
         struct Format {
@@ -241,9 +269,18 @@ impl KeptDirectory {
 
     /// Begins another index in the place of the one that is there, whose files are removed: a process that has opened them
     /// can go on reading them.
-    pub(super) fn begin(&self) -> io::Result<Manifest> {
-        // Somebody may have removed it.
-        for_owner::directory().create(&self.path)?;
+    ///
+    /// # Errors
+    /// Also when somebody has removed it, and another process uses the one that is there now.
+    pub(super) fn begin(&self) -> Result<Manifest, DirectoryError> {
+        if !self.is_held() {
+            let lock = Self::lock(&self.path)?;
+            *self.held() = lock;
+        }
+        self.make_new().map_err(|source| DirectoryError::NotWritable { path: self.path.clone(), source })
+    }
+
+    fn make_new(&self) -> io::Result<Manifest> {
         let manifest = Manifest::new();
         for_owner::directory().create(self.path_of(&manifest.name))?;
         let draft = self.path.join(DRAFT);
@@ -257,6 +294,9 @@ impl KeptDirectory {
     /// Removes what was left of other indexes. What cannot be removed now, since a merge of its segments is still under way say, is
     /// at the next start.
     pub(super) fn remove_all_but(&self, name: &str) {
+        if !self.is_held() {
+            return;
+        }
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()) {
             if path != self.path_of(name)
@@ -267,6 +307,20 @@ impl KeptDirectory {
             }
         }
     }
+}
+
+/// Whether a path is still the one of an open file.
+#[cfg(unix)]
+fn leads_to(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let which = |there: fs::Metadata| (there.dev(), there.ino());
+    fs::symlink_metadata(path).ok().map(which) == file.metadata().ok().map(which)
+}
+
+/// Elsewhere a file that is open is not removed.
+#[cfg(not(unix))]
+fn leads_to(_: &Path, _: &File) -> bool {
+    true
 }
 
 /// Whether the path is the one of an index's files.

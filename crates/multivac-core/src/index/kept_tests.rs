@@ -72,8 +72,31 @@ fn an_index_that_is_begun_takes_the_place_of_the_one_before() {
     assert!(!directory.path_of(&one.name).exists() && directory.path_of(&two.name).exists());
     assert_eq!(directory.manifest(), Ok(two));
     fs::remove_dir_all(place.path()).unwrap();
+    assert_eq!(directory.manifest(), Err(WhyNot::None));
     let three = directory.begin().unwrap();
     assert_eq!(directory.manifest(), Ok(three), "also where somebody has removed it all");
+    assert!(matches!(KeptDirectory::open(place.path()), Err(DirectoryError::InUse { .. })), "it is locked again");
+}
+
+#[test]
+fn a_directory_that_was_removed_and_is_another_s_now_is_left_to_it() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("index");
+    let first = KeptDirectory::open(&path).unwrap();
+    let of_first = first.begin().unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    let second = KeptDirectory::open(&path).unwrap();
+    let manifest = second.begin().unwrap();
+    assert!(!first.is_held() && second.is_held());
+    assert_eq!(first.manifest(), Err(WhyNot::NotHeld));
+    assert!(matches!(first.begin(), Err(DirectoryError::InUse { .. })));
+    first.remove_all_but(&of_first.name);
+    assert_eq!(second.manifest(), Ok(manifest.clone()));
+    assert!(second.path_of(&manifest.name).exists());
+    // It is nobody's once that one has ended.
+    drop(second);
+    let anew = first.begin().unwrap();
+    assert_eq!(first.manifest(), Ok(anew));
 }
 
 #[test]

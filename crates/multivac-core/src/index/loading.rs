@@ -92,8 +92,8 @@ impl Entered {
 impl Index {
     /// Begins to load an index in which nothing is; nothing of it is visible before it is [finished](Self::finish_loading).
     pub(super) fn begin_loading(&self) -> Result<Loading, IndexError> {
-        if !self.files().hold_nothing() {
-            // An attempt before has left something, which is no part of what is visible.
+        if !self.files().can_be_loaded() {
+            // There are none yet, or an attempt before has left something, which is no part of what is visible.
             self.begin_anew()?;
         }
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

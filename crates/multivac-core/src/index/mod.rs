@@ -54,8 +54,8 @@ use crate::store::{Change, Disk, Position, StoredDatum};
 use directory::Place;
 use files::{Files, Moved};
 use fresh::Document;
-use keeping::Marker;
 pub use keeping::OpenError;
+use keeping::{Found, Marker};
 pub use kept::DirectoryError;
 use kept::Stamp;
 pub use outline::{Outline, Part, Word};
@@ -107,8 +107,10 @@ pub struct Index {
     marker: OnceLock<Marker>,
     /// Whether the store could not note it the last time.
     failed_to_note: AtomicBool,
+    /// See [`Self::is_ahead`].
+    is_ahead: AtomicBool,
     /// What was found there at the start, before it is compared with the store.
-    found: Mutex<Option<Stamp>>,
+    found: Mutex<Found>,
     /// Of whoever commits; taken before the files. `None` after a failure: tantivy's own rollback cannot be repeated when it
     /// fails, a new writer can be made.
     writer: Mutex<Option<IndexWriter>>,
@@ -172,6 +174,7 @@ impl Index {
             place,
             marker: OnceLock::new(),
             failed_to_note: AtomicBool::new(false),
+            is_ahead: AtomicBool::new(false),
             found: Mutex::default(),
             writer: Mutex::default(),
             files: Mutex::new(files),

@@ -1,6 +1,7 @@
 //! What becomes of an index whose files somebody removes, and how one is begun anew and shown.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::files::Files;
@@ -29,7 +30,7 @@ impl Index {
             return Ok(());
         }
         files.checked = Instant::now();
-        if files.are_lost() {
+        if self.are_lost(&files) {
             return Err(Lost);
         }
         // The next commit fails too, if this does.
@@ -40,10 +41,16 @@ impl Index {
         Ok(())
     }
 
-    /// Whether files of the index are missing in its directory, so that nothing can be committed to it any more.
+    /// Whether files of the index are missing in its directory, so that nothing can be committed to it any more, or another may have the
+    /// directory.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.files().are_lost()
+        self.are_lost(&self.files())
+    }
+
+    fn are_lost(&self, files: &Files) -> bool {
+        let is_another_s = || files.directory.is_kept() && self.place.kept().is_some_and(|kept| !kept.is_held());
+        files.are_lost() || is_another_s()
     }
 
     /// Begins an empty index in a new directory. What was visible stays so until that one is full. Blocks.
@@ -55,6 +62,7 @@ impl Index {
         let mut files = self.files();
         (*files, _) = Files::create(&self.place, Some(PackedSet::default()))?;
         *writer = None;
+        self.is_ahead.store(false, Ordering::Relaxed);
         self.forget_found();
         Ok(())
     }

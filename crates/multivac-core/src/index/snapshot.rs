@@ -9,6 +9,7 @@ use tantivy::collector::DocSetCollector;
 use tantivy::query::{Bm25Weight, TermQuery};
 use tantivy::schema::{IndexRecordOption, OwnedValue};
 use tantivy::{DocAddress, Searcher, Term};
+use tokio_util::sync::CancellationToken;
 
 use super::fresh::Fresh;
 use super::owners::{IndexedDatum, PassageHash};
@@ -92,13 +93,17 @@ impl Segments {
         Ok(Self { fields, searcher, columns, removed })
     }
 
-    /// All data in them, and all passages. `None` where a segment is damaged.
-    pub(super) fn read(&self) -> Option<(PackedSet<DatumId>, PackedSet<PassageHash>)> {
+    /// All data in them, and all passages. `None` where a segment is damaged, or when it is stopped: then it ends after the segment
+    /// that it is at.
+    pub(super) fn read(&self, stop: &CancellationToken) -> Option<(PackedSet<DatumId>, PackedSet<PassageHash>)> {
         let segments: Vec<_> = self.searcher.segment_readers().iter().zip(&self.columns).collect();
         let next = AtomicUsize::new(0);
         let read = || {
             let mut found = (Vec::new(), Vec::new());
             while let Some((segment, columns)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if stop.is_cancelled() {
+                    return None;
+                }
                 let (ids, hashes) = columns.read(segment)?;
                 found.0.extend(ids);
                 found.1.extend(hashes);

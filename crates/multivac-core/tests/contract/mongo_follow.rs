@@ -110,9 +110,14 @@ async fn run_once(store: &Arc<dyn Store>, directory: &Path) -> (u64, String) {
     let learned = index.snapshot().learned;
     stop.cancel();
     running.await.unwrap();
+    (learned, name_of(directory))
+}
+
+/// Which index is kept in a directory.
+fn name_of(directory: &Path) -> String {
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(directory.join("multivac-index.json")).unwrap()).unwrap();
-    (learned, manifest["name"].as_str().unwrap().to_owned())
+    manifest["name"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -177,6 +182,62 @@ async fn an_older_copy_of_the_disk_is_known_by_its_marks() {
     assert!(matches!(lost, Err(StoreError::PositionLost)), "{lost:?}");
     assert_eq!(store.marked_index("kept").await.unwrap(), Some(older));
     assert!(store.position().await.unwrap() > newer, "the clock goes on");
+}
+
+/// What the store has lost, a replica that goes on beside it loses as well.
+#[tokio::test]
+async fn an_older_copy_of_the_disk_is_loaded_anew_by_a_replica_that_runs() {
+    let Some(binary) = mongo::installed() else { return };
+    let mut server = Mongod::start(&binary, &["--replSet", "rs0"]);
+    let members = vec![doc! { "_id": 0, "host": server.host() }];
+    let config = doc! { "_id": "rs0", "members": members };
+    until("MongoDB is a replica set", async || server.admin(doc! { "replSetInitiate": &config }).await.is_some()).await;
+    let url = format!("mongodb://{}/?replicaSet=rs0", server.host()).into();
+    let store = MongoStore::new(&url, |_| Vec::new()).await.unwrap();
+    let prepared = || until("it can be used", async || store.prepare().await.is_ok());
+    prepared().await;
+    put_one(&store, &datum("kept")).await;
+
+    let directory = tempfile::tempdir().unwrap();
+    let index = Arc::new(Index::kept_in(directory.path()).unwrap());
+    // Its store is its own: what that knows of marks is asked for through the other.
+    let own = Arc::new(MongoStore::new(&url, |_| Vec::new()).await.unwrap());
+    own.prepare().await.unwrap();
+    let (follower, stop) = (Follower::new(own, Arc::clone(&index), "one".to_owned()), CancellationToken::new());
+    let running = tokio::spawn({
+        let (follower, stop) = (Arc::clone(&follower), stop.clone());
+        async move { follower.run(stop).await }
+    });
+    follower.progress().wait_for(|progress| progress.caught_up).await.unwrap();
+    let name = name_of(directory.path());
+    let older = store.marked_index(&name).await.unwrap();
+
+    let (data, copy) = (server.data.clone(), server.data.with_extension("copy"));
+    assert_eq!(server.service.stop(), Some(0));
+    copy_directory(&data, &copy);
+    server.service.start_again();
+    prepared().await;
+    let lost = datum("lost");
+    put_one(&store, &lost).await;
+    until("it is kept farther on", async || store.marked_index(&name).await.is_ok_and(|mark| mark > older)).await;
+    assert!(index.contains(lost.id));
+
+    assert_eq!(server.service.stop(), Some(0));
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&copy, &data).unwrap();
+    server.service.start_again();
+    prepared().await;
+    let after = datum("after");
+    put_one(&store, &after).await;
+    until("another was begun", async || name_of(directory.path()) != name).await;
+    until("all that the store has is in it", async || index.contains(after.id) && !index.contains(lost.id)).await;
+    assert_eq!(index.snapshot().learned, 2);
+    until("that is noted", async || {
+        store.marked_index(&name_of(directory.path())).await.is_ok_and(|mark| mark.is_some())
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap();
 }
 
 fn copy_directory(from: &Path, to: &Path) {

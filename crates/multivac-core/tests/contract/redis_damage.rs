@@ -313,6 +313,25 @@ async fn jobs_that_the_group_has_passed_are_leased_all_the_same() {
     .await;
 }
 
+#[tokio::test]
+async fn bytes_of_which_too_few_were_counted_are_never_fewer_than_none() {
+    let Some(redis) = backends::redis(1) else { return };
+    let mut raw = Raw::of(&redis).await;
+    backends::run(Some(redis), async move |backend| {
+        let queue = backend.queue(long_lease()).await;
+        for text in ["is on the stream twice", "goes on being there"] {
+            accept(&queue, text).await;
+        }
+        raw.ask::<()>(cmd("HSET").arg(raw.key("ledger")).arg("bytes").arg(3)).await;
+        complete(&queue, &lease(&queue, 1).await).await;
+        let held = async || queue.partitions().await.unwrap()[0].size_bytes;
+        assert_eq!(held().await, 0);
+        accept(&queue, "four").await;
+        assert_eq!(held().await, 4, "all that comes after it counts");
+    })
+    .await;
+}
+
 /// The files of an append-only file.
 fn read_files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs::read_dir(directory.join("appendonlydir")).unwrap().map(|file| file.unwrap().path());

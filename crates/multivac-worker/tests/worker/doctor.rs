@@ -313,6 +313,15 @@ async fn what_keeps_a_user_from_mongodb_is_named() {
         "error mongodb.rights",
         "insert on entropy, update on entropy, createIndex on entropy, insert on replicas",
     );
+    // A role with all but what a kept index needs.
+    let actions = ["find", "insert", "update", "changeStream", "createIndex"].map(str::to_owned).to_vec();
+    let privileges = ["entropy", "replicas", "backups"]
+        .map(|collection| doc! { "resource": { "db": "multivac", "collection": collection }, "actions": &actions });
+    let role = doc! { "createRole": "narrow", "privileges": privileges.to_vec(), "roles": [] };
+    admin.run_command(role).await.unwrap();
+    admin.run_command(doc! { "createUser": "narrow", "pwd": "geheim", "roles": ["narrow"] }).await.unwrap();
+    let found = examine(&redis.url(), &url("narrow:geheim@"), &[]);
+    found.assert_only("warning mongodb.rights", "with --index-dir needs: find on indexes");
     examine(&redis.url(), &url(""), &[]).assert_only("error mongodb.rights", "MONGO_URL names none");
     let found = examine(&redis.url(), &url("multivac:moonlight@"), &[]);
     found.assert_only("error mongodb.reachable", "the user name or the password");

@@ -20,7 +20,7 @@ use super::documents::ENTROPY;
 use super::store_error;
 use crate::store::{Position, StoreError};
 
-const INDEXES: &str = "indexes";
+pub(super) const INDEXES: &str = "indexes";
 
 /// After how long the server deletes a mark that was not made again. An oplog hardly reaches back as far, so whoever comes
 /// later has to load again anyway.
