@@ -204,6 +204,13 @@ impl Text {
         let emoji = many(&mut || {
             (0..random.usize(1..1_000)).map(|_| char::from_u32(0x1f600 + random.u32(..64)).unwrap()).collect()
         });
+        let respelled = many(&mut || {
+            let word = |random: &mut Rng| {
+                let pair = *random.choice(&["ae", "oe", "ue", "aa", "dj"]).unwrap();
+                format!("{}{pair} ", char::from(random.u8(b'a'..=b'z')))
+            };
+            (0..250).map(|_| word(&mut random)).collect()
+        });
         let repeated = many(&mut || format!("{} ", random.choice(&frequent[..100]).unwrap()).repeat(60));
         vec![
             ("asked", asked.lines().map(|line| line.parse().unwrap()).collect()),
@@ -217,6 +224,7 @@ impl Text {
             ("chinese", chinese_long),
             ("chinese common", chinese_few),
             ("emoji", emoji),
+            ("respelled", respelled),
             ("repeated", repeated),
         ]
     }

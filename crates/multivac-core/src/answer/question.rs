@@ -108,8 +108,9 @@ pub(super) struct ParsedQuestion {
 impl ParsedQuestion {
     /// Takes a question apart, and weighs its terms by how rare they are in the index.
     pub(super) fn new(question: &Question, index: &Snapshot) -> Result<Self, IndexError> {
+        let mut respellings = Respellings::default();
         let words: Vec<(&str, Arc<Lexeme>)> = words(question.as_str())
-            .map(|(_, word)| Ok((word, known(word, index)?)))
+            .map(|(_, word)| Ok((word, respellings.known(word, index)?)))
             .collect::<Result<_, IndexError>>()?;
         let language = language(&words);
         let has_content = |lexeme: &Lexeme| match language {
@@ -216,12 +217,25 @@ pub(super) fn is_negated(before: impl DoubleEndedIterator<Item = Classes>) -> bo
         .any(|classes| classes.negates)
 }
 
-/// What is known of a word of a question: in its other spelling, where the data have that one alone.
-fn known(word: &str, index: &Snapshot) -> Result<Arc<Lexeme>, IndexError> {
-    let lexeme = lexeme(word);
-    let Some(respelled) = respelled(word).map(|word| lexicon::lexeme(&word)) else { return Ok(lexeme) };
-    let other = index.look_up(&lexeme.term)?.frequency == 0 && index.look_up(&respelled.term)?.frequency > 0;
-    Ok(if other { respelled } else { lexeme })
+/// The words of a question that may be spelled in another way, each looked up once: a long question may have hundreds.
+#[derive(Default)]
+struct Respellings<'a>(foldhash::HashMap<&'a str, Arc<Lexeme>>);
+
+impl<'a> Respellings<'a> {
+    /// What is known of a word: in its other spelling, where the data have that one alone. After as many as a question may have
+    /// terms, words are taken as they are spelled.
+    fn known(&mut self, word: &'a str, index: &Snapshot) -> Result<Arc<Lexeme>, IndexError> {
+        if let Some(known) = self.0.get(word) {
+            return Ok(Arc::clone(known));
+        }
+        let lexeme = lexeme(word);
+        let respelled = respelled(word).filter(|_| self.0.len() < MAX_TERMS).map(|word| lexicon::lexeme(&word));
+        let Some(respelled) = respelled else { return Ok(lexeme) };
+        let other = index.look_up(&lexeme.term)?.frequency == 0 && index.look_up(&respelled.term)?.frequency > 0;
+        let known = if other { respelled } else { lexeme };
+        self.0.insert(word, Arc::clone(&known));
+        Ok(known)
+    }
 }
 
 /// The kind of a question, which of its words is the question word, and which is the noun that says of what kind the

@@ -17,7 +17,7 @@ use tantivy::query::Bm25Weight;
 use super::Outline;
 use super::owners::{IndexedDatum, NewDocument, PassageHash};
 use super::passage::{Hit, Passage};
-use super::search::{Indexed, Scaled, scaled, unscaled};
+use super::postings::{Indexed, Scaled, scaled, unscaled};
 use crate::datum::DatumId;
 
 /// See the [module](self). One writer, any number of readers, which keep each other waiting for some microseconds.
@@ -155,10 +155,13 @@ impl Fresh {
         let found = (0..).zip(&scores).filter(|(_, score)| **score > 0).map(|(at, score)| (Reverse(*score), at));
         let mut best: Vec<(Reverse<Scaled>, u32)> = found.collect();
         if best.len() > max {
-            best.select_nth_unstable(max);
-            best.truncate(max);
+            let (_, (last, _), _) = best.select_nth_unstable(max - 1);
+            let last = *last;
+            best.retain(|(score, _)| *score <= last);
         }
-        best.sort_unstable();
+        // Equal ones did not come in the same order to every replica.
+        best.sort_unstable_by_key(|(score, at)| (*score, inner.documents[*at as usize].id, *at));
+        best.truncate(max);
         let hit = |(Reverse(score), at): (Reverse<Scaled>, u32)| {
             let document = &inner.documents[at as usize];
             let passage = document.passage.as_ref()?;

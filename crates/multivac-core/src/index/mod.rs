@@ -27,6 +27,7 @@ mod outline;
 mod owners;
 mod packed;
 mod passage;
+mod postings;
 mod puller;
 mod recent;
 mod removals;
@@ -63,10 +64,11 @@ use owners::{PassageHash, PlannedChanges};
 use packed::PackedSet;
 pub use passage::Hit;
 use passage::Passage;
+pub use postings::Indexed;
 use recent::Recent;
 pub use recent::{Change as RecentChange, Kind};
 use schema::Fields;
-pub use search::Indexed;
+
 pub use snapshot::Snapshot;
 pub use terms::{lower, respelled, term, words};
 

@@ -2,100 +2,61 @@
 //!
 //! **Pruned, without changing the result** (MaxScore, Turtle and Flood 1995). Only the rarest terms *bring* passages: those
 //! without which no passage can come above the `max` best that are known. The others only add to the score of passages that
-//! were brought. The best that are known are those of all segments so far, so later segments are hardly looked at.
+//! were brought: these are *looked up* in their lists, those of all segments by one term after the other, and after each
+//! term those are dropped that cannot be among the best any more. The best of each segment are looked up at once with all
+//! terms: what they have in full rules out most of the next segments.
 //!
 //! **Bounded, whatever is asked.** Where the terms are so frequent that this is not enough, there are two [`Limits`]: the terms
-//! that bring passages, rarest first, may bring so many in all, and only so many of these are looked up in the lists of the
-//! other terms, those with the highest scores so far. [`Found::exact`] says whether anything that was passed over could have
-//! been among the best. The limits count passages and not time, so the same index gives the same answer.
+//! that bring passages, rarest first, may bring so many in all; and so many are looked up in the lists of the other terms. With
+//! each term fewer passages are left to be looked up, those with the highest scores so far, so that most of the limit goes to
+//! choosing between many. [`Found::exact`] says whether anything that was passed over could have been among the best. The
+//! limits count passages and not time, so the same index gives the same answer.
 //!
-//! Scores are added up as whole numbers, in which the order of addition makes no difference.
+//! A look-up takes much longer than bringing a passage, since it unpacks a block of the list for one passage of it. So where
+//! all passages of all terms are within the first limit, but not what has to be looked up, all are brought.
 
 use std::cmp::Reverse;
 
-use tantivy::fieldnorm::FieldNormReader;
-use tantivy::postings::{BlockSegmentPostings, TermInfo};
 use tantivy::query::Bm25Weight;
-use tantivy::schema::IndexRecordOption;
-use tantivy::{DocAddress, DocId, Searcher, SegmentReader, TERMINATED, Term};
+use tantivy::{DocAddress, DocId, Searcher, TERMINATED};
 
 use super::IndexError;
-
-/// A BM25 score in parts of a [`SCALE`]th.
-pub(super) type Scaled = u32;
-
-/// With 24 terms, the highest score there can be stays below 2^31.
-const SCALE: f32 = 65_536.0;
-
-/// What one term adds to the score of a passage of a (rounded) length. It is never nothing, or a term that almost all passages
-/// have would find none.
-pub(super) fn scaled(weight: &Bm25Weight, length: u8, occurrences: u32) -> Scaled {
-    ((weight.score(length, occurrences) * SCALE) as Scaled).max(1)
-}
-
-/// The score as the number that it is.
-pub(super) fn unscaled(score: Scaled) -> f32 {
-    score as f32 / SCALE
-}
-
-/// A term as the index knows it.
-#[derive(Debug, Clone)]
-pub struct Indexed {
-    /// The term.
-    pub(super) term: Term,
-    /// In how many passages it occurs; those that were removed a moment ago may be among them.
-    pub frequency: u64,
-    /// Where its passages are listed, by the number of the segment.
-    lists: Vec<(usize, TermInfo)>,
-}
-
-impl Indexed {
-    /// Looks a term up in each segment, once for its frequency and for all searches with it.
-    pub(super) fn look_up(searcher: &Searcher, term: Term) -> Result<Self, IndexError> {
-        let mut lists = Vec::new();
-        for (at, segment) in searcher.segment_readers().iter().enumerate() {
-            let list = segment.inverted_index(term.field())?.get_term_info(&term)?;
-            lists.extend(list.map(|list| (at, list)));
-        }
-        let frequency = lists.iter().map(|(_, list)| u64::from(list.doc_freq)).sum();
-        Ok(Self { term, frequency, lists })
-    }
-
-    /// The term as text.
-    pub(super) fn text(&self) -> &str {
-        std::str::from_utf8(self.term.serialized_value_bytes()).unwrap_or_default()
-    }
-}
+use super::postings::{Indexed, Scaled, Segment, Sought, Window, scaled};
 
 /// How much a search may look at.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Limits {
     /// Passages that terms bring, counted for each term. The rarest term brings this many even where it has more.
     pub(super) brought: u64,
-    /// Passages that are looked up in the lists of the terms that bring none.
-    pub(super) completed: u64,
+    /// How often passages that were brought are looked up in the list of another term; a little more where `max` passages alone
+    /// take more.
+    pub(super) looked_up: u64,
 }
 
 impl Limits {
-    /// Enough that fewer than 8,000 passages are always searched to the last; docs/answers.md says what is lost beyond.
-    pub(super) const USUAL: Self = Self { brought: 500_000, completed: 8_000 };
+    /// Enough that all is searched to the last where terms have so many passages together that all may be brought;
+    /// docs/answers.md says what is lost beyond.
+    pub(super) const USUAL: Self = Self { brought: 200_000, looked_up: 3_000 };
 }
+
+/// How many passages that are as good as the last of the best are kept beside them, so that these can be chosen by something
+/// that is the same in every replica.
+pub(super) const TIED: usize = 256;
 
 /// What a search has found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The best, best first; equal ones in the order of segments and of documents in them.
+    /// The best, best first, and those that are as good as the last of these; equal ones in the order of segments and of
+    /// documents in them.
     pub(super) best: Vec<(Scaled, DocAddress)>,
-    /// How many passages were brought, counted for each term, and how many of them completed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests hold it against the limits"))]
+    /// How many passages were brought, counted for each term, and how often one was looked up.
     pub(super) looked_at: Limits,
     /// Whether nothing that was passed over can be better than the last of the best.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with all passages then"))]
     pub(super) exact: bool,
 }
 
-/// Searches the segments for the passages that match these terms best, `max` at most. `is_hidden` says of a document whether
-/// it does not count any more, although it is in a segment.
+/// Searches the segments for the passages that match these terms best, `max` at most but for equal ones. `is_hidden` says of a
+/// document whether it does not count any more, although it is in a segment.
 pub(super) fn best_in_segments(
     searcher: &Searcher,
     terms: &[(&Indexed, Bm25Weight)],
@@ -106,30 +67,29 @@ pub(super) fn best_in_segments(
     // Rarest first: these can add most. The term itself decides where they are equally rare.
     let mut terms: Vec<&(&Indexed, Bm25Weight)> = terms.iter().filter(|(term, _)| term.frequency > 0).collect();
     terms.sort_by(|(a, _), (b, _)| a.frequency.cmp(&b.frequency).then_with(|| a.term.cmp(&b.term)));
-    let mut search = Search {
-        can_add: Vec::new(),
-        bring: bringing(&terms, limits),
-        terms,
-        best: Best { max, found: Vec::with_capacity(max + 1) },
-        passed_over: 0,
-        looked_at: Limits { brought: 0, completed: 0 },
-        limits,
-        passages: searcher.segment_readers().iter().map(|segment| u64::from(segment.max_doc())).sum(),
+    let Some((first, _)) = terms.first() else {
+        return Ok(Found { exact: true, ..Found::default() });
     };
-    search.can_add = search.terms.iter().map(|(_, weight)| scaled(weight, 0, u32::MAX) + 1).collect();
-    // Large ones first: what is found in them rules out most of the rest.
-    let mut segments: Vec<(usize, &SegmentReader)> = searcher.segment_readers().iter().enumerate().collect();
-    segments.sort_by_key(|(_, segment)| Reverse(segment.max_doc()));
-    for (at, segment) in segments {
-        search.segment(at, segment, is_hidden)?;
+    let mut segments = Vec::with_capacity(searcher.segment_readers().len());
+    for (number, reader) in searcher.segment_readers().iter().enumerate() {
+        let (lengths, index) =
+            (reader.get_fieldnorms_reader(first.term.field())?, reader.inverted_index(first.term.field())?);
+        segments.push(Segment { number, reader, index, lengths });
     }
-    // What only the terms have that may bring nothing.
-    search.pass_over(search.can_add_from(search.bring));
-    Ok(Found {
-        exact: search.passed_over <= search.best.least(),
-        looked_at: search.looked_at,
-        best: search.best.found.into_iter().map(|(score, Reverse(at))| (score, at)).collect(),
-    })
+    // Large ones first: what is found in them rules out most of the rest.
+    segments.sort_by_key(|segment| Reverse(segment.reader.max_doc()));
+    let bring = bringing(&terms, limits);
+    let terms: Vec<Sought<'_>> =
+        terms.into_iter().enumerate().map(|(at, term)| Sought::new(term, at < bring)).collect();
+    let mut search = Search::new(&terms, bring, &segments, max, limits);
+    let found = search.run(is_hidden)?;
+    if found.exact || terms.iter().map(|term| term.indexed.frequency).sum::<u64>() > limits.brought {
+        return Ok(found);
+    }
+    let shown = found.best.get(max - 1).map_or(0, |(score, _)| *score);
+    let looked_at = found.looked_at;
+    search = Search { brings_all: true, shown, looked_at, ..Search::new(&terms, bring, &segments, max, limits) };
+    search.run(is_hidden)
 }
 
 /// How many of the terms may bring passages: the rarest, as far as the limit goes, and one at least.
@@ -142,266 +102,248 @@ fn bringing(terms: &[&(&Indexed, Bm25Weight)], limits: Limits) -> usize {
     within.count().max(1).min(terms.len())
 }
 
-/// The best so far, best first; of equal ones the first that came.
-struct Best {
-    max: usize,
-    found: Vec<(Scaled, Reverse<DocAddress>)>,
-}
-
-impl Best {
-    /// The score that the next one must be above.
-    fn least(&self) -> Scaled {
-        self.found.get(self.max - 1).map_or(0, |(score, _)| *score)
-    }
-
-    fn add(&mut self, score: Scaled, at: DocAddress) {
-        let place = self.found.partition_point(|(other, _)| *other >= score);
-        self.found.insert(place, (score, Reverse(at)));
-        self.found.truncate(self.max);
-    }
-}
-
 /// A passage that was brought.
+#[derive(Clone, Copy)]
 struct Brought {
-    /// Its score by the terms that brought it.
+    /// Its score by the terms that it was brought by or looked up with.
     score: Scaled,
+    /// Which of the segments it is in, by their size.
+    segment: u32,
     document: DocId,
-    /// The first of the terms that it is to be looked up with, among those of its segment.
-    next: usize,
-}
-
-/// The list of one term in one segment, and how far it was read.
-struct List<'a> {
-    weight: &'a Bm25Weight,
-    can_add: Scaled,
-    block: BlockSegmentPostings,
-    /// The next in the block.
-    at: usize,
-    /// How many may still be read.
-    left: u64,
-}
-
-impl List<'_> {
-    /// The next document that was not read.
-    fn next(&mut self) -> DocId {
-        if self.at == self.block.block_len() {
-            self.block.advance();
-            self.at = 0;
-        }
-        if self.left == 0 { TERMINATED } else { self.block.docs().get(self.at).copied().unwrap_or(TERMINATED) }
-    }
-
-    /// What the term adds to the score of a document, which is not before the last that was asked for.
-    fn look_up(&mut self, document: DocId, lengths: &FieldNormReader) -> Scaled {
-        let at = self.block.seek(document);
-        if self.block.doc(at) != document {
-            return 0;
-        }
-        scaled(self.weight, lengths.fieldnorm_id(document), self.block.freq(at))
-    }
-}
-
-/// Documents that are read together: one array holds their scores.
-const WINDOW: usize = 4_096;
-
-struct Window {
-    first: DocId,
-    scores: [Scaled; WINDOW],
-    /// A bit for each that was brought.
-    brought: [u64; WINDOW / 64],
-}
-
-impl Window {
-    /// Adds what a list has in the window; returns how many that were.
-    fn read(&mut self, list: &mut List<'_>, lengths: &FieldNormReader) -> u64 {
-        let end = self.first + WINDOW as DocId;
-        let left = list.left;
-        while list.next() < end {
-            let most = usize::try_from(list.left).unwrap_or(usize::MAX);
-            let documents = list.block.docs()[list.at..].iter().zip(&list.block.freqs()[list.at..]);
-            let mut read = 0;
-            for (document, occurrences) in documents.take_while(|(document, _)| **document < end).take(most) {
-                let place = (document - self.first) as usize;
-                self.scores[place] += scaled(list.weight, lengths.fieldnorm_id(*document), *occurrences);
-                self.brought[place / 64] |= 1 << (place % 64);
-                read += 1;
-            }
-            list.at += read;
-            list.left -= read as u64;
-        }
-        left - list.left
-    }
-
-    /// Takes out all that were brought, in their order.
-    fn take(&mut self, mut each: impl FnMut(DocId, Scaled)) {
-        for (at, bits) in self.brought.iter_mut().enumerate() {
-            let mut left = std::mem::take(bits);
-            while left != 0 {
-                let place = at * 64 + left.trailing_zeros() as usize;
-                left &= left - 1;
-                each(self.first + place as DocId, std::mem::take(&mut self.scores[place]));
-            }
-        }
-    }
+    /// The first of the terms that it is to be looked up with.
+    next: u32,
 }
 
 struct Search<'a> {
     /// Rarest first.
-    terms: Vec<&'a (&'a Indexed, Bm25Weight)>,
-    /// What each of them can add to a score at most.
-    can_add: Vec<Scaled>,
-    /// How many of them may bring passages.
+    terms: &'a [Sought<'a>],
+    /// For each of them, what it and all after it can add to a score together, at most; and nothing after the last.
+    rest: Vec<Scaled>,
+    /// Largest first.
+    segments: &'a [Segment<'a>],
+    max: usize,
+    limits: Limits,
+    /// How many of the terms bring passages; fewer and fewer, as more is known.
     bring: usize,
-    best: Best,
+    /// Whether terms bring passages that could be ruled out without them, so that nothing has to be looked up.
+    brings_all: bool,
+    /// What the best have at least, as far as a search before this one has shown.
+    shown: Scaled,
+    /// Those with the highest scores that are known so far, highest first, `max` at most.
+    best: Vec<Brought>,
+    brought: Vec<Brought>,
+    /// What those have at least that are kept as brought.
+    floor: Scaled,
     /// The highest score that anything may have that was passed over because of a limit.
     passed_over: Scaled,
     looked_at: Limits,
-    limits: Limits,
-    /// In all segments.
-    passages: u64,
 }
 
-impl Search<'_> {
-    /// What all terms from this one on can add together.
-    fn can_add_from(&self, term: usize) -> Scaled {
-        self.can_add[term..].iter().sum()
+impl<'a> Search<'a> {
+    fn new(terms: &'a [Sought<'a>], bring: usize, segments: &'a [Segment<'a>], max: usize, limits: Limits) -> Self {
+        let mut rest = vec![0; terms.len() + 1];
+        for (at, term) in terms.iter().enumerate().rev() {
+            rest[at] = rest[at + 1] + scaled(term.weight, 0, u32::MAX) + 1;
+        }
+        Self {
+            terms,
+            segments,
+            max,
+            limits,
+            bring,
+            brings_all: false,
+            shown: 0,
+            best: Vec::with_capacity(max + 1),
+            brought: Vec::new(),
+            floor: 0,
+            // What only the terms have that may bring nothing.
+            passed_over: rest[bring],
+            rest,
+            looked_at: Limits::default(),
+        }
+    }
+
+    fn run(&mut self, is_hidden: &dyn Fn(DocAddress) -> bool) -> Result<Found, IndexError> {
+        for segment in 0..self.segments.len() {
+            self.bring_from(segment, is_hidden)?;
+            self.look_up_best()?;
+        }
+        let mut found = self.look_up_brought()?;
+        let address = |found: &Brought| self.segments[found.segment as usize].address(found.document);
+        found.sort_unstable_by_key(|found| (Reverse(found.score), address(found)));
+        let least = found.get(self.max - 1).map_or(0, |last| last.score);
+        let best = found.iter().take_while(|found| found.score >= least).take(self.max + TIED);
+        Ok(Found {
+            best: best.map(|found| (found.score, address(found))).collect(),
+            looked_at: self.looked_at,
+            exact: self.passed_over <= least,
+        })
+    }
+
+    /// The score that the best have at least.
+    fn least(&self) -> Scaled {
+        self.best.get(self.max - 1).map_or(0, |last| last.score).max(self.shown)
+    }
+
+    fn note_best(&mut self, brought: Brought) {
+        let place = self.best.partition_point(|other| other.score >= brought.score);
+        self.best.insert(place, brought);
+        self.best.truncate(self.max);
     }
 
     fn pass_over(&mut self, score: Scaled) {
         self.passed_over = self.passed_over.max(score);
     }
 
-    /// Of a limit, what a part of all has.
-    fn share(limit: u64, part: u64, all: u64) -> u64 {
-        (u128::from(limit) * u128::from(part)).div_ceil(u128::from(all.max(1))) as u64
+    /// Of those that are brought so many are kept, with the highest scores.
+    fn most(&self) -> usize {
+        usize::try_from(self.limits.looked_up).unwrap_or(usize::MAX / 2).clamp(self.max + TIED, usize::MAX / 2)
     }
 
-    fn segment(
-        &mut self,
-        number: usize,
-        segment: &SegmentReader,
-        is_hidden: &dyn Fn(DocAddress) -> bool,
-    ) -> Result<(), IndexError> {
-        let Some((first, _)) = self.terms.first() else { return Ok(()) };
-        let (lengths, index) =
-            (segment.get_fieldnorms_reader(first.term.field())?, segment.inverted_index(first.term.field())?);
-        let mut lists = Vec::with_capacity(self.terms.len());
-        let mut bring = 0;
-        for (at, (term, weight)) in self.terms.iter().enumerate() {
-            let Some((_, list)) = term.lists.iter().find(|(segment, _)| *segment == number) else { continue };
-            let block = index.read_block_postings_from_terminfo(list, IndexRecordOption::WithFreqs)?;
-            // Only the rarest term can have more than the limit.
-            let left = match term.frequency > self.limits.brought {
-                true => Self::share(self.limits.brought, list.doc_freq.into(), term.frequency),
-                false => u64::MAX,
-            };
-            lists.push(List { weight, can_add: self.can_add[at], block, at: 0, left });
-            bring += usize::from(at < self.bring);
+    /// Reads the lists of the terms that bring passages, and takes those that can be among the best.
+    fn bring_from(&mut self, at: usize, is_hidden: &dyn Fn(DocAddress) -> bool) -> Result<(), IndexError> {
+        let (segments, most) = (self.segments, self.most());
+        let segment = &segments[at];
+        let mut lists = Vec::with_capacity(self.bring);
+        for term in &self.terms[..self.bring] {
+            lists.push(segment.list(term)?);
         }
-        let (brought, least) = self.bring_passages(number, segment, &mut lists, bring, &lengths, is_hidden);
-        self.complete(number, &brought, least, &mut lists, &lengths);
-        Ok(())
-    }
-
-    /// Reads the lists of the terms that bring passages, and takes those that can be among the best; also returns what these
-    /// have at least.
-    fn bring_passages(
-        &mut self,
-        number: usize,
-        segment: &SegmentReader,
-        lists: &mut [List<'_>],
-        mut bring: usize,
-        lengths: &FieldNormReader,
-        is_hidden: &dyn Fn(DocAddress) -> bool,
-    ) -> (Vec<Brought>, Scaled) {
-        let most = Self::share(self.limits.completed, segment.max_doc().into(), self.passages) as usize;
-        let mut window = Window { first: 0, scores: [0; WINDOW], brought: [0; WINDOW / 64] };
-        let mut brought: Vec<Brought> = Vec::new();
-        // As if the terms that bring passages were all: no score can be less.
-        let mut best = Best { max: self.best.max, found: self.best.found.clone() };
-        // What those without the best scores so far have at most.
-        let mut floor = 0;
+        // Only the rarest term can have more than the limit.
+        if let (Some(Some(list)), Some(term)) = (lists.first_mut(), self.terms.first())
+            && term.indexed.frequency > self.limits.brought
+        {
+            let share = u128::from(self.limits.brought) * u128::from(list.length());
+            list.left = share.div_ceil(u128::from(term.indexed.frequency)) as u64;
+        }
+        let mut window = Window::new();
         loop {
             // A term brings nothing any more once all from it on are not enough.
-            let rest = |from: usize| lists[from..].iter().map(|list| list.can_add).sum::<Scaled>();
-            while bring > 0 && rest(bring - 1) <= best.least() {
-                bring -= 1;
+            while self.bring > 0 && !self.brings_all && self.rest[self.bring - 1] <= self.least() {
+                self.bring -= 1;
             }
-            let rest = rest(bring);
-            let next = lists[..bring].iter_mut().map(List::next).min().unwrap_or(TERMINATED);
+            lists.truncate(self.bring);
+            let rest = self.rest[self.bring];
+            let next = lists.iter_mut().flatten().map(|list| list.next()).min().unwrap_or(TERMINATED);
             if next == TERMINATED {
                 break;
             }
             window.first = next;
-            for list in &mut lists[..bring] {
-                self.looked_at.brought += window.read(list, lengths);
+            for list in lists.iter_mut().flatten() {
+                self.looked_at.brought += window.read(list, &segment.lengths);
             }
-            window.take(|document, score| {
-                let at = DocAddress::new(number as u32, document);
-                if score + rest <= best.least() || segment.is_deleted(document) || is_hidden(at) {
-                    return;
+            let wanted = |search: &Self| search.least().saturating_sub(rest).max(search.floor).max(1);
+            let dropped = window.take(wanted(self), |document, score| {
+                if !segment.reader.is_deleted(document) && !is_hidden(segment.address(document)) {
+                    let brought = Brought { score, segment: at as u32, document, next: self.bring as u32 };
+                    if score > self.least() {
+                        self.note_best(brought);
+                    }
+                    self.brought.push(brought);
                 }
-                if score > best.least() {
-                    best.add(score, at);
-                }
-                if score >= floor {
-                    brought.push(Brought { score, document, next: bring });
-                } else {
-                    self.passed_over = self.passed_over.max(score + rest);
-                }
+                wanted(self)
             });
-            if brought.len() > 2 * most {
-                floor = self.keep_best(&mut brought, most, lists);
+            // Where it was not the limit that dropped it, this is less than the best have.
+            self.pass_over(if dropped > 0 { dropped + rest } else { 0 });
+            if self.brought.len() > 2 * most {
+                self.floor = self.keep_best(most);
             }
         }
         // Those that a limit has cut off, wherever they are.
-        if lists[..bring].iter().any(|list| list.left == 0) {
-            self.pass_over(lists.iter().map(|list| list.can_add).sum());
+        if lists.iter().flatten().any(|list| list.left == 0) {
+            self.pass_over(self.rest[0]);
         }
-        self.keep_best(&mut brought, most, lists);
-        brought.sort_unstable_by_key(|brought| brought.document);
-        (brought, best.least())
+        Ok(())
     }
 
-    /// Keeps so many with the highest scores; returns the lowest of these.
-    fn keep_best(&mut self, brought: &mut Vec<Brought>, most: usize, lists: &[List<'_>]) -> Scaled {
-        if brought.len() <= most {
+    /// Keeps so many of those that were brought, with the highest scores; returns the lowest of these.
+    fn keep_best(&mut self, most: usize) -> Scaled {
+        if self.brought.len() <= most {
             return 0;
         }
-        brought.select_nth_unstable_by_key(most, |brought| (Reverse(brought.score), brought.document));
-        let floor = brought[most].score;
-        for cut in brought.drain(most..) {
-            let rest: Scaled = lists[cut.next..].iter().map(|list| list.can_add).sum();
-            self.passed_over = self.passed_over.max(cut.score + rest);
-        }
+        let order = |brought: &Brought| (Reverse(brought.score), brought.segment, brought.document);
+        self.brought.select_nth_unstable_by_key(most - 1, order);
+        let floor = self.brought[most - 1].score;
+        let cut = self.brought.drain(most..).map(|cut| cut.score + self.rest[cut.next as usize]).max();
+        self.pass_over(cut.unwrap_or(0));
         floor
     }
 
-    /// Looks the passages that were brought up in the lists of the other terms, as long as they can be among the best, which
-    /// takes a score of `least` at least.
-    fn complete(
-        &mut self,
-        number: usize,
-        brought: &[Brought],
-        least: Scaled,
-        lists: &mut [List<'_>],
-        lengths: &FieldNormReader,
-    ) {
-        'brought: for &Brought { mut score, document, next } in brought {
-            let mut rest: Scaled = lists[next..].iter().map(|list| list.can_add).sum();
-            let least = least.max(self.best.least() + 1);
-            if score + rest < least {
-                continue;
+    /// Looks those with the highest scores so far up with all terms.
+    fn look_up_best(&mut self) -> Result<(), IndexError> {
+        let (known, mut unknown): (Vec<_>, Vec<_>) =
+            self.best.drain(..).partition(|best| best.next as usize == self.terms.len());
+        unknown.sort_unstable_by_key(|brought| (brought.segment, brought.document));
+        for term in self.bring..self.terms.len() {
+            self.look_up(term, &mut unknown)?;
+        }
+        known.into_iter().chain(unknown).for_each(|best| self.note_best(best));
+        Ok(())
+    }
+
+    /// Looks all that were brought up in the lists of the other terms, as long as they can be among the best.
+    fn look_up_brought(&mut self) -> Result<Vec<Brought>, IndexError> {
+        self.keep_best(self.most());
+        let mut brought = std::mem::take(&mut self.brought);
+        brought.sort_unstable_by_key(|brought| (brought.segment, brought.document));
+        let (mut least, mut scores) = (self.least(), Vec::new());
+        for term in self.bring..self.terms.len() {
+            brought.retain(|brought| brought.score + self.rest[brought.next as usize] >= least);
+            self.keep_for(term, &mut brought);
+            self.look_up(term, &mut brought)?;
+            if brought.len() > self.max {
+                scores.clear();
+                scores.extend(brought.iter().map(|brought| brought.score));
+                let (_, last, _) = scores.select_nth_unstable_by_key(self.max - 1, |score| Reverse(*score));
+                least = least.max(*last);
             }
-            self.looked_at.completed += 1;
-            for list in &mut lists[next..] {
-                rest -= list.can_add;
-                score += list.look_up(document, lengths);
-                if score + rest < least {
-                    continue 'brought;
+        }
+        Ok(brought)
+    }
+
+    /// Keeps so many of those that were brought, with the highest scores, that the limit is enough for this term and those after it.
+    fn keep_for(&mut self, term: usize, brought: &mut Vec<Brought>) {
+        let (left, terms) = (self.limits.looked_up.saturating_sub(self.looked_at.looked_up), self.terms.len() - term);
+        if (brought.len() * terms) as u64 <= left {
+            return;
+        }
+        // So many that with each term after it as many fewer can be looked up as with the one before it.
+        let most = (2 * left / (terms as u64 + 1)).max(self.max as u64) as usize;
+        if brought.len() <= most {
+            return;
+        }
+        let mut scores: Vec<Scaled> = brought.iter().map(|brought| brought.score).collect();
+        let (_, floor, _) = scores.select_nth_unstable_by_key(most - 1, |score| Reverse(*score));
+        let (floor, mut cut) = (*floor, 0);
+        // Of those that are as good as the last of them, the first are kept.
+        let mut equal = most - brought.iter().filter(|brought| brought.score > floor).count();
+        brought.retain(|brought| {
+            let keep = brought.score > floor || brought.score == floor && equal > 0;
+            equal -= usize::from(keep && brought.score == floor);
+            if !keep {
+                cut = cut.max(brought.score + self.rest[brought.next as usize]);
+            }
+            keep
+        });
+        self.pass_over(cut);
+    }
+
+    /// Looks those up in the lists of a term that were not yet, in the order of segments and of documents in them.
+    fn look_up(&mut self, term: usize, brought: &mut [Brought]) -> Result<(), IndexError> {
+        let segments = self.segments;
+        for brought in brought.chunk_by_mut(|a, b| a.segment == b.segment) {
+            let mut waiting = brought.iter_mut().filter(|brought| brought.next as usize <= term).peekable();
+            let Some(segment) = waiting.peek().map(|first| &segments[first.segment as usize]) else {
+                continue;
+            };
+            let mut list = segment.list(&self.terms[term])?;
+            for brought in waiting {
+                brought.next = term as u32 + 1;
+                if let Some(list) = &mut list {
+                    brought.score += list.look_up(brought.document, &segment.lengths);
+                    self.looked_at.looked_up += 1;
                 }
             }
-            self.best.add(score, DocAddress::new(number as u32, document));
         }
+        Ok(())
     }
 }

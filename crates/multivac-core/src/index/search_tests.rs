@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use tantivy::query::Bm25Weight;
 use tantivy::schema::IndexRecordOption;
 
-use super::search::{Found, Limits, best_in_segments, scaled};
+use super::postings::scaled;
+use super::search::{Found, Limits, TIED, best_in_segments};
 use super::tests::{datum, put};
 use super::*;
 
@@ -62,6 +63,12 @@ fn scores(found: &Found) -> Vec<u32> {
     found.best.iter().map(|(score, _)| *score).collect()
 }
 
+fn first_scores(found: &Found, max: usize) -> Vec<u32> {
+    let mut scores = scores(found);
+    scores.truncate(max);
+    scores
+}
+
 fn batches() -> impl Strategy<Value = Vec<Vec<String>>> {
     // The first terms are rare, the last are almost everywhere.
     let word = prop_oneof![
@@ -81,17 +88,53 @@ proptest! {
         terms in proptest::sample::subsequence(&TERMS[..], 1..=5),
         max in 1..20_usize,
         brought in 1..400_u64,
-        completed in 1..200_u64,
+        looked_up in 0..400_u64,
     ) {
         let snapshot = index_of(&batches).snapshot();
         let all = scores_of_all(&snapshot, &terms);
         let expected = &all[..all.len().min(max)];
         let within = best(&snapshot, &terms, max, Limits::USUAL);
         prop_assert!(within.exact);
-        prop_assert_eq!(scores(&within), expected);
+        // Those that are as good as the last come with it.
+        let last = expected.last().copied().unwrap_or_default();
+        let with_equal = all.iter().filter(|score| **score >= last).count().min(max + TIED);
+        prop_assert_eq!(scores(&within), &all[..with_equal]);
         // Where a limit cut something off that could have been among the best, it says so.
-        let limited = best(&snapshot, &terms, max, Limits { brought, completed });
-        prop_assert!(!limited.exact || scores(&limited) == expected);
+        let limited = best(&snapshot, &terms, max, Limits { brought, looked_up });
+        prop_assert!(!limited.exact || first_scores(&limited, max) == expected);
+        // Where all may be brought, nothing is cut off, however few may be looked up.
+        let brought = indexed(&snapshot, &terms).iter().map(|term| term.frequency).sum();
+        let all_brought = best(&snapshot, &terms, max, Limits { brought, looked_up });
+        prop_assert!(all_brought.exact);
+        prop_assert_eq!(first_scores(&all_brought, max), expected);
+    }
+
+    #[test]
+    fn which_of_equal_passages_are_found_does_not_depend_on_where_they_lie(
+        words in proptest::collection::vec(0..3_usize, 20..120),
+        cuts in proptest::collection::vec((1..40_usize, any::<bool>()), 3..8),
+        max in 1..20_usize,
+    ) {
+        let data: Vec<StoredDatum> =
+            words.iter().enumerate().map(|(at, word)| datum(&format!("{} ee {at}", TERMS[*word]))).collect();
+        let found = |data: &mut dyn Iterator<Item = &StoredDatum>| {
+            let index = Index::new().expect("a new index");
+            for (count, in_segments) in cuts.iter().cycle() {
+                let changes: Vec<Change> = data.take(*count).map(put).collect();
+                if changes.is_empty() {
+                    break;
+                }
+                match in_segments {
+                    true => index.apply_in_segments(&last_changes(&changes), None).expect("applied"),
+                    false => index.apply(&changes).expect("applied"),
+                }
+            }
+            let snapshot = index.snapshot();
+            let terms = indexed(&snapshot, &["aa", "ee"]);
+            let hits = snapshot.search(&terms.iter().collect::<Vec<_>>(), max).expect("a readable index");
+            hits.into_iter().map(|hit| hit.id).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(found(&mut data.iter()), found(&mut data.iter().rev()));
     }
 }
 
@@ -106,13 +149,15 @@ fn a_search_looks_at_no_more_than_its_limits() {
         (0..3).map(|batch| (batch * 2_000..(batch + 1) * 2_000).map(passage).collect()).collect();
     let snapshot = index_of(&batches).snapshot();
     let segments = snapshot.segments.searcher.segment_readers().len() as u64;
-    for (brought, completed) in [(500, 40), (7_000, 300), (13_000, 1_000)] {
-        let found = best(&snapshot, &TERMS, 16, Limits { brought, completed });
+    // The best of each segment are looked up with all terms, and so are as many that were brought.
+    let least = (segments + 1) * 16 * TERMS.len() as u64;
+    for (brought, looked_up) in [(500, 400), (7_000, 1_000), (13_000, 2_000)] {
+        let found = best(&snapshot, &TERMS, 16, Limits { brought, looked_up });
         // Each segment's share is rounded up.
         assert!((1..=brought + segments).contains(&found.looked_at.brought), "{:?}", found.looked_at);
-        assert!((1..=completed + segments).contains(&found.looked_at.completed), "{:?}", found.looked_at);
-        assert!(!found.exact && found.best.len() == 16);
-        let again = best(&snapshot, &TERMS, 16, Limits { brought, completed });
+        assert!((1..=looked_up + least).contains(&found.looked_at.looked_up), "{:?}", found.looked_at);
+        assert!(!found.exact && found.best.len() >= 16);
+        let again = best(&snapshot, &TERMS, 16, Limits { brought, looked_up });
         assert_eq!(found.best, again.best, "the same index gives the same answer");
     }
 }
@@ -124,9 +169,10 @@ fn a_hidden_passage_makes_room_for_the_next_best() {
     let terms = indexed(&snapshot, &["aa", "bb"]);
     let weights: Vec<_> = terms.iter().map(|term| (term, snapshot.weight(term))).collect();
     let find = |is_hidden: &dyn Fn(tantivy::DocAddress) -> bool, max| {
-        best_in_segments(&snapshot.segments.searcher, &weights, is_hidden, max, Limits::USUAL)
-            .expect("a readable index")
-            .best
+        let found = best_in_segments(&snapshot.segments.searcher, &weights, is_hidden, max, Limits::USUAL);
+        let mut best = found.expect("a readable index").best;
+        best.truncate(max);
+        best
     };
     let all = find(&|_| false, 20);
     let hidden: Vec<_> = all.iter().step_by(2).map(|(_, at)| *at).collect();

@@ -1,5 +1,6 @@
 //! The index at one moment, and how it is searched: its segments, and what is not in a segment yet, as if they were one.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +16,12 @@ use super::fresh::Fresh;
 use super::owners::{IndexedDatum, PassageHash};
 use super::packed::PackedSet;
 use super::passage::Hit;
+use super::postings::{Indexed, unscaled};
 use super::schema::{Columns, Fields, Stored};
-use super::search::{self, Indexed, Limits, unscaled};
+use super::search::{self, Limits};
 use super::{IndexError, Outline};
 use crate::datum::DatumId;
+use crate::observe::metrics;
 
 /// The index at one moment.
 pub struct Snapshot {
@@ -139,10 +142,17 @@ impl Segments {
         max: usize,
     ) -> Result<Vec<Hit>, IndexError> {
         let is_hidden = |address| !hidden.is_empty() && self.id(address).is_none_or(|id| hidden.contains(&id));
-        let found = search::best_in_segments(&self.searcher, terms, &is_hidden, max, Limits::USUAL)?.best;
-        let mut hits = Vec::with_capacity(found.len());
-        for (score, address) in found {
-            let Some(id) = self.id(address) else { continue };
+        let found = search::best_in_segments(&self.searcher, terms, &is_hidden, max, Limits::USUAL)?;
+        if !found.exact {
+            metrics::QUESTIONS_BOUNDED.inc();
+        }
+        let with_id = |(score, address)| Some((score, self.id(address)?, address));
+        let mut best: Vec<_> = found.best.into_iter().filter_map(with_id).collect();
+        // Equal ones are not in the same order in every replica's segments.
+        best.sort_unstable_by_key(|(score, id, address)| (Reverse(*score), *id, *address));
+        best.truncate(max);
+        let mut hits = Vec::with_capacity(best.len());
+        for (score, id, address) in best {
             let (mut text, mut outline) = (None, Outline::default());
             for (_, value) in self.searcher.doc::<Stored>(address)?.0 {
                 match value {

@@ -1,0 +1,220 @@
+//! The lists of tantivy's segments, one for each term: which passages have it, and how often. A list is read from its beginning,
+//! or single passages are looked up in it, and what the term adds to their BM25 scores comes out.
+//!
+//! Scores are added up as whole numbers, in which the order of addition makes no difference.
+
+use std::sync::Arc;
+
+use tantivy::fieldnorm::FieldNormReader;
+use tantivy::postings::{BlockSegmentPostings, TermInfo};
+use tantivy::query::Bm25Weight;
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocAddress, DocId, InvertedIndexReader, Searcher, SegmentReader, TERMINATED, Term};
+
+use super::IndexError;
+
+/// A BM25 score in parts of a [`SCALE`]th.
+pub(super) type Scaled = u32;
+
+/// With 24 terms, the highest score there can be stays below 2^31.
+const SCALE: f32 = 65_536.0;
+
+/// What one term adds to the score of a passage of a (rounded) length. It is never nothing, or a term that almost all passages
+/// have would find none.
+pub(super) fn scaled(weight: &Bm25Weight, length: u8, occurrences: u32) -> Scaled {
+    ((weight.score(length, occurrences) * SCALE) as Scaled).max(1)
+}
+
+/// The score as the number that it is.
+pub(super) fn unscaled(score: Scaled) -> f32 {
+    score as f32 / SCALE
+}
+
+/// A term as the index knows it.
+#[derive(Debug, Clone)]
+pub struct Indexed {
+    /// The term.
+    pub(super) term: Term,
+    /// In how many passages it occurs; those that were removed a moment ago may be among them.
+    pub frequency: u64,
+    /// Where its passages are listed, by the number of the segment.
+    lists: Vec<(usize, TermInfo)>,
+}
+
+impl Indexed {
+    /// Looks a term up in each segment, once for its frequency and for all searches with it.
+    pub(super) fn look_up(searcher: &Searcher, term: Term) -> Result<Self, IndexError> {
+        let mut lists = Vec::new();
+        for (at, segment) in searcher.segment_readers().iter().enumerate() {
+            let list = segment.inverted_index(term.field())?.get_term_info(&term)?;
+            lists.extend(list.map(|list| (at, list)));
+        }
+        let frequency = lists.iter().map(|(_, list)| u64::from(list.doc_freq)).sum();
+        Ok(Self { term, frequency, lists })
+    }
+
+    /// The term as text.
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(self.term.serialized_value_bytes()).unwrap_or_default()
+    }
+}
+
+/// A term that is searched for.
+pub(super) struct Sought<'a> {
+    pub(super) indexed: &'a Indexed,
+    pub(super) weight: &'a Bm25Weight,
+    /// What it adds to the score of a passage of each length in which it occurs once, twice, …; where it brings so many passages
+    /// that computing this is little beside that.
+    table: Option<Box<[[Scaled; TABULATED]; 256]>>,
+}
+
+/// How often a term occurs at most in a passage whose score is in a table.
+const TABULATED: usize = 4;
+
+/// From how many passages on a term has a table.
+const TABULATED_FROM: u64 = 10_000;
+
+impl<'a> Sought<'a> {
+    pub(super) fn new((indexed, weight): &'a (&'a Indexed, Bm25Weight), brings: bool) -> Self {
+        let table = (brings && indexed.frequency >= TABULATED_FROM).then(|| {
+            let of = |length| std::array::from_fn(|times| scaled(weight, length as u8, times as u32 + 1));
+            Box::new(std::array::from_fn(of))
+        });
+        Self { indexed, weight, table }
+    }
+
+    /// What it adds to the score of a passage.
+    fn score(&self, length: u8, occurrences: u32) -> Scaled {
+        let tabulated = self
+            .table
+            .as_ref()
+            .and_then(|table| table[usize::from(length)].get((occurrences as usize).wrapping_sub(1)));
+        tabulated.copied().unwrap_or_else(|| scaled(self.weight, length, occurrences))
+    }
+}
+
+pub(super) struct Segment<'a> {
+    pub(super) number: usize,
+    pub(super) reader: &'a SegmentReader,
+    pub(super) index: Arc<InvertedIndexReader>,
+    pub(super) lengths: FieldNormReader,
+}
+
+impl Segment<'_> {
+    pub(super) fn address(&self, document: DocId) -> DocAddress {
+        DocAddress::new(self.number as u32, document)
+    }
+
+    /// The list of a term, if the segment has any.
+    pub(super) fn list<'a>(&self, term: &'a Sought<'a>) -> Result<Option<List<'a>>, IndexError> {
+        let lists = &term.indexed.lists;
+        let Ok(at) = lists.binary_search_by_key(&self.number, |(segment, _)| *segment) else {
+            return Ok(None);
+        };
+        let block = self.index.read_block_postings_from_terminfo(&lists[at].1, IndexRecordOption::WithFreqs)?;
+        Ok(Some(List { term, block, at: 0, left: u64::MAX }))
+    }
+}
+
+/// The list of one term in one segment, and how far it was read.
+pub(super) struct List<'a> {
+    term: &'a Sought<'a>,
+    block: BlockSegmentPostings,
+    /// The next in the block.
+    at: usize,
+    /// How many may still be read.
+    pub(super) left: u64,
+}
+
+impl List<'_> {
+    /// How many passages have the term in this segment.
+    pub(super) fn length(&self) -> u32 {
+        self.block.doc_freq()
+    }
+
+    /// The next document that was not read.
+    pub(super) fn next(&mut self) -> DocId {
+        if self.at == self.block.block_len() {
+            self.block.advance();
+            self.at = 0;
+        }
+        if self.left == 0 { TERMINATED } else { self.block.docs().get(self.at).copied().unwrap_or(TERMINATED) }
+    }
+
+    /// What the term adds to the score of a document, which is not before the last that was asked for.
+    pub(super) fn look_up(&mut self, document: DocId, lengths: &FieldNormReader) -> Scaled {
+        let at = self.block.seek(document);
+        if self.block.doc(at) != document {
+            return 0;
+        }
+        self.term.score(lengths.fieldnorm_id(document), self.block.freq(at))
+    }
+}
+
+/// Documents that are read together: one array holds their scores.
+const WINDOW: usize = 4_096;
+
+/// Documents of these of which it is noted together whether any was brought.
+const TOGETHER: usize = WINDOW / 64;
+
+pub(super) struct Window {
+    pub(super) first: DocId,
+    scores: [Scaled; WINDOW],
+    /// A bit for each [`TOGETHER`]: whether any of them was brought. What was brought has a score.
+    brought: u64,
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self { first: 0, scores: [0; WINDOW], brought: 0 }
+    }
+
+    /// Adds what a list has in the window; returns how many that were.
+    pub(super) fn read(&mut self, list: &mut List<'_>, lengths: &FieldNormReader) -> u64 {
+        let end = self.first + WINDOW as DocId;
+        let left = list.left;
+        while list.next() < end {
+            let most = usize::try_from(list.left).unwrap_or(usize::MAX);
+            let documents = list.block.docs()[list.at..].iter().zip(&list.block.freqs()[list.at..]);
+            let mut read = 0;
+            for (document, occurrences) in documents.take_while(|(document, _)| **document < end).take(most) {
+                let place = (document - self.first) as usize % WINDOW;
+                self.scores[place] += list.term.score(lengths.fieldnorm_id(*document), *occurrences);
+                self.brought |= 1 << (place / TOGETHER);
+                read += 1;
+            }
+            list.at += read;
+            list.left -= read as u64;
+        }
+        left - list.left
+    }
+
+    /// Takes out those that have a score of at least `from`, in their order; `each` says from which score on the next are wanted. The
+    /// others are dropped; returns the highest score of these.
+    pub(super) fn take(&mut self, mut from: Scaled, mut each: impl FnMut(DocId, Scaled) -> Scaled) -> Scaled {
+        let mut dropped = 0;
+        let mut left = std::mem::take(&mut self.brought);
+        while left != 0 {
+            let begin = left.trailing_zeros() as usize * TOGETHER;
+            left &= left - 1;
+            // Most are dropped, and asking each of them would take longer than all that is done for them before.
+            for (begin, scores) in
+                (begin..).step_by(TOGETHER / 4).zip(self.scores[begin..begin + TOGETHER].chunks_exact_mut(TOGETHER / 4))
+            {
+                let highest = scores.iter().fold(0, |highest, score| if *score > highest { *score } else { highest });
+                if highest < from {
+                    dropped = dropped.max(highest);
+                } else {
+                    for (place, score) in (begin..).zip(&*scores) {
+                        match *score >= from {
+                            true => from = each(self.first + place as DocId, *score),
+                            false => dropped = dropped.max(*score),
+                        }
+                    }
+                }
+                scores.fill(0);
+            }
+        }
+        dropped
+    }
+}
