@@ -30,13 +30,9 @@ if [[ -z ${MULTIVAC_BUILT_LOAD:-} ]]; then build --release --bench load; fi
 with_servers load "$COUNT"
 unset REDIS_URL MONGO_URL
 temporary_directory load
-failed=
-
-free_address() { echo "127.0.0.1:$(free_port)"; }
+. scripts/load-lib.sh
 
 heading() { printf '\n%s\n' "$1" >>"$directory/table"; }
-
-say() { printf '%s\n' "$1" >>"$directory/table"; }
 
 # measure MODE COUNT: one row of the table, from the client.
 measure() {
@@ -46,36 +42,6 @@ measure() {
     printf 'load: %s failed; the last of the logs:\n' "$*" >&2
     tail -n 5 "$directory"/*.log >&2
     kill -0 "${running[0]}" 2>/dev/null || exit 1 # The api is gone: nothing else could be measured.
-}
-
-# memory NAME PID: what it holds now, and the most it ever held.
-memory() {
-    awk -v name="$1" '/^VmHWM/ { most = $2 } /^VmRSS/ { now = $2 }
-        END { printf "memory of %s: %.0f MiB, at most %.0f MiB\n", name, now / 1024, most / 1024 }' \
-        "/proc/$2/status" >>"$directory/table" || failed=yes
-}
-
-# xadd COUNT: one row of the table, from redis-benchmark. The text is as long as those of the load client are on average, and the
-# other fields are those of an entry.
-xadd() {
-    local text='The pensive astronomer measured every distant galaxy over the wide plain in the north.'
-    local port=${MULTIVAC_TEST_REDIS_URL##*:}
-    printf 'load: redis-benchmark XADD %s\n' "$1" >&2
-    redis-benchmark -p "$port" -c 64 -n "$1" --csv XADD multivac-load '*' id 01890a5d-ac96-774b-bcce-b302099a8057 \
-        at 1700000000000 attempts 0 data "$text" trace 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00 |
-        python3 -c '
-import csv, sys
-row, count = list(csv.reader(sys.stdin))[-1], int(sys.argv[1])
-print("XADD of the same by redis-benchmark", count, "%.2f" % (count / float(row[1])), "%.0f" % float(row[1]), row[4], "-", row[6], row[7], 0, sep="\t")' \
-        "$1" >>"$directory/table" || failed=yes
-    redis-benchmark -p "$port" -n 1 -q DEL multivac-load >/dev/null
-}
-
-# ratio NAME ROW ROW: how the rates of two rows of the table compare.
-ratio() {
-    awk -F '\t' -v name="$1" -v what="$2" -v than="$3" '$1 == what && !a { a = $4 } $1 == than && !b { b = $4 }
-        END { if (!b) exit 1; printf "%s: %.2f\n", name, a / b }' "$directory/table" >"$directory/ratio" || { failed=yes; return; }
-    cat "$directory/ratio" >>"$directory/table"
 }
 
 questions() {
@@ -94,28 +60,6 @@ questions_beside_feed() {
     measure --seed 4 --beside $BESIDE ask-various $VARIOUS
     # All that was fed beside it is answered with.
     measure latency 1
-}
-
-# another NAME ARGUMENT…: one more replica, and how soon it is ready; leaves its process in $pid.
-another() {
-    local listening=$address what=$1
-    shift
-    address=$(free_address)
-    mkdir -p "$directory/another"
-    start another env TMPDIR="$directory/another" "$MULTIVAC_BUILT_API" --listen "$address" "${backends[@]}" "$@"
-    measure ready "$what"
-    address=$listening
-}
-
-replicas() {
-    another "a fresh replica: ready"
-    memory "the fresh replica" "$pid"
-    say "its index on the disk: $(du -sm "$directory/another" | cut -f 1) MiB"
-    stop "$pid"
-    another "a replica that makes an index to keep: ready" --index-dir "$directory/kept"
-    stop "$pid"
-    another "a replica with its kept index: ready" --index-dir "$directory/kept"
-    stop "$pid"
 }
 
 full_system() {
@@ -139,7 +83,7 @@ full_system() {
     memory multivac-worker "$worker"
     memory redis-server "$MULTIVAC_TEST_REDIS_PID"
     memory mongod "$MULTIVAC_TEST_MONGOD_PID"
-    replicas
+    replicas true
     questions_beside_feed
     stop_all
 }

@@ -7,11 +7,13 @@
 //! then the latencies in milliseconds (median, 90th and 99th percentile, longest) and how many replies were not 200.
 //! The status is 1 when any was not, or when what was waited for did not come.
 //!
-//! The client shares the machine with what it measures, so it is lean: one thread, and HTTP/1.1 written by hand.
+//! The client shares the machine with what it measures, so it is lean: one thread, and HTTP/1.1 written by hand (`exchange.rs`).
 #![allow(clippy::print_stdout)] // The rows are its output.
 
 #[path = "load/beside.rs"]
 mod beside;
+#[path = "load/exchange.rs"]
+mod exchange;
 #[path = "load/growth.rs"]
 mod growth;
 #[path = "load/insert_many.rs"]
@@ -27,17 +29,15 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use beside::Beside;
 use clap::{Parser, Subcommand};
+use exchange::every;
 use multivac_testkit::TEST_TIMEOUT;
 use multivac_testkit::http::{Connection, Reply, ask, feed, feed_form, get, read_reply};
 use multivac_testkit::text::{question, sentence};
 use tokio::io::AsyncWriteExt;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 #[derive(Parser)]
@@ -151,7 +151,9 @@ async fn run(args: &Args) -> io::Result<Vec<Measured>> {
     let row = match args.mode {
         Mode::Feed { count } => {
             let data = data(args);
-            every("feed /multivac/data: accepted", args, count, None, move |i| data.request(i)).await?
+            // Made before the clock starts: redis-benchmark, beside which this stands, sends the same request again and again.
+            let requests: &[String] = (0..count).map(|i| data.request(i)).collect::<Vec<_>>().leak();
+            every("feed /multivac/data: accepted", args, count, None, move |i| requests[i].as_str()).await?
         }
         Mode::BulkText { from, to, ref done } => return growth::bulk_text(args, from, to, done).await,
         Mode::AskFacts { texts, count } => return growth::ask_facts(args, texts, count).await,
@@ -239,65 +241,6 @@ impl Measured {
 fn lines(file: &Path) -> io::Result<&'static [String]> {
     let lines: Vec<String> = std::fs::read_to_string(file)?.lines().map(str::to_owned).collect();
     if lines.is_empty() { Err(io::Error::other(format!("{} is empty", file.display()))) } else { Ok(lines.leak()) }
-}
-
-/// Sends `count` requests over the connections, each connection one after the other, so many a second at most.
-async fn every(
-    what: &str,
-    args: &Args,
-    count: usize,
-    rate: Option<u32>,
-    request: impl Fn(usize) -> String + Copy + Send + 'static,
-) -> io::Result<Measured> {
-    every_reply(what, args, count, rate, request, |_, _| ()).await
-}
-
-/// The same, and hands over the number of each request with its reply's body.
-async fn every_reply(
-    what: &str,
-    args: &Args,
-    count: usize,
-    rate: Option<u32>,
-    request: impl Fn(usize) -> String + Copy + Send + 'static,
-    check: impl Fn(usize, &[u8]) + Clone + Send + 'static,
-) -> io::Result<Measured> {
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut running = JoinSet::new();
-    let started = Instant::now();
-    for _ in 0..args.connections {
-        let (what, next, target, check) = (what.to_owned(), Arc::clone(&next), args.target.clone(), check.clone());
-        running.spawn(async move {
-            let mut connection = Connection::open(&target).await?;
-            let (mut latencies, mut not_200) = (Vec::new(), 0);
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= count {
-                    return io::Result::Ok((latencies, not_200));
-                }
-                let request = request(i);
-                if let Some(rate) = rate {
-                    tokio::time::sleep_until((started + Duration::from_secs(1) * i as u32 / rate).into()).await;
-                }
-                let sent = Instant::now();
-                let reply = connection.exchange(&request).await?;
-                latencies.push(sent.elapsed());
-                if reply.status != 200 {
-                    if not_200 == 0 {
-                        eprintln!("load: {what}: {} {}", reply.status, String::from_utf8_lossy(&reply.body));
-                    }
-                    not_200 += 1;
-                }
-                check(i, &reply.body);
-            }
-        });
-    }
-    let (mut latencies, mut not_200) = (Vec::with_capacity(count), 0);
-    while let Some(done) = running.join_next().await {
-        let (its_latencies, its_not_200) = done.map_err(io::Error::other)??;
-        latencies.extend(its_latencies);
-        not_200 += its_not_200;
-    }
-    Ok(Measured { what: what.to_owned(), count: count - not_200, took: started.elapsed(), latencies, not_200 })
 }
 
 /// Streams `count` data through one request.

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use multivac_testkit::http::Connection;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
+use super::exchange::{LeanConnection, none_begun};
 use super::{Args, Data, Measured, data};
 
 /// How long it feeds before anything is measured, so that what is measured is the steady state.
@@ -49,7 +49,7 @@ async fn feed(target: String, data: Data, rate: u32, stopped: Arc<AtomicBool>) -
     let mut running = JoinSet::new();
     for _ in 0..CONNECTIONS {
         let (next, stopped, mut connection) =
-            (Arc::clone(&next), Arc::clone(&stopped), Connection::open(&target).await?);
+            (Arc::clone(&next), Arc::clone(&stopped), LeanConnection::open(&target).await?);
         running.spawn(async move {
             let (mut latencies, mut not_200) = (Vec::new(), 0);
             while !stopped.load(Ordering::Relaxed) {
@@ -57,18 +57,25 @@ async fn feed(target: String, data: Data, rate: u32, stopped: Arc<AtomicBool>) -
                 let datum = data.request(i);
                 sleep_until((started + Duration::from_secs_f64(i as f64 / f64::from(rate))).into()).await;
                 let sent = Instant::now();
-                let reply = connection.exchange(&datum).await?;
+                let (status, _) = connection.exchange(&datum).await?;
                 latencies.push(sent.elapsed());
-                not_200 += usize::from(reply.status != 200);
+                not_200 += usize::from(status != 200);
             }
             io::Result::Ok((latencies, not_200))
         });
     }
     let (mut latencies, mut not_200) = (Vec::new(), 0);
-    while let Some(done) = running.join_next().await {
-        let (its_latencies, its_not_200) = done.map_err(io::Error::other)??;
-        latencies.extend(its_latencies);
-        not_200 += its_not_200;
+    let all = async {
+        while let Some(done) = running.join_next().await {
+            let (its_latencies, its_not_200) = done.map_err(io::Error::other)??;
+            latencies.extend(its_latencies);
+            not_200 += its_not_200;
+        }
+        io::Result::Ok(())
+    };
+    tokio::select! {
+        done = all => done?,
+        () = none_begun(&next) => return Err(io::Error::new(io::ErrorKind::TimedOut, "replies to what is fed beside do not come any more")),
     }
     let (what, count) = (format!("  fed beside it, {rate} a second wanted"), latencies.len() - not_200);
     Ok(Measured { what, count, took: started.elapsed(), latencies, not_200 })

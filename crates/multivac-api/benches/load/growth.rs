@@ -11,7 +11,8 @@ use multivac_testkit::http::{Connection, ask, get};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::{Args, Measured, every_reply, texts, unexpected};
+use super::exchange::every_reply;
+use super::{Args, Measured, texts, unexpected};
 
 /// Data a request.
 const CHUNK: u64 = 5_000;

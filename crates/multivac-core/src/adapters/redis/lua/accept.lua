@@ -82,8 +82,7 @@ end
 results = table.concat(results, ' ')
 if accepted > 0 then
   redis.call('HSET', jobs, unpack(entered))
-  add('accepted', accepted)
-  redis.call('HSET', ledger, 'bytes', bytes)
+  redis.call('HSET', ledger, 'accepted', string.format('%.0f', counted + accepted), 'bytes', bytes)
   redis.call('SET', KEYS[6], results, 'EX', ARGV[4])
   wake()
 end

@@ -6,8 +6,9 @@ local stream, jobs, ledger, dead, wakeup = KEYS[1], KEYS[2], KEYS[3], KEYS[4], K
 
 -- Redis does not undo what a script wrote before it failed. So what could fail in the middle is found before anything is
 -- written: a key of another type, which some other program or a hand has put there, and a count that is no number.
+local kinds = { 'stream', 'hash', 'hash', 'stream', 'list' }
 for place, key in ipairs(KEYS) do
-  local kind, expected = redis.call('TYPE', key).ok, ({ 'stream', 'hash', 'hash', 'stream', 'list' })[place] or 'string'
+  local kind, expected = redis.call('TYPE', key).ok, kinds[place] or 'string'
   if kind ~= 'none' and kind ~= expected then
     return redis.error_reply('WRONGKEY ' .. key .. ' is a ' .. kind .. ', expected a ' .. expected)
   end
