@@ -238,7 +238,8 @@ async fn an_index_directory_is_kept_over_restarts_and_never_shared() {
 async fn while_its_index_is_read_it_serves_and_can_be_stopped() {
     let system = System::new();
     let program = system.start();
-    system.feed(&program, "Penguins eat krill and small fish.").await;
+    let penguins = system.feed(&program, "Penguins eat krill and small fish.").await;
+    system.feed(&program, "Seals eat squid.").await;
     program.kill();
     let (data, kept) = (system.data(), system.place.path().join("index"));
     let flags = ["--data-dir", data.to_str().unwrap(), "--index-dir", kept.to_str().unwrap()];
@@ -261,6 +262,9 @@ async fn while_its_index_is_read_it_serves_and_can_be_stopped() {
     assert_eq!(alive.status(), 200);
     let feeding = system.client.post(format!("{}/multivac/data", program.base)).form(&[("data", "Owls eat voles.")]);
     assert_eq!(feeding.send().await.unwrap().status(), 200);
+    // Nothing of the index is visible, so nobody waits for it.
+    let retracting = system.client.delete(format!("{}/multivac/data/{penguins}", program.base));
+    assert_eq!(retracting.send().await.unwrap().status(), 204);
     program.process.signal("TERM");
     assert_eq!(program.ended().await.code, Some(0));
 
@@ -268,7 +272,8 @@ async fn while_its_index_is_read_it_serves_and_can_be_stopped() {
     let program = Program::start(&flags);
     program.until(&system.client, "/readyz", |ready| ready["ready"] == true).await;
     assert!(program.logs().contains("goes on with the index that was kept"), "{}", program.logs());
-    assert_eq!(system.ask(&program, "What do penguins eat?").await, "Penguins eat krill and small fish.");
+    assert_eq!(system.ask(&program, "What do seals eat?").await, "Seals eat squid.");
+    assert!(system.ask(&program, "What do penguins eat?").await.starts_with("INSUFFICIENT DATA"));
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Follower {
     }
 
     /// Reads the index that was kept, if that was not done yet.
-    async fn open_found(&self, stop: &CancellationToken) -> Result<(), Interrupted> {
+    pub(super) async fn open_found(&self, stop: &CancellationToken) -> Result<(), Interrupted> {
         if !self.index.is_unread() {
             return Ok(());
         }

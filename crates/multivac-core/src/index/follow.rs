@@ -157,6 +157,12 @@ impl Follower {
 
     /// Runs until it is stopped. Whatever interrupts it, it begins again, and counts that.
     pub async fn run(&self, stop: CancellationToken) {
+        // Before this replica is announced: from then on each retraction waits for it, though nothing of this is visible.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // What could not be done is tried again.
+            _ = self.open_found(&stop) => {}
+        }
         let (store, fence) = (Arc::clone(&self.store), Arc::clone(&self.fence));
         let announcer = Announcer { store, fence, replica: self.replica.clone() };
         // A task of its own: the following waits for the index, and for the store in other calls.
@@ -178,7 +184,8 @@ impl Follower {
             };
             self.progress.send_modify(|progress| {
                 progress.following = false;
-                progress.unwritable = matches!(interrupted, Interrupted::Index(_) | Interrupted::IndexLost);
+                progress.unwritable =
+                    matches!(interrupted, Interrupted::Index(_) | Interrupted::IndexLost | Interrupted::IndexAhead);
             });
             if matches!(interrupted, Interrupted::Stopped) {
                 break;
@@ -262,6 +269,8 @@ impl Follower {
         retry: &mut Retry,
         stop: &CancellationToken,
     ) -> Result<Infallible, Interrupted> {
+        // Until another could be begun.
+        self.check_not_ahead()?;
         let from = match *position {
             Some(from) => from,
             None => match self.adopt_kept(stop).await? {
@@ -293,13 +302,15 @@ impl Follower {
             }
             self.fence.pass(came_to.position, came_to.removed_data);
             self.index.check()?;
-            if self.index.is_ahead() {
-                return Err(Interrupted::IndexAhead);
-            }
+            self.check_not_ahead()?;
             if let Some(error) = came_to.error {
                 return Err(error.into());
             }
         }
+    }
+
+    fn check_not_ahead(&self) -> Result<(), Interrupted> {
+        if self.index.is_ahead() { Err(Interrupted::IndexAhead) } else { Ok(()) }
     }
 
     /// Notes that nothing is visible that was removed up to a position.

@@ -130,13 +130,13 @@ impl Index {
         let (Some(position), true, Some(mark)) = (position, self.is_kept(), self.marker.get()) else { return false };
         let name = self.files().name.clone();
         let noted = mark(&name, position);
+        if let Err(StoreError::PositionLost) = noted {
+            self.is_ahead.store(true, Ordering::Relaxed);
+            return false;
+        }
         let failed_before = self.failed_to_note.swap(noted.is_err(), Ordering::Relaxed);
-        match &noted {
-            Err(StoreError::PositionLost) => self.is_ahead.store(true, Ordering::Relaxed),
-            Err(error) if !failed_before => {
-                warn!(%error, "the store cannot note how far the index has come; it would not be found again after a restart");
-            }
-            _ => {}
+        if let (Err(error), false) = (&noted, failed_before) {
+            warn!(%error, "the store cannot note how far the index has come; it would not be found again after a restart");
         }
         noted.is_ok()
     }

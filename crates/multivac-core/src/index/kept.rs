@@ -309,12 +309,17 @@ impl KeptDirectory {
     }
 }
 
-/// Whether a path is still the one of an open file.
+/// Whether a path is still the one of an open file. Where the system does not say, it is: it was, and a passing fault is no reason
+/// to load all again.
 #[cfg(unix)]
 fn leads_to(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     let which = |there: fs::Metadata| (there.dev(), there.ino());
-    fs::symlink_metadata(path).ok().map(which) == file.metadata().ok().map(which)
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(there), Ok(ours)) => which(there) == which(ours),
+        (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+        (Ok(_), Err(_)) => true,
+    }
 }
 
 /// Elsewhere a file that is open is not removed.
