@@ -20,6 +20,9 @@ const CHUNK: u64 = 5_000;
 /// More unfinished data than this are not fed: as many as keep the worker busy, and far from what the queue may hold.
 const MAX_UNFINISHED: u64 = 100_000;
 
+/// Of the questions that are not answered rightly, so many are shown.
+const SHOWN: usize = 5;
+
 /// How far it has come, kept in a file over runs.
 #[derive(Default)]
 struct Done {
@@ -129,7 +132,10 @@ pub(super) async fn ask_facts(args: &Args, texts: u64, count: usize) -> io::Resu
             9 => return,
             _ => answer.is_some_and(|answer| answer.contains(&texts::fact(seed, text(i)).sentence)),
         };
-        if is_right { &counted_right } else { &counted_wrong }.fetch_add(1, Ordering::Relaxed);
+        let before = if is_right { &counted_right } else { &counted_wrong }.fetch_add(1, Ordering::Relaxed);
+        if !is_right && before < SHOWN && i % 10 != 8 {
+            eprintln!("load: not answered rightly: {}", texts::fact(seed, text(i)).question);
+        }
     };
     let what = if args.beside.is_some() { "questions under feed" } else { "questions at rest" };
     let asked = every_reply(what, args, count, None, request, check).await?;

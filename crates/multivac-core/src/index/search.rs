@@ -169,8 +169,11 @@ impl<'a> Search<'a> {
             self.look_up_best()?;
         }
         let mut found = self.look_up_brought()?;
+        // Those that are known in full: among those that were brought, a limit may have dropped them for what they had in part.
+        found.extend_from_slice(&self.best);
         let address = |found: &Brought| self.segments[found.segment as usize].address(found.document);
         found.sort_unstable_by_key(|found| (Reverse(found.score), address(found)));
+        found.dedup_by_key(|found| address(found));
         let least = found.get(self.max - 1).map_or(0, |last| last.score);
         let best = found.iter().take_while(|found| found.score >= least).take(self.max + TIED);
         Ok(Found {

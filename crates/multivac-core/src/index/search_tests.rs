@@ -163,6 +163,20 @@ fn a_search_looks_at_no_more_than_its_limits() {
 }
 
 #[test]
+fn a_passage_that_is_known_to_be_the_best_is_found_whatever_a_limit_drops() {
+    // By "aa" alone, which brings them, the long ones are the worst; by all three they are the best.
+    let long = |n: usize| format!("aa {} {} {n}", "bb ".repeat(12), "cc ".repeat(12));
+    let filled = |n: usize| format!("other words that fill {n}");
+    let with = |word: &'static str, count: usize| (0..count).map(move |n| format!("{word} {n}"));
+    let first = (0..20).map(long).chain((0..2_000).map(filled)).chain(with("bb", 200)).chain(with("cc", 1_500));
+    let snapshot = index_of(&[first.collect(), with("aa", 150).collect()]).snapshot();
+    let terms = &TERMS[..3];
+    let found = best(&snapshot, terms, 4, Limits { brought: 170, looked_up: 30 });
+    assert!(!found.exact);
+    assert_eq!(first_scores(&found, 4), scores_of_all(&snapshot, terms)[..4]);
+}
+
+#[test]
 fn a_hidden_passage_makes_room_for_the_next_best() {
     let passages: Vec<String> = (1..40).map(|count| "aa ".repeat(count) + "bb").collect();
     let snapshot = index_of(&[passages]).snapshot();

@@ -57,7 +57,7 @@ impl Snapshot {
     /// # Errors
     /// When the index cannot be read.
     pub fn search(&self, terms: &[&Indexed], max: usize) -> Result<Vec<Hit>, IndexError> {
-        if self.distinct_passages == 0 {
+        if self.distinct_passages == 0 || max == 0 {
             return Ok(Vec::new());
         }
         let known = terms.iter().filter(|term| term.frequency > 0);
@@ -144,7 +144,7 @@ impl Segments {
         let is_hidden = |address| !hidden.is_empty() && self.id(address).is_none_or(|id| hidden.contains(&id));
         let found = search::best_in_segments(&self.searcher, terms, &is_hidden, max, Limits::USUAL)?;
         if !found.exact {
-            metrics::QUESTIONS_BOUNDED.inc();
+            metrics::SEARCHES_BOUNDED.inc();
         }
         let with_id = |(score, address)| Some((score, self.id(address)?, address));
         let mut best: Vec<_> = found.best.into_iter().filter_map(with_id).collect();

@@ -132,9 +132,9 @@ metrics! {
             "Questions replied to, by status; fenced are those that this replica could not answer";
         /// Time to answer.
         ANSWER_SECONDS: Histogram = Histogram::new(SECONDS), "multivac_answer_seconds", "Seconds to answer a question";
-        /// Questions whose search a limit has cut off.
-        QUESTIONS_BOUNDED: Counter = Counter::default(), "multivac_questions_bounded_total",
-            "Questions for which not all passages were looked at that could have been among the best";
+        /// Searches that a limit has cut off.
+        SEARCHES_BOUNDED: Counter = Counter::default(), "multivac_searches_bounded_total",
+            "Searches that did not look at all passages that could have been among the best";
         /// Requests, by route, method and status.
         REQUEST_SECONDS: Requests = Requests::default(), "multivac_http_request_seconds", "Seconds to reply to a request";
         /// Open connections.
