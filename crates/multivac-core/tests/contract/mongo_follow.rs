@@ -1,7 +1,7 @@
 //! What MongoDB's change stream owes a follower when somebody writes documents by hand that no event has room for; and what is
 //! known of data that are not those any more.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mongodb::bson::{Document, doc, oid::ObjectId};
@@ -150,33 +150,21 @@ async fn an_index_that_is_kept_goes_on_and_is_made_anew_where_the_position_is_lo
 #[tokio::test]
 async fn an_older_copy_of_the_disk_is_known_by_its_marks() {
     let Some(binary) = mongo::installed() else { return };
-    let mut server = Mongod::start(&binary, &["--replSet", "rs0"]);
-    let members = vec![doc! { "_id": 0, "host": server.host() }];
-    let config = doc! { "_id": "rs0", "members": members };
-    until("MongoDB is a replica set", async || server.admin(doc! { "replSetInitiate": &config }).await.is_some()).await;
-    let url = format!("mongodb://{}/?replicaSet=rs0", server.host()).into();
-    let store = MongoStore::new(&url, |_| Vec::new()).await.unwrap();
-    let prepared = || until("it can be used", async || store.prepare().await.is_ok());
-    prepared().await;
+    let mut server = replica_set_of_one(&binary).await;
+    let store = store_of(&server).await;
     put_one(&store, &datum("one")).await;
     let older = store.position().await.unwrap();
     store.mark_index("kept", older).await.unwrap();
 
-    let (data, copy) = (server.data.clone(), server.data.with_extension("copy"));
-    assert_eq!(server.service.stop(), Some(0));
-    copy_directory(&data, &copy);
-    server.service.start_again();
-    prepared().await;
+    let copy = copy_disk(&mut server);
+    prepared(&store).await;
     put_one(&store, &datum("two")).await;
     let newer = store.position().await.unwrap();
     store.mark_index("kept", newer).await.unwrap();
     assert_eq!(store.marked_index("kept").await.unwrap(), Some(newer));
 
-    assert_eq!(server.service.stop(), Some(0));
-    std::fs::remove_dir_all(&data).unwrap();
-    std::fs::rename(&copy, &data).unwrap();
-    server.service.start_again();
-    prepared().await;
+    put_back(&mut server, &copy);
+    prepared(&store).await;
     // Under a process that goes on, it is not marked as what that process knows.
     let lost = store.mark_index("kept", store.position().await.unwrap()).await;
     assert!(matches!(lost, Err(StoreError::PositionLost)), "{lost:?}");
@@ -188,21 +176,14 @@ async fn an_older_copy_of_the_disk_is_known_by_its_marks() {
 #[tokio::test]
 async fn an_older_copy_of_the_disk_is_loaded_anew_by_a_replica_that_runs() {
     let Some(binary) = mongo::installed() else { return };
-    let mut server = Mongod::start(&binary, &["--replSet", "rs0"]);
-    let members = vec![doc! { "_id": 0, "host": server.host() }];
-    let config = doc! { "_id": "rs0", "members": members };
-    until("MongoDB is a replica set", async || server.admin(doc! { "replSetInitiate": &config }).await.is_some()).await;
-    let url = format!("mongodb://{}/?replicaSet=rs0", server.host()).into();
-    let store = MongoStore::new(&url, |_| Vec::new()).await.unwrap();
-    let prepared = || until("it can be used", async || store.prepare().await.is_ok());
-    prepared().await;
+    let mut server = replica_set_of_one(&binary).await;
+    let store = store_of(&server).await;
     put_one(&store, &datum("kept")).await;
 
     let directory = tempfile::tempdir().unwrap();
     let index = Arc::new(Index::kept_in(directory.path()).unwrap());
     // Its store is its own: what that knows of marks is asked for through the other.
-    let own = Arc::new(MongoStore::new(&url, |_| Vec::new()).await.unwrap());
-    own.prepare().await.unwrap();
+    let own = Arc::new(store_of(&server).await);
     let (follower, stop) = (Follower::new(own, Arc::clone(&index), "one".to_owned()), CancellationToken::new());
     let running = tokio::spawn({
         let (follower, stop) = (Arc::clone(&follower), stop.clone());
@@ -212,21 +193,15 @@ async fn an_older_copy_of_the_disk_is_loaded_anew_by_a_replica_that_runs() {
     let name = name_of(directory.path());
     let older = store.marked_index(&name).await.unwrap();
 
-    let (data, copy) = (server.data.clone(), server.data.with_extension("copy"));
-    assert_eq!(server.service.stop(), Some(0));
-    copy_directory(&data, &copy);
-    server.service.start_again();
-    prepared().await;
+    let copy = copy_disk(&mut server);
+    prepared(&store).await;
     let lost = datum("lost");
     put_one(&store, &lost).await;
     until("it is kept farther on", async || store.marked_index(&name).await.is_ok_and(|mark| mark > older)).await;
     assert!(index.contains(lost.id));
 
-    assert_eq!(server.service.stop(), Some(0));
-    std::fs::remove_dir_all(&data).unwrap();
-    std::fs::rename(&copy, &data).unwrap();
-    server.service.start_again();
-    prepared().await;
+    put_back(&mut server, &copy);
+    prepared(&store).await;
     let after = datum("after");
     put_one(&store, &after).await;
     until("another was begun", async || name_of(directory.path()) != name).await;
@@ -238,6 +213,42 @@ async fn an_older_copy_of_the_disk_is_loaded_anew_by_a_replica_that_runs() {
     .await;
     stop.cancel();
     running.await.unwrap();
+}
+
+/// A server of its own, whose disk can be exchanged.
+async fn replica_set_of_one(binary: &Path) -> Mongod {
+    let server = Mongod::start(binary, &["--replSet", "rs0"]);
+    let config = doc! { "_id": "rs0", "members": [{ "_id": 0, "host": server.host() }] };
+    until("MongoDB is a replica set", async || server.admin(doc! { "replSetInitiate": &config }).await.is_some()).await;
+    server
+}
+
+async fn store_of(server: &Mongod) -> MongoStore {
+    let url = format!("mongodb://{}/?replicaSet=rs0", server.host()).into();
+    let store = MongoStore::new(&url, |_| Vec::new()).await.unwrap();
+    prepared(&store).await;
+    store
+}
+
+async fn prepared(store: &MongoStore) {
+    until("it can be used", async || store.prepare().await.is_ok()).await;
+}
+
+/// Copies a server's disk while it is stopped, and starts it again. Where the copy is.
+fn copy_disk(server: &mut Mongod) -> PathBuf {
+    let copy = server.data.with_extension("copy");
+    assert_eq!(server.service.stop(), Some(0));
+    copy_directory(&server.data, &copy);
+    server.service.start_again();
+    copy
+}
+
+/// Starts a server again with what its disk was when it was copied.
+fn put_back(server: &mut Mongod, copy: &Path) {
+    assert_eq!(server.service.stop(), Some(0));
+    std::fs::remove_dir_all(&server.data).unwrap();
+    std::fs::rename(copy, &server.data).unwrap();
+    server.service.start_again();
 }
 
 fn copy_directory(from: &Path, to: &Path) {
