@@ -141,6 +141,23 @@ impl List<'_> {
         if self.left == 0 { TERMINATED } else { self.block.docs().get(self.at).copied().unwrap_or(TERMINATED) }
     }
 
+    /// Reads on up to a document; `each` gets what the term adds to the score of each that has it. Returns how many that were.
+    pub(super) fn read(&mut self, end: DocId, lengths: &FieldNormReader, mut each: impl FnMut(DocId, Scaled)) -> u64 {
+        let left = self.left;
+        while self.next() < end {
+            let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let documents = self.block.docs()[self.at..].iter().zip(&self.block.freqs()[self.at..]);
+            let mut read = 0;
+            for (document, occurrences) in documents.take_while(|(document, _)| **document < end).take(most) {
+                each(*document, self.term.score(lengths.fieldnorm_id(*document), *occurrences));
+                read += 1;
+            }
+            self.at += read;
+            self.left -= read as u64;
+        }
+        left - self.left
+    }
+
     /// What the term adds to the score of a document, which is not before the last that was asked for.
     pub(super) fn look_up(&mut self, document: DocId, lengths: &FieldNormReader) -> Scaled {
         let at = self.block.seek(document);
@@ -152,9 +169,9 @@ impl List<'_> {
 }
 
 /// Documents that are read together: one array holds their scores.
-const WINDOW: usize = 4_096;
+pub(super) const WINDOW: usize = 4_096;
 
-/// Documents of these of which it is noted together whether any was brought.
+/// Documents of these of which it is noted together that one was brought, or has the score that is wanted.
 const TOGETHER: usize = WINDOW / 64;
 
 pub(super) struct Window {
@@ -162,59 +179,40 @@ pub(super) struct Window {
     scores: [Scaled; WINDOW],
     /// A bit for each [`TOGETHER`]: whether any of them was brought. What was brought has a score.
     brought: u64,
+    /// A bit for each document, [`TOGETHER`] in a number: whether it has the score that was wanted while lists were read.
+    wanted: [u64; WINDOW / TOGETHER],
 }
 
 impl Window {
     pub(super) fn new() -> Self {
-        Self { first: 0, scores: [0; WINDOW], brought: 0 }
+        Self { first: 0, scores: [0; WINDOW], brought: 0, wanted: [0; WINDOW / TOGETHER] }
     }
 
-    /// Adds what a list has in the window; returns how many that were.
-    pub(super) fn read(&mut self, list: &mut List<'_>, lengths: &FieldNormReader) -> u64 {
-        let end = self.first + WINDOW as DocId;
-        let left = list.left;
-        while list.next() < end {
-            let most = usize::try_from(list.left).unwrap_or(usize::MAX);
-            let documents = list.block.docs()[list.at..].iter().zip(&list.block.freqs()[list.at..]);
-            let mut read = 0;
-            for (document, occurrences) in documents.take_while(|(document, _)| **document < end).take(most) {
-                let place = (document - self.first) as usize % WINDOW;
-                self.scores[place] += list.term.score(lengths.fieldnorm_id(*document), *occurrences);
-                self.brought |= 1 << (place / TOGETHER);
-                read += 1;
-            }
-            list.at += read;
-            list.left -= read as u64;
-        }
-        left - list.left
+    /// Adds what a list has in the window, where a score of at least `from` is wanted in all; returns how many that were.
+    pub(super) fn read(&mut self, list: &mut List<'_>, lengths: &FieldNormReader, from: Scaled) -> u64 {
+        let first = self.first;
+        list.read(first + WINDOW as DocId, lengths, |document, score| {
+            let place = (document - first) as usize % WINDOW;
+            self.scores[place] += score;
+            self.brought |= 1 << (place / TOGETHER);
+            // Most are not wanted, and going through all that were brought once more would take as long as reading them.
+            self.wanted[place / TOGETHER] |= u64::from(self.scores[place] >= from) << (place % TOGETHER);
+        })
     }
 
-    /// Takes out those that have a score of at least `from`, in their order; `each` says from which score on the next are wanted. The
-    /// others are dropped; returns the highest score of these.
-    pub(super) fn take(&mut self, mut from: Scaled, mut each: impl FnMut(DocId, Scaled) -> Scaled) -> Scaled {
-        let mut dropped = 0;
+    /// Takes out those that have the score that was wanted while lists were read, in their order, and drops the others.
+    pub(super) fn take(&mut self, mut each: impl FnMut(DocId, Scaled)) {
         let mut left = std::mem::take(&mut self.brought);
         while left != 0 {
-            let begin = left.trailing_zeros() as usize * TOGETHER;
+            let together = left.trailing_zeros() as usize;
             left &= left - 1;
-            // Most are dropped, and asking each of them would take longer than all that is done for them before.
-            for (begin, scores) in
-                (begin..).step_by(TOGETHER / 4).zip(self.scores[begin..begin + TOGETHER].chunks_exact_mut(TOGETHER / 4))
-            {
-                let highest = scores.iter().fold(0, |highest, score| if *score > highest { *score } else { highest });
-                if highest < from {
-                    dropped = dropped.max(highest);
-                } else {
-                    for (place, score) in (begin..).zip(&*scores) {
-                        match *score >= from {
-                            true => from = each(self.first + place as DocId, *score),
-                            false => dropped = dropped.max(*score),
-                        }
-                    }
-                }
-                scores.fill(0);
+            let (begin, mut wanted) = (together * TOGETHER, std::mem::take(&mut self.wanted[together]));
+            while wanted != 0 {
+                let place = begin + wanted.trailing_zeros() as usize;
+                wanted &= wanted - 1;
+                each(self.first + place as DocId, self.scores[place]);
             }
+            self.scores[begin..begin + TOGETHER].fill(0);
         }
-        dropped
     }
 }

@@ -21,7 +21,7 @@ use tantivy::query::Bm25Weight;
 use tantivy::{DocAddress, DocId, Searcher, TERMINATED};
 
 use super::IndexError;
-use super::postings::{Indexed, Scaled, Segment, Sought, Window, scaled};
+use super::postings::{Indexed, Scaled, Segment, Sought, WINDOW, Window, scaled};
 
 /// How much a search may look at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -131,8 +131,9 @@ struct Search<'a> {
     shown: Scaled,
     /// Those with the highest scores that are known so far, highest first, `max` at most.
     best: Vec<Brought>,
+    /// In the order of segments and of documents in them.
     brought: Vec<Brought>,
-    /// What those have at least that are kept as brought.
+    /// What those have at least that are kept as brought from now on.
     floor: Scaled,
     /// The highest score that anything may have that was passed over because of a limit.
     passed_over: Scaled,
@@ -188,6 +189,24 @@ impl<'a> Search<'a> {
         self.best.get(self.max - 1).map_or(0, |last| last.score).max(self.shown)
     }
 
+    /// The score from which on a passage may be among the best, or is kept as brought.
+    fn wanted(&self) -> Scaled {
+        self.least().saturating_sub(self.rest[self.bring]).max(self.floor).max(1)
+    }
+
+    /// Takes a passage that has the score that was wanted; returns which is from now on.
+    fn offer(&mut self, at: usize, is_hidden: &dyn Fn(DocAddress) -> bool, document: DocId, score: Scaled) -> Scaled {
+        let segment = &self.segments[at];
+        if !segment.reader.is_deleted(document) && !is_hidden(segment.address(document)) {
+            let brought = Brought { score, segment: at as u32, document, next: self.bring as u32 };
+            if score > self.least() {
+                self.note_best(brought);
+            }
+            self.brought.push(brought);
+        }
+        self.wanted()
+    }
+
     fn note_best(&mut self, brought: Brought) {
         let place = self.best.partition_point(|other| other.score >= brought.score);
         self.best.insert(place, brought);
@@ -225,30 +244,39 @@ impl<'a> Search<'a> {
                 self.bring -= 1;
             }
             lists.truncate(self.bring);
-            let rest = self.rest[self.bring];
             let next = lists.iter_mut().flatten().map(|list| list.next()).min().unwrap_or(TERMINATED);
             if next == TERMINATED {
                 break;
             }
-            window.first = next;
-            for list in lists.iter_mut().flatten() {
-                self.looked_at.brought += window.read(list, &segment.lengths);
-            }
-            let wanted = |search: &Self| search.least().saturating_sub(rest).max(search.floor).max(1);
-            let dropped = window.take(wanted(self), |document, score| {
-                if !segment.reader.is_deleted(document) && !is_hidden(segment.address(document)) {
-                    let brought = Brought { score, segment: at as u32, document, next: self.bring as u32 };
-                    if score > self.least() {
-                        self.note_best(brought);
-                    }
-                    self.brought.push(brought);
+            let (mut from, end) = (self.wanted(), next.saturating_add(WINDOW as DocId));
+            let wanted = from;
+            let mut take = |document, score| {
+                if score >= from {
+                    from = self.offer(at, is_hidden, document, score);
                 }
-                wanted(self)
-            });
-            // Where it was not the limit that dropped it, this is less than the best have.
-            self.pass_over(if dropped > 0 { dropped + rest } else { 0 });
+            };
+            let mut reading = lists.iter_mut().flatten().filter_map(|list| (list.next() < end).then_some(list));
+            let read = match (reading.next(), reading.next()) {
+                // With one list, there is nothing to add up.
+                (Some(list), None) => list.read(end, &segment.lengths, take),
+                (first, second) => {
+                    window.first = next;
+                    let lists = first.into_iter().chain(second).chain(reading);
+                    let read: u64 = lists.map(|list| window.read(list, &segment.lengths, wanted)).sum();
+                    window.take(&mut take);
+                    read
+                }
+            };
+            self.looked_at.brought += read;
+            // Those that are below what the best have need no limit to be dropped.
+            if self.floor > self.least().saturating_sub(self.rest[self.bring]) {
+                self.pass_over(self.floor - 1 + self.rest[self.bring]);
+            }
             if self.brought.len() > 2 * most {
-                self.floor = self.keep_best(most);
+                let mut brought = std::mem::take(&mut self.brought);
+                // Of those that are as good as the last, the first are kept, and all that come from now on come later.
+                self.floor = self.keep_best(most, &mut brought) + 1;
+                self.brought = brought;
             }
         }
         // Those that a limit has cut off, wherever they are.
@@ -258,16 +286,25 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Keeps so many of those that were brought, with the highest scores; returns the lowest of these.
-    fn keep_best(&mut self, most: usize) -> Scaled {
-        if self.brought.len() <= most {
+    /// Keeps so many of those that were brought, with the highest scores, and the first of those that are as good as the last of
+    /// these. Returns what all have that are kept.
+    fn keep_best(&mut self, most: usize, brought: &mut Vec<Brought>) -> Scaled {
+        if brought.len() <= most {
             return 0;
         }
-        let order = |brought: &Brought| (Reverse(brought.score), brought.segment, brought.document);
-        self.brought.select_nth_unstable_by_key(most - 1, order);
-        let floor = self.brought[most - 1].score;
-        let cut = self.brought.drain(most..).map(|cut| cut.score + self.rest[cut.next as usize]).max();
-        self.pass_over(cut.unwrap_or(0));
+        let mut scores: Vec<Scaled> = brought.iter().map(|brought| brought.score).collect();
+        let (_, floor, _) = scores.select_nth_unstable_by_key(most - 1, |score| Reverse(*score));
+        let (floor, mut cut) = (*floor, 0);
+        let mut equal = most - brought.iter().filter(|brought| brought.score > floor).count();
+        brought.retain(|brought| {
+            let keep = brought.score > floor || brought.score == floor && equal > 0;
+            equal -= usize::from(keep && brought.score == floor);
+            if !keep {
+                cut = cut.max(brought.score + self.rest[brought.next as usize]);
+            }
+            keep
+        });
+        self.pass_over(cut);
         floor
     }
 
@@ -285,9 +322,8 @@ impl<'a> Search<'a> {
 
     /// Looks all that were brought up in the lists of the other terms, as long as they can be among the best.
     fn look_up_brought(&mut self) -> Result<Vec<Brought>, IndexError> {
-        self.keep_best(self.most());
         let mut brought = std::mem::take(&mut self.brought);
-        brought.sort_unstable_by_key(|brought| (brought.segment, brought.document));
+        self.keep_best(self.most(), &mut brought);
         let (mut least, mut scores) = (self.least(), Vec::new());
         for term in self.bring..self.terms.len() {
             brought.retain(|brought| brought.score + self.rest[brought.next as usize] >= least);
@@ -311,23 +347,7 @@ impl<'a> Search<'a> {
         }
         // So many that with each term after it as many fewer can be looked up as with the one before it.
         let most = (2 * left / (terms as u64 + 1)).max(self.max as u64) as usize;
-        if brought.len() <= most {
-            return;
-        }
-        let mut scores: Vec<Scaled> = brought.iter().map(|brought| brought.score).collect();
-        let (_, floor, _) = scores.select_nth_unstable_by_key(most - 1, |score| Reverse(*score));
-        let (floor, mut cut) = (*floor, 0);
-        // Of those that are as good as the last of them, the first are kept.
-        let mut equal = most - brought.iter().filter(|brought| brought.score > floor).count();
-        brought.retain(|brought| {
-            let keep = brought.score > floor || brought.score == floor && equal > 0;
-            equal -= usize::from(keep && brought.score == floor);
-            if !keep {
-                cut = cut.max(brought.score + self.rest[brought.next as usize]);
-            }
-            keep
-        });
-        self.pass_over(cut);
+        self.keep_best(most, brought);
     }
 
     /// Looks those up in the lists of a term that were not yet, in the order of segments and of documents in them.
