@@ -25,6 +25,30 @@ pub(super) fn scaled(weight: &Bm25Weight, length: u8, occurrences: u32) -> Scale
     ((weight.score(length, occurrences) * SCALE) as Scaled).max(1)
 }
 
+/// What passages are chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scoring {
+    /// How often they have the terms, and how short they are.
+    Bm25,
+    /// Which of the terms they have: each counts for what it could add to BM25 at most, whatever else a passage says.
+    Coverage,
+}
+
+impl Scoring {
+    /// What one term adds to the score of a passage.
+    pub(super) fn score(self, weight: &Bm25Weight, length: u8, occurrences: u32) -> Scaled {
+        match self {
+            Self::Bm25 => scaled(weight, length, occurrences),
+            Self::Coverage => scaled(weight, 0, u32::MAX),
+        }
+    }
+
+    /// What all of the terms add together, at most.
+    pub(super) fn all(self, terms: &[(&Indexed, Bm25Weight)]) -> Scaled {
+        terms.iter().map(|(_, weight)| self.score(weight, 0, u32::MAX)).sum()
+    }
+}
+
 /// The score as the number that it is.
 pub(super) fn unscaled(score: Scaled) -> f32 {
     score as f32 / SCALE
@@ -63,9 +87,18 @@ impl Indexed {
 pub(super) struct Sought<'a> {
     pub(super) indexed: &'a Indexed,
     pub(super) weight: &'a Bm25Weight,
-    /// What it adds to the score of a passage of each length in which it occurs once, twice, …; where it brings so many passages
-    /// that computing this is little beside that.
-    table: Option<Box<[[Scaled; TABULATED]; 256]>>,
+    scores: Scores,
+}
+
+/// What a term adds to the score of a passage.
+enum Scores {
+    /// By [`scaled`].
+    Computed,
+    /// The same, for each length in which it occurs once, twice, …; where it brings so many passages that computing this is little
+    /// beside that.
+    Tabulated(Box<[[Scaled; TABULATED]; 256]>),
+    /// The same in all.
+    Constant(Scaled),
 }
 
 /// How often a term occurs at most in a passage whose score is in a table.
@@ -75,20 +108,25 @@ const TABULATED: usize = 4;
 const TABULATED_FROM: u64 = 10_000;
 
 impl<'a> Sought<'a> {
-    pub(super) fn new((indexed, weight): &'a (&'a Indexed, Bm25Weight), brings: bool) -> Self {
-        let table = (brings && indexed.frequency >= TABULATED_FROM).then(|| {
-            let of = |length| std::array::from_fn(|times| scaled(weight, length as u8, times as u32 + 1));
-            Box::new(std::array::from_fn(of))
-        });
-        Self { indexed, weight, table }
+    pub(super) fn new((indexed, weight): &'a (&'a Indexed, Bm25Weight), scoring: Scoring, brings: bool) -> Self {
+        let scores = match scoring {
+            Scoring::Coverage => Scores::Constant(scoring.score(weight, 0, 1)),
+            Scoring::Bm25 if brings && indexed.frequency >= TABULATED_FROM => {
+                let of = |length| std::array::from_fn(|times| scaled(weight, length as u8, times as u32 + 1));
+                Scores::Tabulated(Box::new(std::array::from_fn(of)))
+            }
+            Scoring::Bm25 => Scores::Computed,
+        };
+        Self { indexed, weight, scores }
     }
 
     /// What it adds to the score of a passage.
     fn score(&self, length: u8, occurrences: u32) -> Scaled {
-        let tabulated = self
-            .table
-            .as_ref()
-            .and_then(|table| table[usize::from(length)].get((occurrences as usize).wrapping_sub(1)));
+        let tabulated = match &self.scores {
+            Scores::Constant(score) => return *score,
+            Scores::Tabulated(table) => table[usize::from(length)].get((occurrences as usize).wrapping_sub(1)),
+            Scores::Computed => None,
+        };
         tabulated.copied().unwrap_or_else(|| scaled(self.weight, length, occurrences))
     }
 }
