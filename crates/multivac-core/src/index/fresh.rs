@@ -17,7 +17,8 @@ use tantivy::query::Bm25Weight;
 use super::Outline;
 use super::owners::{IndexedDatum, NewDocument, PassageHash};
 use super::passage::{Hit, Passage};
-use super::postings::{Indexed, Scaled, scaled, unscaled};
+use super::postings::{Indexed, Scaled, Scoring, unscaled};
+use super::search::Wanted;
 use crate::datum::DatumId;
 
 /// See the [module](self). One writer, any number of readers, which keep each other waiting for some microseconds.
@@ -139,20 +140,21 @@ impl Fresh {
         seen.iter().filter(|(at, _)| inner.documents[*at as usize].until > generation).count() as u64
     }
 
-    /// The passages that match best by BM25 over the terms, best first, `max` at most.
-    pub(super) fn search(&self, terms: &[(&Indexed, Bm25Weight)], generation: u64, max: usize) -> Vec<Hit> {
+    /// The passages that have the highest scores by the terms, best first.
+    pub(super) fn search(&self, terms: &[(&Indexed, Bm25Weight)], generation: u64, wanted: Wanted) -> Vec<Hit> {
+        let Wanted { scoring, above, max } = wanted;
         let inner = self.read();
         let mut scores: Vec<Scaled> = vec![0; inner.documents.len()];
         for (term, weight) in terms {
             let postings = inner.postings.get(term.text()).map_or(&[][..], Vec::as_slice);
             for (at, occurrences) in inner.seen(postings, generation) {
-                scores[*at as usize] += scaled(weight, inner.lengths[*at as usize], *occurrences);
+                scores[*at as usize] += scoring.score(weight, inner.lengths[*at as usize], *occurrences);
             }
         }
         for at in inner.removed.iter().filter(|at| inner.documents[**at as usize].until <= generation) {
             scores[*at as usize] = 0;
         }
-        let found = (0..).zip(&scores).filter(|(_, score)| **score > 0).map(|(at, score)| (Reverse(*score), at));
+        let found = (0..).zip(&scores).filter(|(_, score)| **score > above).map(|(at, score)| (Reverse(*score), at));
         let mut best: Vec<(Reverse<Scaled>, u32)> = found.collect();
         if best.len() > max {
             let (_, (last, _), _) = best.select_nth_unstable(max - 1);
@@ -160,13 +162,18 @@ impl Fresh {
             best.retain(|(score, _)| *score <= last);
         }
         // Equal ones did not come in the same order to every replica.
-        best.sort_unstable_by_key(|(score, at)| (*score, inner.documents[*at as usize].id, *at));
+        let by_bm25 = |at| match scoring {
+            Scoring::Bm25 => 0,
+            Scoring::Coverage => inner.score(terms, Scoring::Bm25, at),
+        };
+        best.sort_by_cached_key(|(score, at)| (*score, Reverse(by_bm25(*at)), inner.documents[*at as usize].id, *at));
         best.truncate(max);
-        let hit = |(Reverse(score), at): (Reverse<Scaled>, u32)| {
+        let hit = |(_, at): (Reverse<Scaled>, u32)| {
+            let [score, coverage] = [Scoring::Bm25, Scoring::Coverage].map(|scoring| inner.score(terms, scoring, at));
             let document = &inner.documents[at as usize];
             let passage = document.passage.as_ref()?;
             let (passage, outline) = (passage.text.to_string(), Outline::clone(&passage.outline));
-            Some(Hit { id: document.id, passage, outline, score: unscaled(score) })
+            Some(Hit { id: document.id, passage, outline, score: unscaled(score), coverage })
         };
         best.into_iter().filter_map(hit).collect()
     }
@@ -176,6 +183,16 @@ impl Inner {
     /// Those of a term's documents that a generation sees, if they were not removed.
     fn seen<'a>(&self, postings: &'a [(u32, u32)], generation: u64) -> &'a [(u32, u32)] {
         &postings[..postings.partition_point(|(at, _)| self.documents[*at as usize].since <= generation)]
+    }
+
+    /// What the terms add to the score of one document.
+    fn score(&self, terms: &[(&Indexed, Bm25Weight)], scoring: Scoring, at: u32) -> Scaled {
+        let of = |(term, weight): &(&Indexed, Bm25Weight)| {
+            let postings = self.postings.get(term.text())?;
+            let place = postings.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+            Some(scoring.score(weight, self.lengths[at as usize], postings[place].1))
+        };
+        terms.iter().filter_map(of).sum()
     }
 
     fn add(&mut self, mut document: Document) {

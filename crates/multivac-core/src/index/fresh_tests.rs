@@ -70,6 +70,13 @@ fn seen(snapshot: &Snapshot) -> (Vec<Vec<String>>, [u64; 4]) {
     (passages, [snapshot.learned, snapshot.passages, snapshot.distinct_passages, snapshot.tokens])
 }
 
+/// How much the best passages have of two words, by BM25 and by how much they have.
+fn covering(snapshot: &Snapshot, words: &[&str]) -> Vec<u32> {
+    let terms: Vec<Indexed> = words.iter().map(|word| snapshot.look_up(&term(word)).expect("readable")).collect();
+    let hits = snapshot.search_widely(&terms.iter().collect::<Vec<_>>(), 2, 2).expect("a readable index");
+    hits.iter().map(|hit| hit.coverage).collect()
+}
+
 fn check(index: &Index, live: &BTreeMap<DatumId, Vec<usize>>, is_exact: bool) {
     {
         let files = index.files();
@@ -81,6 +88,9 @@ fn check(index: &Index, live: &BTreeMap<DatumId, Vec<usize>>, is_exact: bool) {
     fresh.apply_in_segments(&last_changes(&all), None).expect("applied");
     let (snapshot, fresh) = (index.snapshot(), fresh.snapshot());
     assert_eq!(seen(&snapshot), seen(&fresh));
+    for words in WORDS.windows(2).filter(|_| is_exact) {
+        assert_eq!(covering(&snapshot, words), covering(&fresh, words), "{words:?}");
+    }
     for word in WORDS {
         for ((passage, (score, id)), (_, (expected, _))) in found(&snapshot, word).iter().zip(found(&fresh, word)) {
             assert!(live[id].iter().any(|at| PASSAGES[*at] == passage), "{id} says: {passage}");

@@ -4,6 +4,7 @@ use std::str::SplitTerminator;
 use std::sync::Arc;
 
 use super::Outline;
+use super::postings::Scaled;
 use super::terms::with_term;
 use crate::datum::DatumId;
 
@@ -51,6 +52,8 @@ pub struct Hit {
     pub outline: Outline,
     /// BM25.
     pub score: f32,
+    /// Which of the terms it has, in what each could add to BM25 at most.
+    pub(super) coverage: Scaled,
 }
 
 /// The terms in a text that holds a passage's.

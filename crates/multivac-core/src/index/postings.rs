@@ -25,6 +25,30 @@ pub(super) fn scaled(weight: &Bm25Weight, length: u8, occurrences: u32) -> Scale
     ((weight.score(length, occurrences) * SCALE) as Scaled).max(1)
 }
 
+/// What passages are chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scoring {
+    /// How often they have the terms, and how short they are.
+    Bm25,
+    /// Which of the terms they have: each counts for what it could add to BM25 at most, whatever else a passage says.
+    Coverage,
+}
+
+impl Scoring {
+    /// What one term adds to the score of a passage.
+    pub(super) fn score(self, weight: &Bm25Weight, length: u8, occurrences: u32) -> Scaled {
+        match self {
+            Self::Bm25 => scaled(weight, length, occurrences),
+            Self::Coverage => scaled(weight, 0, u32::MAX),
+        }
+    }
+
+    /// What all of the terms add together, at most.
+    pub(super) fn all(self, terms: &[(&Indexed, Bm25Weight)]) -> Scaled {
+        terms.iter().map(|(_, weight)| self.score(weight, 0, u32::MAX)).sum()
+    }
+}
+
 /// The score as the number that it is.
 pub(super) fn unscaled(score: Scaled) -> f32 {
     score as f32 / SCALE
@@ -63,9 +87,18 @@ impl Indexed {
 pub(super) struct Sought<'a> {
     pub(super) indexed: &'a Indexed,
     pub(super) weight: &'a Bm25Weight,
-    /// What it adds to the score of a passage of each length in which it occurs once, twice, …; where it brings so many passages
-    /// that computing this is little beside that.
-    table: Option<Box<[[Scaled; TABULATED]; 256]>>,
+    scores: Scores,
+}
+
+/// What a term adds to the score of a passage.
+enum Scores {
+    /// By [`scaled`].
+    Computed,
+    /// The same, for each length in which it occurs once, twice, …; where it brings so many passages that computing this is little
+    /// beside that.
+    Tabulated(Box<[[Scaled; TABULATED]; 256]>),
+    /// The same in all.
+    Constant(Scaled),
 }
 
 /// How often a term occurs at most in a passage whose score is in a table.
@@ -75,20 +108,25 @@ const TABULATED: usize = 4;
 const TABULATED_FROM: u64 = 10_000;
 
 impl<'a> Sought<'a> {
-    pub(super) fn new((indexed, weight): &'a (&'a Indexed, Bm25Weight), brings: bool) -> Self {
-        let table = (brings && indexed.frequency >= TABULATED_FROM).then(|| {
-            let of = |length| std::array::from_fn(|times| scaled(weight, length as u8, times as u32 + 1));
-            Box::new(std::array::from_fn(of))
-        });
-        Self { indexed, weight, table }
+    pub(super) fn new((indexed, weight): &'a (&'a Indexed, Bm25Weight), scoring: Scoring, brings: bool) -> Self {
+        let scores = match scoring {
+            Scoring::Coverage => Scores::Constant(scoring.score(weight, 0, 1)),
+            Scoring::Bm25 if brings && indexed.frequency >= TABULATED_FROM => {
+                let of = |length| std::array::from_fn(|times| scaled(weight, length as u8, times as u32 + 1));
+                Scores::Tabulated(Box::new(std::array::from_fn(of)))
+            }
+            Scoring::Bm25 => Scores::Computed,
+        };
+        Self { indexed, weight, scores }
     }
 
     /// What it adds to the score of a passage.
     fn score(&self, length: u8, occurrences: u32) -> Scaled {
-        let tabulated = self
-            .table
-            .as_ref()
-            .and_then(|table| table[usize::from(length)].get((occurrences as usize).wrapping_sub(1)));
+        let tabulated = match &self.scores {
+            Scores::Constant(score) => return *score,
+            Scores::Tabulated(table) => table[usize::from(length)].get((occurrences as usize).wrapping_sub(1)),
+            Scores::Computed => None,
+        };
         tabulated.copied().unwrap_or_else(|| scaled(self.weight, length, occurrences))
     }
 }
@@ -141,6 +179,23 @@ impl List<'_> {
         if self.left == 0 { TERMINATED } else { self.block.docs().get(self.at).copied().unwrap_or(TERMINATED) }
     }
 
+    /// Reads on up to a document; `each` gets what the term adds to the score of each that has it. Returns how many that were.
+    pub(super) fn read(&mut self, end: DocId, lengths: &FieldNormReader, mut each: impl FnMut(DocId, Scaled)) -> u64 {
+        let left = self.left;
+        while self.next() < end {
+            let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let documents = self.block.docs()[self.at..].iter().zip(&self.block.freqs()[self.at..]);
+            let mut read = 0;
+            for (document, occurrences) in documents.take_while(|(document, _)| **document < end).take(most) {
+                each(*document, self.term.score(lengths.fieldnorm_id(*document), *occurrences));
+                read += 1;
+            }
+            self.at += read;
+            self.left -= read as u64;
+        }
+        left - self.left
+    }
+
     /// What the term adds to the score of a document, which is not before the last that was asked for.
     pub(super) fn look_up(&mut self, document: DocId, lengths: &FieldNormReader) -> Scaled {
         let at = self.block.seek(document);
@@ -152,9 +207,9 @@ impl List<'_> {
 }
 
 /// Documents that are read together: one array holds their scores.
-const WINDOW: usize = 4_096;
+pub(super) const WINDOW: usize = 4_096;
 
-/// Documents of these of which it is noted together whether any was brought.
+/// Documents of these of which it is noted together that one was brought, or has the score that is wanted.
 const TOGETHER: usize = WINDOW / 64;
 
 pub(super) struct Window {
@@ -162,59 +217,40 @@ pub(super) struct Window {
     scores: [Scaled; WINDOW],
     /// A bit for each [`TOGETHER`]: whether any of them was brought. What was brought has a score.
     brought: u64,
+    /// A bit for each document, [`TOGETHER`] in a number: whether it has the score that was wanted while lists were read.
+    wanted: [u64; WINDOW / TOGETHER],
 }
 
 impl Window {
     pub(super) fn new() -> Self {
-        Self { first: 0, scores: [0; WINDOW], brought: 0 }
+        Self { first: 0, scores: [0; WINDOW], brought: 0, wanted: [0; WINDOW / TOGETHER] }
     }
 
-    /// Adds what a list has in the window; returns how many that were.
-    pub(super) fn read(&mut self, list: &mut List<'_>, lengths: &FieldNormReader) -> u64 {
-        let end = self.first + WINDOW as DocId;
-        let left = list.left;
-        while list.next() < end {
-            let most = usize::try_from(list.left).unwrap_or(usize::MAX);
-            let documents = list.block.docs()[list.at..].iter().zip(&list.block.freqs()[list.at..]);
-            let mut read = 0;
-            for (document, occurrences) in documents.take_while(|(document, _)| **document < end).take(most) {
-                let place = (document - self.first) as usize % WINDOW;
-                self.scores[place] += list.term.score(lengths.fieldnorm_id(*document), *occurrences);
-                self.brought |= 1 << (place / TOGETHER);
-                read += 1;
-            }
-            list.at += read;
-            list.left -= read as u64;
-        }
-        left - list.left
+    /// Adds what a list has in the window, where a score of at least `from` is wanted in all; returns how many that were.
+    pub(super) fn read(&mut self, list: &mut List<'_>, lengths: &FieldNormReader, from: Scaled) -> u64 {
+        let first = self.first;
+        list.read(first + WINDOW as DocId, lengths, |document, score| {
+            let place = (document - first) as usize % WINDOW;
+            self.scores[place] += score;
+            self.brought |= 1 << (place / TOGETHER);
+            // Most are not wanted, and going through all that were brought once more would take as long as reading them.
+            self.wanted[place / TOGETHER] |= u64::from(self.scores[place] >= from) << (place % TOGETHER);
+        })
     }
 
-    /// Takes out those that have a score of at least `from`, in their order; `each` says from which score on the next are wanted. The
-    /// others are dropped; returns the highest score of these.
-    pub(super) fn take(&mut self, mut from: Scaled, mut each: impl FnMut(DocId, Scaled) -> Scaled) -> Scaled {
-        let mut dropped = 0;
+    /// Takes out those that have the score that was wanted while lists were read, in their order, and drops the others.
+    pub(super) fn take(&mut self, mut each: impl FnMut(DocId, Scaled)) {
         let mut left = std::mem::take(&mut self.brought);
         while left != 0 {
-            let begin = left.trailing_zeros() as usize * TOGETHER;
+            let together = left.trailing_zeros() as usize;
             left &= left - 1;
-            // Most are dropped, and asking each of them would take longer than all that is done for them before.
-            for (begin, scores) in
-                (begin..).step_by(TOGETHER / 4).zip(self.scores[begin..begin + TOGETHER].chunks_exact_mut(TOGETHER / 4))
-            {
-                let highest = scores.iter().fold(0, |highest, score| if *score > highest { *score } else { highest });
-                if highest < from {
-                    dropped = dropped.max(highest);
-                } else {
-                    for (place, score) in (begin..).zip(&*scores) {
-                        match *score >= from {
-                            true => from = each(self.first + place as DocId, *score),
-                            false => dropped = dropped.max(*score),
-                        }
-                    }
-                }
-                scores.fill(0);
+            let (begin, mut wanted) = (together * TOGETHER, std::mem::take(&mut self.wanted[together]));
+            while wanted != 0 {
+                let place = begin + wanted.trailing_zeros() as usize;
+                wanted &= wanted - 1;
+                each(self.first + place as DocId, self.scores[place]);
             }
+            self.scores[begin..begin + TOGETHER].fill(0);
         }
-        dropped
     }
 }

@@ -1,4 +1,5 @@
-//! The passages in tantivy's segments that match a question best, by BM25, with a bound on what is looked at.
+//! The passages in tantivy's segments that match a question best, with a bound on what is looked at: by BM25, or by which of the
+//! terms they have.
 //!
 //! **Pruned, without changing the result** (MaxScore, Turtle and Flood 1995). Only the rarest terms *bring* passages: those
 //! without which no passage can come above the `max` best that are known. The others only add to the score of passages that
@@ -14,14 +15,17 @@
 //!
 //! A look-up takes much longer than bringing a passage, since it unpacks a block of the list for one passage of it. So where
 //! all passages of all terms are within the first limit, but not what has to be looked up, all are brought.
+//!
+//! By which of the terms they have, the same way finds passages that are too long for BM25, but only those that have more than is
+//! known from the search before: it mostly ends at the lists of the rarest terms.
 
 use std::cmp::Reverse;
 
 use tantivy::query::Bm25Weight;
-use tantivy::{DocAddress, DocId, Searcher, TERMINATED};
+use tantivy::{DocAddress, DocId, Searcher, SegmentReader, TERMINATED};
 
 use super::IndexError;
-use super::postings::{Indexed, Scaled, Segment, Sought, Window, scaled};
+use super::postings::{Indexed, Scaled, Scoring, Segment, Sought, WINDOW, Window};
 
 /// How much a search may look at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,6 +41,9 @@ impl Limits {
     /// Enough that all is searched to the last where terms have so many passages together that all may be brought;
     /// docs/answers.md says what is lost beyond.
     pub(super) const USUAL: Self = Self { brought: 200_000, looked_up: 3_000 };
+
+    /// For a second search of the same terms, which is to take little beside the first: it is for rare terms.
+    pub(super) const SECOND: Self = Self { brought: 50_000, looked_up: 1_000 };
 }
 
 /// How many passages that are as good as the last of the best are kept beside them, so that these can be chosen by something
@@ -55,13 +62,23 @@ pub(super) struct Found {
     pub(super) exact: bool,
 }
 
-/// Searches the segments for the passages that match these terms best, `max` at most but for equal ones. `is_hidden` says of a
-/// document whether it does not count any more, although it is in a segment.
+/// What a search is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub(super) scoring: Scoring,
+    /// Only what has a higher score.
+    pub(super) above: Scaled,
+    /// So many at most, but for equal ones.
+    pub(super) max: usize,
+}
+
+/// Searches the segments for the passages that have the highest scores by these terms. `is_hidden` says of a document whether it
+/// does not count any more, although it is in a segment.
 pub(super) fn best_in_segments(
     searcher: &Searcher,
     terms: &[(&Indexed, Bm25Weight)],
     is_hidden: &dyn Fn(DocAddress) -> bool,
-    max: usize,
+    wanted: Wanted,
     limits: Limits,
 ) -> Result<Found, IndexError> {
     // Rarest first: these can add most. The term itself decides where they are equally rare.
@@ -70,26 +87,57 @@ pub(super) fn best_in_segments(
     let Some((first, _)) = terms.first() else {
         return Ok(Found { exact: true, ..Found::default() });
     };
-    let mut segments = Vec::with_capacity(searcher.segment_readers().len());
-    for (number, reader) in searcher.segment_readers().iter().enumerate() {
-        let (lengths, index) =
-            (reader.get_fieldnorms_reader(first.term.field())?, reader.inverted_index(first.term.field())?);
-        segments.push(Segment { number, reader, index, lengths });
-    }
+    let mut segments = all_segments(searcher, first)?;
     // Large ones first: what is found in them rules out most of the rest.
     segments.sort_by_key(|segment| Reverse(segment.reader.max_doc()));
     let bring = bringing(&terms, limits);
     let terms: Vec<Sought<'_>> =
-        terms.into_iter().enumerate().map(|(at, term)| Sought::new(term, at < bring)).collect();
-    let mut search = Search::new(&terms, bring, &segments, max, limits);
-    let found = search.run(is_hidden)?;
-    if found.exact || terms.iter().map(|term| term.indexed.frequency).sum::<u64>() > limits.brought {
-        return Ok(found);
+        terms.into_iter().enumerate().map(|(at, term)| Sought::new(term, wanted.scoring, at < bring)).collect();
+    let mut search = Search::new(&terms, bring, &segments, wanted, limits);
+    let mut found = search.run(is_hidden)?;
+    if !found.exact && terms.iter().map(|term| term.indexed.frequency).sum::<u64>() <= limits.brought {
+        let shown = found.best.get(wanted.max - 1).map_or(0, |(score, _)| *score).max(search.shown);
+        let looked_at = found.looked_at;
+        search = Search { brings_all: true, shown, looked_at, ..Search::new(&terms, bring, &segments, wanted, limits) };
+        found = search.run(is_hidden)?;
     }
-    let shown = found.best.get(max - 1).map_or(0, |(score, _)| *score);
-    let looked_at = found.looked_at;
-    search = Search { brings_all: true, shown, looked_at, ..Search::new(&terms, bring, &segments, max, limits) };
-    search.run(is_hidden)
+    found.best.retain(|(score, _)| *score > wanted.above);
+    Ok(found)
+}
+
+/// What the terms add to the scores of these passages.
+pub(super) fn scores_in_segments(
+    searcher: &Searcher,
+    terms: &[(&Indexed, Bm25Weight)],
+    scoring: Scoring,
+    of: &[DocAddress],
+) -> Result<Vec<Scaled>, IndexError> {
+    let mut scores = vec![0; of.len()];
+    let Some((first, _)) = terms.first() else {
+        return Ok(scores);
+    };
+    let segments = all_segments(searcher, first)?;
+    let mut order: Vec<usize> = (0..of.len()).collect();
+    order.sort_unstable_by_key(|at| of[*at]);
+    for term in terms {
+        let term = Sought::new(term, scoring, false);
+        for together in order.chunk_by(|a, b| of[*a].segment_ord == of[*b].segment_ord) {
+            let segment = &segments[of[together[0]].segment_ord as usize];
+            if let Some(mut list) = segment.list(&term)? {
+                together.iter().for_each(|at| scores[*at] += list.look_up(of[*at].doc_id, &segment.lengths));
+            }
+        }
+    }
+    Ok(scores)
+}
+
+fn all_segments<'a>(searcher: &'a Searcher, term: &Indexed) -> Result<Vec<Segment<'a>>, IndexError> {
+    let field = term.term.field();
+    let segment = |(number, reader): (usize, &'a SegmentReader)| {
+        let (lengths, index) = (reader.get_fieldnorms_reader(field)?, reader.inverted_index(field)?);
+        Ok(Segment { number, reader, index, lengths })
+    };
+    searcher.segment_readers().iter().enumerate().map(segment).collect()
 }
 
 /// How many of the terms may bring passages: the rarest, as far as the limit goes, and one at least.
@@ -127,12 +175,13 @@ struct Search<'a> {
     bring: usize,
     /// Whether terms bring passages that could be ruled out without them, so that nothing has to be looked up.
     brings_all: bool,
-    /// What the best have at least, as far as a search before this one has shown.
+    /// What the best have at least, as far as it is known before.
     shown: Scaled,
     /// Those with the highest scores that are known so far, highest first, `max` at most.
     best: Vec<Brought>,
+    /// In the order of segments and of documents in them.
     brought: Vec<Brought>,
-    /// What those have at least that are kept as brought.
+    /// What those have at least that are kept as brought from now on.
     floor: Scaled,
     /// The highest score that anything may have that was passed over because of a limit.
     passed_over: Scaled,
@@ -140,20 +189,22 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(terms: &'a [Sought<'a>], bring: usize, segments: &'a [Segment<'a>], max: usize, limits: Limits) -> Self {
+    fn new(terms: &'a [Sought<'a>], bring: usize, segments: &'a [Segment<'a>], wanted: Wanted, limits: Limits) -> Self {
+        // What has as much as the best is not to be ruled out, nor what rounding makes a little more. Coverage is not rounded.
+        let slack = |at: usize| Scaled::from(wanted.scoring == Scoring::Bm25 || at + 1 == terms.len());
         let mut rest = vec![0; terms.len() + 1];
         for (at, term) in terms.iter().enumerate().rev() {
-            rest[at] = rest[at + 1] + scaled(term.weight, 0, u32::MAX) + 1;
+            rest[at] = rest[at + 1] + wanted.scoring.score(term.weight, 0, u32::MAX) + slack(at);
         }
         Self {
             terms,
             segments,
-            max,
+            max: wanted.max,
             limits,
             bring,
             brings_all: false,
-            shown: 0,
-            best: Vec::with_capacity(max + 1),
+            shown: if wanted.above > 0 { wanted.above + 1 } else { 0 },
+            best: Vec::with_capacity(wanted.max + 1),
             brought: Vec::new(),
             floor: 0,
             // What only the terms have that may bring nothing.
@@ -179,13 +230,31 @@ impl<'a> Search<'a> {
         Ok(Found {
             best: best.map(|found| (found.score, address(found))).collect(),
             looked_at: self.looked_at,
-            exact: self.passed_over <= least,
+            exact: self.passed_over <= least.max(self.shown),
         })
     }
 
     /// The score that the best have at least.
     fn least(&self) -> Scaled {
         self.best.get(self.max - 1).map_or(0, |last| last.score).max(self.shown)
+    }
+
+    /// The score from which on a passage may be among the best, or is kept as brought.
+    fn wanted(&self) -> Scaled {
+        self.least().saturating_sub(self.rest[self.bring]).max(self.floor).max(1)
+    }
+
+    /// Takes a passage that has the score that was wanted; returns which is from now on.
+    fn offer(&mut self, at: usize, is_hidden: &dyn Fn(DocAddress) -> bool, document: DocId, score: Scaled) -> Scaled {
+        let segment = &self.segments[at];
+        if !segment.reader.is_deleted(document) && !is_hidden(segment.address(document)) {
+            let brought = Brought { score, segment: at as u32, document, next: self.bring as u32 };
+            if score > self.least() {
+                self.note_best(brought);
+            }
+            self.brought.push(brought);
+        }
+        self.wanted()
     }
 
     fn note_best(&mut self, brought: Brought) {
@@ -225,30 +294,39 @@ impl<'a> Search<'a> {
                 self.bring -= 1;
             }
             lists.truncate(self.bring);
-            let rest = self.rest[self.bring];
             let next = lists.iter_mut().flatten().map(|list| list.next()).min().unwrap_or(TERMINATED);
             if next == TERMINATED {
                 break;
             }
-            window.first = next;
-            for list in lists.iter_mut().flatten() {
-                self.looked_at.brought += window.read(list, &segment.lengths);
-            }
-            let wanted = |search: &Self| search.least().saturating_sub(rest).max(search.floor).max(1);
-            let dropped = window.take(wanted(self), |document, score| {
-                if !segment.reader.is_deleted(document) && !is_hidden(segment.address(document)) {
-                    let brought = Brought { score, segment: at as u32, document, next: self.bring as u32 };
-                    if score > self.least() {
-                        self.note_best(brought);
-                    }
-                    self.brought.push(brought);
+            let (mut from, end) = (self.wanted(), next.saturating_add(WINDOW as DocId));
+            let wanted = from;
+            let mut take = |document, score| {
+                if score >= from {
+                    from = self.offer(at, is_hidden, document, score);
                 }
-                wanted(self)
-            });
-            // Where it was not the limit that dropped it, this is less than the best have.
-            self.pass_over(if dropped > 0 { dropped + rest } else { 0 });
+            };
+            let mut reading = lists.iter_mut().flatten().filter_map(|list| (list.next() < end).then_some(list));
+            let read = match (reading.next(), reading.next()) {
+                // With one list, there is nothing to add up.
+                (Some(list), None) => list.read(end, &segment.lengths, take),
+                (first, second) => {
+                    window.first = next;
+                    let lists = first.into_iter().chain(second).chain(reading);
+                    let read: u64 = lists.map(|list| window.read(list, &segment.lengths, wanted)).sum();
+                    window.take(&mut take);
+                    read
+                }
+            };
+            self.looked_at.brought += read;
+            // Those that are below what the best have need no limit to be dropped.
+            if self.floor > self.least().saturating_sub(self.rest[self.bring]) {
+                self.pass_over(self.floor - 1 + self.rest[self.bring]);
+            }
             if self.brought.len() > 2 * most {
-                self.floor = self.keep_best(most);
+                let mut brought = std::mem::take(&mut self.brought);
+                // Of those that are as good as the last, the first are kept, and all that come from now on come later.
+                self.floor = self.keep_best(most, &mut brought) + 1;
+                self.brought = brought;
             }
         }
         // Those that a limit has cut off, wherever they are.
@@ -258,16 +336,25 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Keeps so many of those that were brought, with the highest scores; returns the lowest of these.
-    fn keep_best(&mut self, most: usize) -> Scaled {
-        if self.brought.len() <= most {
+    /// Keeps so many of those that were brought, with the highest scores, and the first of those that are as good as the last of
+    /// these. Returns what all have that are kept.
+    fn keep_best(&mut self, most: usize, brought: &mut Vec<Brought>) -> Scaled {
+        if brought.len() <= most {
             return 0;
         }
-        let order = |brought: &Brought| (Reverse(brought.score), brought.segment, brought.document);
-        self.brought.select_nth_unstable_by_key(most - 1, order);
-        let floor = self.brought[most - 1].score;
-        let cut = self.brought.drain(most..).map(|cut| cut.score + self.rest[cut.next as usize]).max();
-        self.pass_over(cut.unwrap_or(0));
+        let mut scores: Vec<Scaled> = brought.iter().map(|brought| brought.score).collect();
+        let (_, floor, _) = scores.select_nth_unstable_by_key(most - 1, |score| Reverse(*score));
+        let (floor, mut cut) = (*floor, 0);
+        let mut equal = most - brought.iter().filter(|brought| brought.score > floor).count();
+        brought.retain(|brought| {
+            let keep = brought.score > floor || brought.score == floor && equal > 0;
+            equal -= usize::from(keep && brought.score == floor);
+            if !keep {
+                cut = cut.max(brought.score + self.rest[brought.next as usize]);
+            }
+            keep
+        });
+        self.pass_over(cut);
         floor
     }
 
@@ -285,9 +372,8 @@ impl<'a> Search<'a> {
 
     /// Looks all that were brought up in the lists of the other terms, as long as they can be among the best.
     fn look_up_brought(&mut self) -> Result<Vec<Brought>, IndexError> {
-        self.keep_best(self.most());
         let mut brought = std::mem::take(&mut self.brought);
-        brought.sort_unstable_by_key(|brought| (brought.segment, brought.document));
+        self.keep_best(self.most(), &mut brought);
         let (mut least, mut scores) = (self.least(), Vec::new());
         for term in self.bring..self.terms.len() {
             brought.retain(|brought| brought.score + self.rest[brought.next as usize] >= least);
@@ -311,23 +397,7 @@ impl<'a> Search<'a> {
         }
         // So many that with each term after it as many fewer can be looked up as with the one before it.
         let most = (2 * left / (terms as u64 + 1)).max(self.max as u64) as usize;
-        if brought.len() <= most {
-            return;
-        }
-        let mut scores: Vec<Scaled> = brought.iter().map(|brought| brought.score).collect();
-        let (_, floor, _) = scores.select_nth_unstable_by_key(most - 1, |score| Reverse(*score));
-        let (floor, mut cut) = (*floor, 0);
-        // Of those that are as good as the last of them, the first are kept.
-        let mut equal = most - brought.iter().filter(|brought| brought.score > floor).count();
-        brought.retain(|brought| {
-            let keep = brought.score > floor || brought.score == floor && equal > 0;
-            equal -= usize::from(keep && brought.score == floor);
-            if !keep {
-                cut = cut.max(brought.score + self.rest[brought.next as usize]);
-            }
-            keep
-        });
-        self.pass_over(cut);
+        self.keep_best(most, brought);
     }
 
     /// Looks those up in the lists of a term that were not yet, in the order of segments and of documents in them.

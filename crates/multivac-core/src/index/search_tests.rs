@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use tantivy::query::Bm25Weight;
 use tantivy::schema::IndexRecordOption;
 
-use super::postings::scaled;
-use super::search::{Found, Limits, TIED, best_in_segments};
+use super::postings::{Scoring, scaled, unscaled};
+use super::search::{Found, Limits, TIED, Wanted, best_in_segments};
 use super::tests::{datum, put};
 use super::*;
 
@@ -26,14 +26,22 @@ fn indexed(snapshot: &Snapshot, terms: &[&str]) -> Vec<Indexed> {
     terms.iter().map(|word| snapshot.look_up(&term(word)).expect("a readable index")).collect()
 }
 
+fn bm25(max: usize) -> Wanted {
+    Wanted { scoring: Scoring::Bm25, above: 0, max }
+}
+
 fn best(snapshot: &Snapshot, terms: &[&str], max: usize, limits: Limits) -> Found {
     let terms = indexed(snapshot, terms);
     let weights: Vec<_> = terms.iter().map(|term| (term, snapshot.weight(term))).collect();
-    best_in_segments(&snapshot.segments.searcher, &weights, &|_| false, max, limits).expect("a readable index")
+    best_in_segments(&snapshot.segments.searcher, &weights, &|_| false, bm25(max), limits).expect("a readable index")
 }
 
 /// The scores of all passages that hold any of the terms, best first, without any pruning.
 fn scores_of_all(snapshot: &Snapshot, terms: &[&str]) -> Vec<u32> {
+    scores_by(Scoring::Bm25, snapshot, terms)
+}
+
+fn scores_by(scoring: Scoring, snapshot: &Snapshot, terms: &[&str]) -> Vec<u32> {
     let mut scores: BTreeMap<(u32, u32), u32> = BTreeMap::new();
     for term in indexed(snapshot, terms) {
         let weight = snapshot.weight(&term);
@@ -45,7 +53,7 @@ fn scores_of_all(snapshot: &Snapshot, terms: &[&str]) -> Vec<u32> {
             let Some(mut list) = list else { continue };
             while list.block_len() > 0 {
                 for (document, occurrences) in list.docs().iter().zip(list.freqs()) {
-                    let score = scaled(&weight, lengths.fieldnorm_id(*document), *occurrences);
+                    let score = scoring.score(&weight, lengths.fieldnorm_id(*document), *occurrences);
                     if !segment.is_deleted(*document) {
                         *scores.entry((number, *document)).or_default() += score;
                     }
@@ -107,6 +115,28 @@ proptest! {
         let all_brought = best(&snapshot, &terms, max, Limits { brought, looked_up });
         prop_assert!(all_brought.exact);
         prop_assert_eq!(first_scores(&all_brought, max), expected);
+    }
+
+    #[test]
+    fn those_that_have_most_of_the_terms_are_found_beside_the_best(
+        batches in batches(),
+        terms in proptest::sample::subsequence(&TERMS[..], 2..=5),
+        max in 1..6_usize,
+        covering in 1..6_usize,
+    ) {
+        let snapshot = index_of(&batches).snapshot();
+        let indexed = indexed(&snapshot, &terms);
+        let hits = snapshot.search_widely(&indexed.iter().collect::<Vec<_>>(), max, covering).expect("a readable index");
+        let best: Vec<u32> = hits.iter().take(max).map(|hit| (hit.score * 65_536.0) as u32).collect();
+        prop_assert_eq!(&best[..], &scores_of_all(&snapshot, &terms)[..best.len()]);
+        let mut coverages: Vec<u32> = hits.iter().map(|hit| hit.coverage).collect();
+        coverages.sort_unstable_by(|a, b| b.cmp(a));
+        let expected = &scores_by(Scoring::Coverage, &snapshot, &terms);
+        let count = if max < covering { 0 } else { covering.min(expected.len()).min(coverages.len()) };
+        prop_assert_eq!(&coverages[..count], &expected[..count]);
+        // They have the score that the first search would have given them.
+        let bm25 = scores_of_all(&snapshot, &terms);
+        prop_assert!(hits.iter().all(|hit| bm25.iter().any(|score| unscaled(*score) == hit.score)));
     }
 
     #[test]
@@ -177,13 +207,35 @@ fn a_passage_that_is_known_to_be_the_best_is_found_whatever_a_limit_drops() {
 }
 
 #[test]
+fn a_long_passage_with_two_rare_words_is_found_beside_short_ones_with_one_of_them() {
+    let long = format!("{} aa {} bb", "many other words ".repeat(20), "and more ".repeat(20));
+    let with_one = (0..80).map(|n| format!("{} {n}", if n % 2 == 0 { "aa" } else { "bb" }));
+    let filled = (0..300).map(|n| format!("other words that fill {n}"));
+    let data: Vec<StoredDatum> = with_one.chain([long]).chain(filled).map(|text| datum(&text)).collect();
+    let long = data[80].id;
+    for in_segments in [0, 40, 200, data.len()] {
+        let index = Index::new().expect("a new index");
+        let (moved, fresh): (Vec<Change>, Vec<Change>) =
+            (data[..in_segments].iter().map(put).collect(), data[in_segments..].iter().map(put).collect());
+        index.apply_in_segments(&last_changes(&moved), None).expect("applied");
+        index.apply(&fresh).expect("applied");
+        let snapshot = index.snapshot();
+        let terms = indexed(&snapshot, &["aa", "bb"]);
+        let terms: Vec<_> = terms.iter().collect();
+        assert!(snapshot.search(&terms, 16).expect("readable").iter().all(|hit| hit.id != long));
+        let hits = snapshot.search_widely(&terms, 16, 4).expect("readable");
+        assert_eq!(hits.iter().map(|hit| hit.id).skip(16).collect::<Vec<_>>(), [long], "{in_segments} in segments");
+    }
+}
+
+#[test]
 fn a_hidden_passage_makes_room_for_the_next_best() {
     let passages: Vec<String> = (1..40).map(|count| "aa ".repeat(count) + "bb").collect();
     let snapshot = index_of(&[passages]).snapshot();
     let terms = indexed(&snapshot, &["aa", "bb"]);
     let weights: Vec<_> = terms.iter().map(|term| (term, snapshot.weight(term))).collect();
     let find = |is_hidden: &dyn Fn(tantivy::DocAddress) -> bool, max| {
-        let found = best_in_segments(&snapshot.segments.searcher, &weights, is_hidden, max, Limits::USUAL);
+        let found = best_in_segments(&snapshot.segments.searcher, &weights, is_hidden, bm25(max), Limits::USUAL);
         let mut best = found.expect("a readable index").best;
         best.truncate(max);
         best

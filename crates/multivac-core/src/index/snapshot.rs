@@ -1,9 +1,9 @@
 //! The index at one moment, and how it is searched: its segments, and what is not in a segment yet, as if they were one.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{self, AtomicUsize};
 use std::thread;
 
 use tantivy::collector::DocSetCollector;
@@ -16,9 +16,9 @@ use super::fresh::Fresh;
 use super::owners::{IndexedDatum, PassageHash};
 use super::packed::PackedSet;
 use super::passage::Hit;
-use super::postings::{Indexed, unscaled};
+use super::postings::{Indexed, Scaled, Scoring, unscaled};
 use super::schema::{Columns, Fields, Stored};
-use super::search::{self, Limits};
+use super::search::{self, Limits, Wanted};
 use super::{IndexError, Outline};
 use crate::datum::DatumId;
 use crate::observe::metrics;
@@ -57,16 +57,53 @@ impl Snapshot {
     /// # Errors
     /// When the index cannot be read.
     pub fn search(&self, terms: &[&Indexed], max: usize) -> Result<Vec<Hit>, IndexError> {
-        if self.distinct_passages == 0 || max == 0 {
+        self.best(&self.weights(terms), Wanted { scoring: Scoring::Bm25, above: 0, max })
+    }
+
+    /// The same, and after these what is not among them of the `covering` passages that have most of the terms, each term counted
+    /// once by its weight; of those that have as much, the best by BM25. BM25 alone would rather have many short passages with one
+    /// of two rare terms than a long one with both.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn search_widely(&self, terms: &[&Indexed], max: usize, covering: usize) -> Result<Vec<Hit>, IndexError> {
+        let terms = self.weights(terms);
+        let mut hits = self.best(&terms, Wanted { scoring: Scoring::Bm25, above: 0, max })?;
+        let mut covered: Vec<Scaled> = hits.iter().map(|hit| hit.coverage).collect();
+        covered.sort_unstable_by_key(|coverage| Reverse(*coverage));
+        // What has no more than so many of the best, and is not among these, is worse by BM25.
+        let Some(above) = covering.checked_sub(1).and_then(|last| covered.get(last)).copied() else {
+            return Ok(hits);
+        };
+        if above < Scoring::Coverage.all(&terms) {
+            let others = self.best(&terms, Wanted { scoring: Scoring::Coverage, above, max: covering })?;
+            let is_new = |other: &Hit| hits.iter().all(|hit| hit.id != other.id || hit.passage != other.passage);
+            let others: Vec<Hit> = others.into_iter().filter(is_new).collect();
+            hits.extend(others);
+        }
+        Ok(hits)
+    }
+
+    fn weights<'a>(&self, terms: &[&'a Indexed]) -> Vec<(&'a Indexed, Bm25Weight)> {
+        let known = terms.iter().filter(|term| term.frequency > 0);
+        known.map(|term| (*term, self.weight(term))).collect()
+    }
+
+    fn best(&self, terms: &[(&Indexed, Bm25Weight)], wanted: Wanted) -> Result<Vec<Hit>, IndexError> {
+        if self.distinct_passages == 0 || wanted.max == 0 {
             return Ok(Vec::new());
         }
-        let known = terms.iter().filter(|term| term.frequency > 0);
-        let weights: Vec<_> = known.map(|term| (*term, self.weight(term))).collect();
-        let mut hits = self.segments.search(&weights, &self.hidden, max)?;
-        hits.extend(self.fresh.iter().flat_map(|fresh| fresh.search(&weights, self.generation, max)));
+        let mut hits = self.segments.search(terms, &self.hidden, wanted)?;
+        hits.extend(self.fresh.iter().flat_map(|fresh| fresh.search(terms, self.generation, wanted)));
         // Where a passage is makes no difference to its place.
-        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
-        hits.truncate(max);
+        hits.sort_by(|a, b| {
+            let by_coverage = match wanted.scoring {
+                Scoring::Bm25 => Ordering::Equal,
+                Scoring::Coverage => b.coverage.cmp(&a.coverage),
+            };
+            by_coverage.then_with(|| b.score.total_cmp(&a.score)).then_with(|| a.id.cmp(&b.id))
+        });
+        hits.truncate(wanted.max);
         Ok(hits)
     }
 
@@ -103,7 +140,7 @@ impl Segments {
         let next = AtomicUsize::new(0);
         let read = || {
             let mut found = (Vec::new(), Vec::new());
-            while let Some((segment, columns)) = segments.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some((segment, columns)) = segments.get(next.fetch_add(1, atomic::Ordering::Relaxed)) {
                 if stop.is_cancelled() {
                     return None;
                 }
@@ -139,20 +176,34 @@ impl Segments {
         &self,
         terms: &[(&Indexed, Bm25Weight)],
         hidden: &HashSet<DatumId>,
-        max: usize,
+        wanted: Wanted,
     ) -> Result<Vec<Hit>, IndexError> {
         let is_hidden = |address| !hidden.is_empty() && self.id(address).is_none_or(|id| hidden.contains(&id));
-        let found = search::best_in_segments(&self.searcher, terms, &is_hidden, max, Limits::USUAL)?;
-        if !found.exact {
+        let (limits, other) = match wanted.scoring {
+            Scoring::Bm25 => (Limits::USUAL, Scoring::Coverage),
+            Scoring::Coverage => (Limits::SECOND, Scoring::Bm25),
+        };
+        let found = search::best_in_segments(&self.searcher, terms, &is_hidden, wanted, limits)?;
+        if !found.exact && wanted.scoring == Scoring::Bm25 {
             metrics::SEARCHES_BOUNDED.inc();
         }
-        let with_id = |(score, address)| Some((score, self.id(address)?, address));
+        let with_id = |(score, address)| Some((score, 0, self.id(address)?, address));
         let mut best: Vec<_> = found.best.into_iter().filter_map(with_id).collect();
         // Equal ones are not in the same order in every replica's segments.
-        best.sort_unstable_by_key(|(score, id, address)| (Reverse(*score), *id, *address));
-        best.truncate(max);
+        best.sort_unstable_by_key(|(score, _, id, address)| (Reverse(*score), *id, *address));
+        if wanted.scoring == Scoring::Bm25 {
+            best.truncate(wanted.max);
+        }
+        let addresses: Vec<DocAddress> = best.iter().map(|(.., address)| *address).collect();
+        let others = search::scores_in_segments(&self.searcher, terms, other, &addresses)?;
+        best.iter_mut().zip(others).for_each(|(best, score)| best.1 = score);
+        if wanted.scoring == Scoring::Coverage {
+            best.sort_by_key(|(coverage, bm25, ..)| Reverse((*coverage, *bm25)));
+            best.truncate(wanted.max);
+        }
         let mut hits = Vec::with_capacity(best.len());
-        for (score, id, address) in best {
+        for (score, other, id, address) in best {
+            let (score, coverage) = if wanted.scoring == Scoring::Bm25 { (score, other) } else { (other, score) };
             let (mut text, mut outline) = (None, Outline::default());
             for (_, value) in self.searcher.doc::<Stored>(address)?.0 {
                 match value {
@@ -161,7 +212,7 @@ impl Segments {
                     _ => {}
                 }
             }
-            hits.extend(text.map(|passage| Hit { id, passage, outline, score: unscaled(score) }));
+            hits.extend(text.map(|passage| Hit { id, passage, outline, score: unscaled(score), coverage }));
         }
         Ok(hits)
     }

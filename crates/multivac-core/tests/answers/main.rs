@@ -220,6 +220,23 @@ fn words_of_any_script_find_their_datum() {
 }
 
 #[test]
+fn somebody_is_not_taken_for_one_of_many_who_have_one_name_in_common_with_him() {
+    let filled = "The committee met again and spoke for hours about roads, taxes and the price of corn. ".repeat(4);
+    let right = format!("{filled}Bademo Lakufi moved to Lisbon in 1788. {filled}");
+    let cities = ["Oslo", "Geneva", "Naples", "Dublin", "Warsaw", "Athens", "Prague", "Bergen", "Toledo", "Riga"];
+    let other = |n: usize| {
+        let name = if n.is_multiple_of(2) { format!("Bademo Nipo{n}ru") } else { format!("Tavo{n}go Lakufi") };
+        format!("{name} moved to {} in {}.", cities[n % cities.len()], 1700 + n)
+    };
+    let others: Vec<String> = (0..80).map(other).collect();
+    let texts: Vec<&str> = others.iter().chain([&right]).map(String::as_str).collect();
+    let (index, ids) = index(&texts);
+    let reply = ask(&index, "When did Bademo Lakufi move to Lisbon?");
+    assert_eq!(reply.text(), "Bademo Lakufi moved to Lisbon in 1788.", "{reply:?}");
+    assert_eq!(reply.evidence[0].id, ids[80]);
+}
+
+#[test]
 fn the_answer_from_a_page_of_html_is_a_sentence_that_a_browser_shows() {
     let page = "<!DOCTYPE html><html><head><title>Rivers</title><style>p { color: red }</style></head><body>\n\
         <script>var danube = 'rises';\n\nwhere();</script>\n<div class=\"rise\"><h1>Danube</h1>\n\
