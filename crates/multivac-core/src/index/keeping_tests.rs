@@ -245,7 +245,7 @@ async fn what_the_system_does_not_let_be_read_is_kept_and_read_later() {
     let (stop, mut refused) = (CancellationToken::new(), 0);
     for file in [place.files(), vec![place.index().join("multivac-index.json")]].concat() {
         // What lies there beside segments is not needed for reading.
-        let is_needed = !file.extension().is_some_and(|extension| extension == "lock");
+        let is_needed = file.extension().is_none_or(|extension| extension != "lock");
         if is_needed {
             forbid(&file);
             assert!(index.open_found(&stop).is_err() && index.is_unread(), "{}", file.display());
