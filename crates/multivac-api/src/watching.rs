@@ -125,20 +125,12 @@ impl Watching {
     }
 
     async fn keep_answers(&self) -> Infallible {
-        let mut generations = self.registry.index.generations();
-        let mut checks = ticks(CHECK_INTERVAL);
+        let mut rounds = Rounds::new(self.registry.index.generations());
         loop {
-            tokio::select! {
-                // Its sender lives as long as the index.
-                _ = generations.changed() => {}
-                _ = checks.tick() => {}
-            }
-            let began = Instant::now();
+            rounds.next().await;
             for answer in self.answers.behind() {
                 self.refresh(&answer).await;
             }
-            // Under a steady feed the index has a new state at once: half of one processor is enough for following it.
-            sleep(began.elapsed().min(LONGEST_PAUSE)).await;
         }
     }
 
@@ -163,8 +155,65 @@ impl Watching {
     }
 }
 
+/// When something is done for the next state of the index. Under a steady feed there is a new one at once: half of one processor is
+/// enough for following it.
+struct Rounds {
+    generations: watch::Receiver<u64>,
+    checks: Interval,
+    /// When the last one began.
+    began: Option<Instant>,
+}
+
+impl Rounds {
+    fn new(generations: watch::Receiver<u64>) -> Self {
+        Self { generations, checks: ticks(CHECK_INTERVAL), began: None }
+    }
+
+    /// Waits for the next one, after a pause as long as the last has taken. One comes now and then also without a new state.
+    async fn next(&mut self) {
+        if let Some(began) = self.began {
+            sleep(began.elapsed().min(LONGEST_PAUSE)).await;
+        }
+        tokio::select! {
+            // Its sender lives as long as the index.
+            _ = self.generations.changed() => {}
+            _ = self.checks.tick() => {}
+        }
+        self.began = Some(Instant::now());
+    }
+}
+
 fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many there are in a minute, each so long, while there is always a new state.
+    async fn rounds_in_a_minute(takes: Duration) -> u128 {
+        let states = watch::Sender::new(0);
+        let (mut rounds, mut count, began) = (Rounds::new(states.subscribe()), 0, Instant::now());
+        while began.elapsed() < Duration::from_secs(60) {
+            rounds.next().await;
+            count += 1;
+            sleep(takes).await;
+            states.send_modify(|state| *state += 1);
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn following_an_index_that_always_changes_takes_half_of_the_time_and_waits_no_longer_than_it_has_to() {
+        for takes in [Duration::from_millis(20), Duration::from_millis(50), LONGEST_PAUSE] {
+            let expected = 60_000 / (2 * takes.as_millis());
+            let rounds = rounds_in_a_minute(takes).await;
+            assert!(rounds.abs_diff(expected) <= 1, "{takes:?}: {rounds}");
+        }
+        let rounds = rounds_in_a_minute(Duration::from_secs(1)).await;
+        assert!(rounds.abs_diff(48) <= 1, "{rounds}");
+    }
 }

@@ -209,6 +209,10 @@ async fn an_index_directory_is_kept_over_restarts_and_never_shared() {
     let said = refusal(&mut crate::program::program(&[&flags_of_other, &flags[2..]].concat()));
     let holder = format!("is in use by process {}", program.process.id());
     assert!(said.contains(&holder) && said.contains("replicas cannot share one"), "{said}");
+    // Nor where somebody has taken its lock for a leftover.
+    fs::remove_file(kept.join("multivac-index.lock")).unwrap();
+    let said = refusal(&mut crate::program::program(&[&flags_of_other, &flags[2..]].concat()));
+    assert!(said.contains("is in use by another process"), "{said}");
     program.process.signal("CONT");
 
     program.process.kill();

@@ -35,10 +35,12 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// A new directory for an index, and the manifest that belongs to it. A temporary one also where the one that is given has become
-    /// another's: two replicas never share one.
+    /// A new directory for an index, and the manifest that belongs to it. A temporary one also where the one that is given is left as
+    /// it is, or has become another's: two replicas never share one.
     pub(super) fn begin(&self) -> io::Result<(IndexDirectory, Manifest)> {
-        let Self::Kept(kept) = self else { return Ok((IndexDirectory::create()?, Manifest::new())) };
+        let Some(kept) = self.kept().filter(|kept| !kept.is_left()) else {
+            return Ok((IndexDirectory::create()?, Manifest::new()));
+        };
         match kept.begin() {
             Ok(manifest) => Ok((IndexDirectory::kept(kept.path_of(&manifest.name)), manifest)),
             Err(DirectoryError::NotWritable { source, .. }) => Err(source),

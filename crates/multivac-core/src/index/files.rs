@@ -1,6 +1,7 @@
 //! The index on the disk: its directory, its writer, and when its segments are merged.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -51,6 +52,8 @@ pub(super) struct Files {
     committed: Opstamp,
     /// Whether more may be committed than is known of.
     is_doubtful: bool,
+    /// Whether a commit has failed, and it could not be looked at whether it was carried out nevertheless.
+    is_unsure: bool,
     /// All changes up to here are in it, in memory or in segments.
     pub(super) position: Option<Position>,
     /// When the last commit was stamped, and with which position.
@@ -140,25 +143,20 @@ impl Files {
     /// last commit.
     pub(super) fn open(directory: &KeptDirectory, stop: &CancellationToken) -> Result<(Self, Stamp), WhyNot> {
         let manifest = directory.manifest()?;
-        let damaged = |error: TantivyError| WhyNot::Damaged(error.to_string());
+        let refused = |error: TantivyError| WhyNot::of(&error);
         let path = directory.path_of(&manifest.name);
-        let index = tantivy::Index::open_in_dir(&path).map_err(damaged)?;
+        let index = tantivy::Index::open_in_dir(&path).map_err(refused)?;
         let (schema, fields) = schema::schema();
         if index.schema() != schema {
             return Err(WhyNot::OtherFormat);
         }
-        let stamp = Stamp::decode(index.load_metas().map_err(damaged)?.payload.as_deref(), &manifest.name)?;
+        let stamp = Stamp::decode(index.load_metas().map_err(refused)?.payload.as_deref(), &manifest.name)?;
         checksums::check(&index, stop)?;
         let path = IndexDirectory::kept(path);
-        let mut files = Self::of(index, fields, path, &manifest).map_err(|IndexError(error)| damaged(error))?;
-        let not_ours = || WhyNot::Damaged("its segments do not fit its last commit".to_owned());
-        let read = files.segments.read(stop);
-        if stop.is_cancelled() {
-            return Err(WhyNot::Stopped);
-        }
-        let (data, said) = read.ok_or_else(not_ours)?;
+        let mut files = Self::of(index, fields, path, &manifest).map_err(|IndexError(error)| refused(error))?;
+        let (data, said) = files.segments.read(stop)?;
         if data.len() as u64 != stamp.data {
-            return Err(not_ours());
+            return Err(WhyNot::Damaged("its segments do not fit its last commit".to_owned()));
         }
         files.owners = Owners::of(PassageHasher::new(manifest.key), said, stamp.repeated, stamp.tokens);
         files.position = Some(stamp.position());
@@ -189,6 +187,7 @@ impl Files {
             checked: Instant::now(),
             committed: index.load_metas()?.opstamp,
             is_doubtful: false,
+            is_unsure: false,
             index,
             reader,
             position: None,
@@ -260,8 +259,12 @@ impl Files {
         held + self.hidden.len() >= documents || held_size >= size
     }
 
-    /// Fails where more may be committed than is known of: it would be committed once more. The index is lost then.
-    pub(super) fn check_not_doubtful(&self) -> Result<(), IndexError> {
+    /// Fails where more may be committed than is known of: it would be committed once more. The index is lost then, unless it could not
+    /// be looked at.
+    pub(super) fn check_not_doubtful(&mut self) -> Result<(), IndexError> {
+        if self.is_unsure {
+            self.look_at_commit()?;
+        }
         match self.is_doubtful {
             true => Err(TantivyError::SystemError("what was committed last cannot be opened".to_owned()).into()),
             false => Ok(()),
@@ -332,18 +335,24 @@ impl Files {
 
     /// Notes that a commit has failed. Had it been carried out nevertheless, the same would be added again.
     pub(super) fn failed_to_commit(&mut self) {
-        self.is_doubtful |= self.index.load_metas().is_ok_and(|metas| metas.opstamp != self.committed);
+        self.is_unsure = self.look_at_commit().is_err();
+    }
+
+    fn look_at_commit(&mut self) -> Result<(), IndexError> {
+        self.is_doubtful |= self.index.load_metas()?.opstamp != self.committed;
+        self.is_unsure = false;
+        Ok(())
     }
 
     /// Whether any file of the last commit is missing. Looked at twice, since a merge may end between reading the list and
     /// looking for what is on it.
     pub(super) fn are_lost(&self) -> bool {
-        let is_missing =
-            |segment: &SegmentMeta| files_of(segment).any(|file| !self.directory.path().join(file).exists());
-        let has_list = || self.directory.path().join("meta.json").exists();
+        // Where the system does not say whether it is there, it is.
+        let is_gone = |file: &Path| matches!(self.directory.path().join(file).try_exists(), Ok(false));
+        let is_missing = |segment: &SegmentMeta| files_of(segment).any(|file| is_gone(&file));
         let lost = || {
             self.is_doubtful
-                || !has_list()
+                || is_gone(Path::new("meta.json"))
                 || self.index.searchable_segment_metas().is_ok_and(|all| all.iter().any(is_missing))
         };
         !self.stands_in() && lost() && lost()

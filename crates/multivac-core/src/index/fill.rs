@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{error, info, warn};
 
 use super::IndexError;
 use super::follow::{APPLY_BATCH, APPLY_BYTES, Follower, Interrupted, Loaded, Progress, panicked};
@@ -20,10 +20,16 @@ use super::kept::WhyNot;
 use super::loading::Loading;
 use super::puller::PULL_BATCH;
 use crate::observe::metrics;
+use crate::runtime::retry::Retry;
 use crate::store::{Change, Position, Scan, StoredDatum};
 
 /// How often it is logged how far loading has come.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often an index that was kept is tried to be read where the system does not let it, and the waits in between: for about a minute
+/// in all, so that what passes by itself does not cost loading all anew.
+const READ_ATTEMPTS: usize = 8;
+const READ_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
 
 impl Follower {
     /// Goes on with an index that was kept, if there is one that the store knows: from which position. Nothing of it is visible
@@ -63,17 +69,44 @@ impl Follower {
             return Ok(());
         }
         self.progress.send_modify(|progress| progress.checking = true);
-        let (index, stopped) = (Arc::clone(&self.index), stop.clone());
-        let opened = tokio::task::spawn_blocking(move || index.open_found(&stopped)).await;
+        let opened = self.read_found(stop).await;
         self.progress.send_modify(|progress| progress.checking = false);
-        if stop.is_cancelled() {
-            return Err(Interrupted::Stopped);
-        }
-        if opened.is_err() {
+        opened
+    }
+
+    /// Reads it. Where the machine does not let it be read, that is tried again, since loading all takes far longer. At last it is left
+    /// as it is: whoever looks after the machine finds it at the next start.
+    async fn read_found(&self, stop: &CancellationToken) -> Result<(), Interrupted> {
+        let (shortest, longest) = READ_DELAYS;
+        let mut retry = Retry::new(shortest, longest);
+        for attempt in 1.. {
+            let (index, stopped) = (Arc::clone(&self.index), stop.clone());
+            let opened = tokio::task::spawn_blocking(move || index.open_found(&stopped)).await;
+            if stop.is_cancelled() {
+                break;
+            }
             let index = Arc::clone(&self.index);
-            blocking(move || index.refuse_found(&WhyNot::Damaged("reading it panicked".to_owned()))).await?;
+            match opened {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if attempt < READ_ATTEMPTS => {
+                    if retry.failed() {
+                        warn!(%error, "the index that was kept cannot be read at present; its files are left as they are, and it is tried again");
+                    }
+                    if !retry.wait(stop).await {
+                        break;
+                    }
+                }
+                Ok(Err(error)) => {
+                    error!(%error, "the index that was kept cannot be read; its files are left as they are, and the index goes on in a temporary directory until a restart");
+                    return Ok(blocking(move || index.leave_found()).await?);
+                }
+                Err(_) => {
+                    let why_not = WhyNot::Damaged("reading it panicked".to_owned());
+                    return Ok(blocking(move || index.refuse_found(&why_not)).await?);
+                }
+            }
         }
-        Ok(())
+        Err(Interrupted::Stopped)
     }
 
     /// Applies what the store has had new since a position. To which position it came, by how many changes.

@@ -34,6 +34,11 @@ pub(super) enum Found {
     Nothing,
 }
 
+/// What the system said when an index that may be whole was to be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unreadable(String);
+
 /// Why an index cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -60,10 +65,13 @@ impl Index {
     /// Opens the index that lies in the directory, unless that was done already. Nothing of it is visible before it was compared with
     /// the store. Blocks for as long as reading all its files takes; stopped, it ends after the file that it is at, and all is as
     /// it was.
-    pub(super) fn open_found(&self, stop: &CancellationToken) {
+    ///
+    /// # Errors
+    /// What is wrong with the machine, so that it cannot be read at present; all is as it was.
+    pub(super) fn open_found(&self, stop: &CancellationToken) -> Result<(), Unreadable> {
         // First, so that whoever comes meanwhile waits.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(directory) = self.place.kept().filter(|_| self.is_unread()) else { return };
+        let Some(directory) = self.place.kept().filter(|_| self.is_unread()) else { return Ok(()) };
         let (began, path) = (Instant::now(), directory.path().display());
         match Files::open(directory, stop) {
             Ok((files, stamp)) => {
@@ -76,11 +84,22 @@ impl Index {
                 self.now_found(Found::Whole(stamp));
             }
             Err(WhyNot::Stopped) => {}
+            Err(WhyNot::Unreadable(error)) => return Err(Unreadable(error)),
             Err(why_not) => {
                 refused(directory.path(), &why_not);
                 self.forget_found();
             }
         }
+        Ok(())
+    }
+
+    /// Leaves what lies in the directory to a later start, and begins a temporary index.
+    pub(super) fn leave_found(&self) -> Result<(), IndexError> {
+        self.begin_in(&Place::Temporary)?;
+        if let Some(directory) = self.place.kept() {
+            directory.leave();
+        }
+        Ok(())
     }
 
     /// Whether what lies in the directory was not looked at yet.

@@ -193,7 +193,7 @@ async fn nothing_of_it_is_visible_before_it_was_compared_with_the_store() {
     let (place, _) = filled(3).await;
     let index = Index::kept_in(&place.index()).unwrap();
     assert!(index.is_unread() && index.found().is_none());
-    index.open_found(&CancellationToken::new());
+    index.open_found(&CancellationToken::new()).unwrap();
     assert_eq!((index.snapshot().learned, index.found().is_some()), (0, true));
     assert!(holdings(&index).found.iter().all(BTreeSet::is_empty));
 }
@@ -206,7 +206,7 @@ async fn stopped_while_it_is_read_it_is_as_it_was() {
     stop.cancel();
     let began = Files::open(index.place.kept().unwrap(), &stop).err();
     assert_eq!(began, Some(WhyNot::Stopped));
-    index.open_found(&stop);
+    index.open_found(&stop).unwrap();
     assert!(index.is_unread());
     drop(index);
     open_and_compare(&place).await.stop().await;
@@ -217,7 +217,7 @@ async fn stopped_while_it_is_read_it_is_as_it_was() {
 fn nothing_is_loaded_before_there_is_a_directory_for_it() {
     let place = Place::new();
     let index = Index::kept_in(&place.index()).unwrap();
-    index.open_found(&CancellationToken::new());
+    index.open_found(&CancellationToken::new()).unwrap();
     fs::remove_dir_all(place.index()).unwrap();
     fs::write(place.index(), "in its place").unwrap();
     for _ in 0..2 {
@@ -226,6 +226,94 @@ fn nothing_is_loaded_before_there_is_a_directory_for_it() {
     fs::remove_file(place.index()).unwrap();
     assert!(index.begin_loading().is_ok());
     assert_eq!((index.is_kept(), index.files().name.clone()), (true, place.name()));
+}
+
+/// A file that the system lets nobody open, root neither: a link to itself. What was there comes back with the second one.
+fn forbid(file: &Path) {
+    fs::rename(file, file.with_extension("aside")).unwrap();
+    std::os::unix::fs::symlink(file, file).unwrap();
+}
+
+fn allow(file: &Path) {
+    fs::rename(file.with_extension("aside"), file).unwrap();
+}
+
+#[tokio::test]
+async fn what_the_system_does_not_let_be_read_is_kept_and_read_later() {
+    let (place, _) = filled(12).await;
+    let (name, index) = (place.name(), Index::kept_in(&place.index()).unwrap());
+    let (stop, mut refused) = (CancellationToken::new(), 0);
+    for file in [place.files(), vec![place.index().join("multivac-index.json")]].concat() {
+        // What lies there beside segments is not needed for reading.
+        let is_needed = file.extension().is_none_or(|extension| extension != "lock");
+        if is_needed {
+            forbid(&file);
+            assert!(index.open_found(&stop).is_err() && index.is_unread(), "{}", file.display());
+            allow(&file);
+            refused += 1;
+        }
+    }
+    assert!(refused > 8, "{refused}");
+    index.open_found(&stop).unwrap();
+    assert!(index.found().is_some());
+    drop(index);
+    open_and_compare(&place).await.stop().await;
+    assert_eq!(place.name(), name);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_for_long_is_left_and_the_index_is_a_temporary_one() {
+    let (place, _) = filled(13).await;
+    let (name, file) = (place.name(), place.files().into_iter().find(|file| file.extension().is_some()).unwrap());
+    forbid(&file);
+    let (store, index) = (place.store(), Arc::new(Index::kept_in(&place.index()).unwrap()));
+    let follower = Follower::new(Arc::clone(&store), Arc::clone(&index), DatumId::generate().to_string());
+    tokio::time::pause();
+    follower.open_found(&CancellationToken::new()).await.unwrap();
+    tokio::time::resume();
+    drop(follower);
+    assert!(!index.is_unread() && index.found().is_none() && !index.is_kept());
+    // Whatever befalls that one.
+    index.begin_anew().unwrap();
+    assert!(!index.is_kept());
+    let running = Running::start(&store, Arc::into_inner(index).unwrap()).await;
+    assert_eq!(holdings(&running.index), fresh(&*store).await);
+    running.stop().await;
+    drop(store);
+    allow(&file);
+    let running = open_and_compare(&place).await;
+    assert!(running.index.is_kept());
+    running.stop().await;
+    assert_eq!(place.name(), name);
+}
+
+#[tokio::test]
+async fn an_index_is_as_large_as_what_lies_there_while_it_is_not_read() {
+    let (place, _) = filled(14).await;
+    let size: u64 = place.files().iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    let index = Index::kept_in(&place.index()).unwrap();
+    let unread = index.room().0.unwrap();
+    assert!(index.is_unread() && unread >= size, "{unread} of {size}");
+    index.open_found(&CancellationToken::new()).unwrap();
+    assert!(index.room().0.unwrap() >= size);
+}
+
+#[tokio::test]
+async fn a_commit_of_which_nobody_can_say_whether_it_was_carried_out_is_not_repeated() {
+    let (place, _) = filled(15).await;
+    let index = Index::kept_in(&place.index()).unwrap();
+    index.open_found(&CancellationToken::new()).unwrap();
+    let list = index.files().directory.path().join("meta.json");
+    // Carried out, and not known of.
+    index.files().committed(0);
+    index.files().is_seen();
+    forbid(&list);
+    index.files().failed_to_commit();
+    assert!(index.files().check_not_doubtful().is_err());
+    assert!(!index.is_lost(), "it cannot be read at present");
+    allow(&list);
+    assert!(index.files().check_not_doubtful().is_err());
+    assert!(index.is_lost());
 }
 
 #[tokio::test]
@@ -292,6 +380,37 @@ async fn an_index_of_another_or_of_an_older_store_is_made_anew() {
     feed(&*place.store(), &mut Rng::with_seed(9), 500).await;
     open_and_compare(&place).await.stop().await;
     assert_ne!(place.name(), anew);
+}
+
+const WITHOUT_FILES: &str = "MULTIVAC_TEST_WITHOUT_FILES";
+
+/// Not a test by itself: the limit of open files is that of a process.
+#[test]
+fn a_process_that_may_open_no_more_files() {
+    let Ok(path) = std::env::var(WITHOUT_FILES) else { return };
+    let index = Index::kept_in(&Path::new(&path).join("index")).unwrap();
+    let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
+    let stop = CancellationToken::new();
+    // Of those that it has none is closed.
+    rlimit::Resource::NOFILE.set(1, hard).unwrap();
+    let refused = index.open_found(&stop);
+    rlimit::Resource::NOFILE.set(soft, hard).unwrap();
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("Too many open files") || refused.contains("os error 24"), "{refused}");
+    index.open_found(&stop).unwrap();
+    assert!(index.found().is_some());
+    println!("found");
+}
+
+#[tokio::test]
+async fn an_index_that_is_read_while_too_many_files_are_open_is_kept() {
+    let (place, _) = filled(16).await;
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "index::keeping::tests::a_process_that_may_open_no_more_files", "--nocapture"])
+        .env(WITHOUT_FILES, place.directory.path())
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&child.stdout).contains("found"), "{child:?}");
 }
 
 const CHILD: &str = "MULTIVAC_TEST_KILLED_CHILD";

@@ -2,7 +2,7 @@
 //!
 //! | in the directory | |
 //! | --- | --- |
-//! | `multivac-index.lock` | locked for as long as a process uses the directory, its number in it |
+//! | `multivac-index.lock` | which process uses the directory: its number; locked as long as that, as the directory itself is |
 //! | `multivac-index.json` | the [`Manifest`]: which index is the present one, of what format, with which key |
 //! | `index-NAME` | the files of that index; any other of such a name is left of one before, and removed |
 //!
@@ -16,10 +16,13 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tantivy::TantivyError;
+use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -88,6 +91,9 @@ pub(super) enum WhyNot {
     NotFull,
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// It may be whole: nothing is begun in its place.
+    #[error("the system did not let it be read: {0}")]
+    Unreadable(String),
     #[error("it was made from other data: the store does not know it, or what was in the store has been dropped since")]
     OtherStore,
     #[error("the store is in an older state than the index, such as that of a backup")]
@@ -95,6 +101,28 @@ pub(super) enum WhyNot {
     /// It may be used: nothing is begun then.
     #[error("the process was stopped before all of it was read")]
     Stopped,
+}
+
+impl WhyNot {
+    /// Whether the files are damaged, or the machine is not well: it has no open files or memory left, does not give access, or its
+    /// disk fails.
+    pub(super) fn of(error: &TantivyError) -> Self {
+        let of_the_system = match error {
+            TantivyError::IoError(error)
+            | TantivyError::OpenDirectoryError(OpenDirectoryError::IoError { io_error: error, .. })
+            | TantivyError::OpenReadError(OpenReadError::IoError { io_error: error, .. })
+            | TantivyError::LockFailure(LockError::IoError(error), _) => is_of_the_system(error),
+            _ => false,
+        };
+        if of_the_system { Self::Unreadable(error.to_string()) } else { Self::Damaged(error.to_string()) }
+    }
+}
+
+/// Whether an error is one of the system that says nothing of what is in a file. What is not there, or is something else than a file, is
+/// damage; so is what cannot be made sense of, of which no system speaks.
+fn is_of_the_system(error: &io::Error) -> bool {
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
+    error.raw_os_error().is_some() && !matches!(error.kind(), NotFound | NotADirectory | IsADirectory)
 }
 
 /// What is to be known of an index before it is opened.
@@ -183,20 +211,29 @@ fn digest(bytes: &[u8]) -> String {
 
 /// A directory that is given, locked until it is dropped.
 ///
-/// The lock is one of a file, and whoever removes that, say with the whole directory, leaves the path to whoever comes next. So it is
-/// looked at again before anything is made, read or removed there.
+/// It is locked itself, so it stays ours whichever of its files somebody removes. Whoever removes it all, or moves it away, leaves the
+/// path to whoever comes next. So that is looked at again before anything is made, read or removed there.
 pub(super) struct KeptDirectory {
     path: PathBuf,
-    lock: Mutex<File>,
+    lock: Mutex<Lock>,
+    is_left: AtomicBool,
+}
+
+/// What is locked.
+struct Lock {
+    /// `None` where directories cannot be locked: on Windows, and on NFS, which locks what is open for writing alone.
+    directory: Option<File>,
+    /// The lock file, which is all there is then.
+    file: File,
 }
 
 impl KeptDirectory {
     /// Locks a directory, which is made if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, DirectoryError> {
-        Ok(Self { path: path.to_owned(), lock: Mutex::new(Self::lock(path)?) })
+        Ok(Self { path: path.to_owned(), lock: Mutex::new(Self::lock(path)?), is_left: AtomicBool::new(false) })
     }
 
-    fn lock(path: &Path) -> Result<File, DirectoryError> {
+    fn lock(path: &Path) -> Result<Lock, DirectoryError> {
         let not_writable = |source| DirectoryError::NotWritable { path: path.to_owned(), source };
         for_owner::directory().create(path).map_err(not_writable)?;
         // Before anything is made in it: what is another's stays as it is.
@@ -204,19 +241,31 @@ impl KeptDirectory {
             return Err(DirectoryError::Foreign { path: path.to_owned(), other });
         }
         let lock_path = path.join(LOCK);
+        let in_use = || {
+            let holder = File::open(&lock_path).map_or_else(|_| "another process".to_owned(), lock_holder);
+            DirectoryError::InUse { path: path.to_owned(), holder }
+        };
+        let directory = match File::open(path) {
+            Ok(directory) => match directory.try_lock() {
+                Ok(()) => Some(directory),
+                Err(TryLockError::WouldBlock) => return Err(in_use()),
+                Err(TryLockError::Error(_)) => None,
+            },
+            Err(_) if cfg!(not(unix)) => None,
+            Err(source) => return Err(not_writable(source)),
+        };
         let file = for_owner::file().create(true).truncate(false).read(true).write(true).open(&lock_path);
-        let mut lock = file.map_err(not_writable)?;
-        match lock.try_lock() {
+        let file = file.map_err(not_writable)?;
+        match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DirectoryError::InUse { path: path.to_owned(), holder: lock_holder(lock) });
-            }
+            Err(TryLockError::WouldBlock) => return Err(in_use()),
             Err(TryLockError::Error(source)) => return Err(not_writable(source)),
         }
-        if !leads_to(&lock_path, &lock) {
+        let mut lock = Lock { directory, file };
+        if !lock.is_of(path) {
             return Err(not_writable(io::Error::other("it was removed a moment ago")));
         }
-        lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).map_err(not_writable)?;
+        lock.file.set_len(0).and_then(|()| write!(lock.file, "{}", std::process::id())).map_err(not_writable)?;
         // Whether files can be made in it too.
         File::create(path.join(DRAFT)).and_then(|_| fs::remove_file(path.join(DRAFT))).map_err(not_writable)?;
         Ok(lock)
@@ -224,10 +273,20 @@ impl KeptDirectory {
 
     /// Whether nobody else can have locked it.
     pub(super) fn is_held(&self) -> bool {
-        leads_to(&self.path.join(LOCK), &self.held())
+        self.held().is_of(&self.path)
     }
 
-    fn held(&self) -> MutexGuard<'_, File> {
+    /// Leaves all that is in it as it is from now on.
+    pub(super) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was [left](Self::leave).
+    pub(super) fn is_left(&self) -> bool {
+        self.is_left.load(Ordering::Relaxed)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Lock> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -245,6 +304,7 @@ impl KeptDirectory {
         let text = match fs::read(self.path.join(MANIFEST)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(WhyNot::None),
+            Err(error) if is_of_the_system(&error) => return Err(WhyNot::Unreadable(error.to_string())),
             Err(_) => return Err(WhyNot::NoManifest),
         };
         if !self.is_held() {
@@ -309,13 +369,23 @@ impl KeptDirectory {
     }
 }
 
+impl Lock {
+    /// Whether it is the lock of what is there now.
+    fn is_of(&self, path: &Path) -> bool {
+        match &self.directory {
+            Some(directory) => leads_to(path, directory),
+            None => leads_to(&path.join(LOCK), &self.file),
+        }
+    }
+}
+
 /// Whether a path is still the one of an open file. Where the system does not say, it is: it was, and a passing fault is no reason
 /// to load all again.
 #[cfg(unix)]
 fn leads_to(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     let which = |there: fs::Metadata| (there.dev(), there.ino());
-    match (fs::symlink_metadata(path), file.metadata()) {
+    match (fs::metadata(path), file.metadata()) {
         (Ok(there), Ok(ours)) => which(there) == which(ours),
         (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
         (Ok(_), Err(_)) => true,

@@ -35,6 +35,58 @@ fn a_directory_is_used_by_one_process_alone() {
 }
 
 #[test]
+fn a_directory_stays_its_process_s_without_its_lock_file() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("index");
+    // As a volume may be given.
+    let directory = place.path().join("elsewhere");
+    fs::create_dir(&directory).unwrap();
+    std::os::unix::fs::symlink(&directory, &path).unwrap();
+    let first = KeptDirectory::open(&path).unwrap();
+    let manifest = first.begin().unwrap();
+    fs::remove_file(directory.join(LOCK)).unwrap();
+    for path in [&path, &directory] {
+        let refused = KeptDirectory::open(path).err().unwrap();
+        assert!(matches!(&refused, DirectoryError::InUse { holder, .. } if holder == "another process"), "{refused}");
+    }
+    assert!(!directory.join(LOCK).exists(), "nothing is made where another is");
+    assert!(first.is_held(), "so nothing is loaded anew");
+    assert_eq!(first.manifest(), Ok(manifest));
+    drop(first);
+    assert!(KeptDirectory::open(&path).is_ok());
+}
+
+#[test]
+fn what_the_system_says_is_not_damage() {
+    let of_number = |number| TantivyError::from(io::Error::from_raw_os_error(number));
+    // EIO, EAGAIN, ENOMEM, EACCES, ENFILE, EMFILE, ENOLCK (POSIX has the names, Linux the numbers).
+    for number in [5, 11, 12, 13, 23, 24, 37] {
+        assert!(matches!(WhyNot::of(&of_number(number)), WhyNot::Unreadable(_)), "{number}");
+    }
+    let path = PathBuf::from("segment");
+    let error = || io::Error::from_raw_os_error(24);
+    for error in [
+        OpenReadError::wrap_io_error(error(), path.clone()).into(),
+        OpenDirectoryError::wrap_io_error(error(), path.clone()).into(),
+        LockError::wrap_io_error(error()).into(),
+    ] {
+        assert!(matches!(WhyNot::of(&error), WhyNot::Unreadable(_)), "{error}");
+    }
+    // ENOENT, ENOTDIR, EISDIR.
+    for number in [2, 20, 21] {
+        assert!(matches!(WhyNot::of(&of_number(number)), WhyNot::Damaged(_)), "{number}");
+    }
+    let of_contents: [TantivyError; 3] = [
+        OpenReadError::FileDoesNotExist(path.clone()).into(),
+        OpenReadError::wrap_io_error(io::ErrorKind::UnexpectedEof.into(), path).into(),
+        io::Error::new(io::ErrorKind::InvalidData, "no such footer").into(),
+    ];
+    for error in of_contents {
+        assert!(matches!(WhyNot::of(&error), WhyNot::Damaged(_)), "{error}");
+    }
+}
+
+#[test]
 fn what_is_another_s_is_refused_and_left_as_it_is() {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("thesis.txt"), "years of work").unwrap();

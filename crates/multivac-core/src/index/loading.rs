@@ -92,7 +92,11 @@ impl Entered {
 impl Index {
     /// Begins to load an index in which nothing is; nothing of it is visible before it is [finished](Self::finish_loading).
     pub(super) fn begin_loading(&self) -> Result<Loading, IndexError> {
-        if !self.files().can_be_loaded() {
+        let can_be_loaded = {
+            let mut files = self.files();
+            files.can_be_loaded() && files.check_not_doubtful().is_ok()
+        };
+        if !can_be_loaded {
             // There are none yet, or an attempt before has left something, which is no part of what is visible.
             self.begin_anew()?;
         }

@@ -38,7 +38,6 @@ mod snapshot;
 mod terms;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -50,7 +49,7 @@ use tantivy::{IndexWriter, Opstamp};
 use tokio::sync::watch;
 
 use crate::datum::DatumId;
-use crate::runtime::files::disk_of;
+use crate::runtime::files::{disk_of, size_of};
 use crate::store::{Change, Disk, Position, StoredDatum};
 use directory::Place;
 use files::{Files, Moved};
@@ -191,9 +190,8 @@ impl Index {
     #[must_use]
     pub fn room(&self) -> (Option<u64>, Option<Disk>) {
         let path = self.files.lock().unwrap_or_else(PoisonError::into_inner).directory.path().to_owned();
-        let entries = fs::read_dir(&path).ok();
-        let size = entries.map(|all| all.flatten().filter_map(|entry| Some(entry.metadata().ok()?.len())).sum());
-        (size, disk_of(&path).ok())
+        // Of one that is kept and was not opened yet, that is the directory with all that lies there.
+        (size_of(&path).ok(), disk_of(&path).ok())
     }
 
     /// Makes changes visible, all at once. Applying a change again changes nothing. Blocks.

@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::directory::Place;
 use super::files::Files;
 use super::packed::PackedSet;
 use super::{Index, IndexError, Lost};
@@ -58,9 +59,13 @@ impl Index {
     /// # Errors
     /// When the directory cannot be made or written to; nothing has changed then.
     pub fn begin_anew(&self) -> Result<(), IndexError> {
+        self.begin_in(&self.place)
+    }
+
+    pub(super) fn begin_in(&self, place: &Place) -> Result<(), IndexError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut files = self.files();
-        (*files, _) = Files::create(&self.place, Some(PackedSet::default()))?;
+        (*files, _) = Files::create(place, Some(PackedSet::default()))?;
         *writer = None;
         self.is_ahead.store(false, Ordering::Relaxed);
         self.forget_found();

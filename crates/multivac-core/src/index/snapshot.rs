@@ -12,7 +12,9 @@ use tantivy::schema::{IndexRecordOption, OwnedValue};
 use tantivy::{DocAddress, Searcher, Term};
 use tokio_util::sync::CancellationToken;
 
+use super::checksums::by_all_processors;
 use super::fresh::Fresh;
+use super::kept::WhyNot;
 use super::owners::{IndexedDatum, PassageHash};
 use super::packed::PackedSet;
 use super::passage::Hit;
@@ -133,33 +135,32 @@ impl Segments {
         Ok(Self { fields, searcher, columns, removed })
     }
 
-    /// All data in them, and all passages. `None` where a segment is damaged, or when it is stopped: then it ends after the segment
-    /// that it is at.
-    pub(super) fn read(&self, stop: &CancellationToken) -> Option<(PackedSet<DatumId>, PackedSet<PassageHash>)> {
+    /// All data in them, and all passages. Stopped, it ends after the segment that it is at.
+    pub(super) fn read(
+        &self,
+        stop: &CancellationToken,
+    ) -> Result<(PackedSet<DatumId>, PackedSet<PassageHash>), WhyNot> {
         let segments: Vec<_> = self.searcher.segment_readers().iter().zip(&self.columns).collect();
         let next = AtomicUsize::new(0);
-        let read = || {
+        let damaged = || WhyNot::Damaged("a document of it cannot be read".to_owned());
+        let parts = by_all_processors(&|| {
             let mut found = (Vec::new(), Vec::new());
             while let Some((segment, columns)) = segments.get(next.fetch_add(1, atomic::Ordering::Relaxed)) {
                 if stop.is_cancelled() {
-                    return None;
+                    return Err(WhyNot::Stopped);
                 }
-                let (ids, hashes) = columns.read(segment)?;
+                let (ids, hashes) = columns.read(segment).ok_or_else(damaged)?;
                 found.0.extend(ids);
                 found.1.extend(hashes);
             }
-            Some(found)
-        };
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(segments.len());
-        let parts = thread::scope(|scope| {
-            let readers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
-            readers.into_iter().map(|reader| reader.join().ok()?).collect::<Option<Vec<_>>>()
+            Ok(found)
         })?;
         let (ids, hashes): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         // Each sorts by itself.
         thread::scope(|scope| {
-            let hashes = scope.spawn(|| hashes.into_iter().flatten().collect());
-            Some((ids.into_iter().flatten().collect(), hashes.join().ok()?))
+            let hashes = thread::Builder::new().spawn_scoped(scope, || hashes.into_iter().flatten().collect());
+            let hashes = hashes.map_err(|error| WhyNot::Unreadable(error.to_string()))?;
+            Ok((ids.into_iter().flatten().collect(), hashes.join().map_err(|_| damaged())?))
         })
     }
 

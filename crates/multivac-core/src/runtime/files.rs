@@ -1,6 +1,6 @@
 //! What the system gives a process: open files, as which connections count, room on disks, and locks.
 
-use std::fs::File;
+use std::fs::{self, DirEntry, File};
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -23,6 +23,19 @@ pub fn disk_of(path: &Path) -> io::Result<Disk> {
 #[cfg(not(target_os = "linux"))]
 pub fn disk_of(_: &Path) -> io::Result<Disk> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// How many bytes the files in a directory take, and those in directories below it.
+///
+/// # Errors
+/// When the directory cannot be read. What cannot be read below it counts nothing.
+pub(crate) fn size_of(directory: &Path) -> io::Result<u64> {
+    let size_of_entry = |entry: DirEntry| match entry.metadata() {
+        Ok(there) if there.is_dir() => size_of(&entry.path()).unwrap_or(0),
+        Ok(there) => there.len(),
+        Err(_) => 0,
+    };
+    Ok(fs::read_dir(directory)?.flatten().map(size_of_entry).sum())
 }
 
 /// The system allows too few open files.
