@@ -200,7 +200,7 @@ impl Consumer {
         finish(&mut under_way, 0).await;
     }
 
-    /// Learns a batch, and gives back the room that it has held.
+    /// Learns a batch, for which room is held until then.
     async fn learn_batch(self, leases: Vec<Lease>, held: OwnedSemaphorePermit, stop: CancellationToken) {
         let leased = Held::new(&metrics::LEASES, leases.len());
         spans::within(spans::batch(&leases), self.learn(leases, &stop)).await;
