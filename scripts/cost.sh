@@ -12,7 +12,7 @@
 #                 Then the full system, on all cores, with COUNT short data as load.sh feeds them: posting, learning (with all that
 #                 follows from it, until the data can be answered with), asking, a datum that is fed and answered with, and replicas that
 #                 start; beside them redis-benchmark's XADD of entries as large, and insertMany of the very documents that were
-#                 learned. Of each, how many microseconds of processor time it took, and of which process: unlike rates, that is much
+#                 learned, and both once more where no api runs, and insertMany where one follows, until it can answer with all. Of each, how many microseconds of processor time it took, and of which process: unlike rates, that is much
 #                 the same on a machine that has something else to do.
 # What it needs   python3, two cores, and a machine with nothing else to do; for the full system what load.sh needs. Some minutes
 #                 once built.
@@ -77,7 +77,6 @@ one_core() {
 
 # The processes whose time is told apart, and where a row has each.
 readonly PARTS=(api worker redis mongod)
-declare -A process=()
 
 # measure ARGUMENT…: rows of the table, from the load client.
 measure() {
@@ -161,6 +160,10 @@ full_system() {
 
 one_core
 full_system
+like_with_like "$COUNT"
+shares "learned against insertMany, nobody following either" "learned, no api running" "insertMany of the same, no api running"
+shares "learned and indexed against insertMany, an api following both" "learned, until it can be answered with" \
+    "insertMany of the same, an api following"
 
 printf '\n%s data, %s, %s\n' "$COUNT" "$(uname -m)" "$(date -u +%Y-%m-%d)"
 print_table "$directory/table"

@@ -4,6 +4,9 @@
 
 failed=
 
+# The processes whose use of the processors cost.sh tells apart, as far as they run.
+declare -A process=()
+
 free_address() { echo "127.0.0.1:$(free_port)"; }
 
 say() { printf '%s\n' "$1" >>"$directory/table"; }
@@ -63,3 +66,50 @@ replicas() {
     "${look[@]}" "a replica with its kept index: ready"
     stop "$pid"
 }
+
+# replica_of NAME: starts an api on the same servers, with a queue and a database of its own, which have that name; `backends` has them.
+replica_of() {
+    backends=(--redis-url "$MULTIVAC_TEST_REDIS_URL" --namespace "$1" --mongo-url "${MULTIVAC_TEST_MONGO_URL/\/\?//$1?}")
+    address=$(free_address)
+    start api "$MULTIVAC_BUILT_API" --listen "$address" "${backends[@]}" --max-queued $((3 * count))
+    process[api]=$pid
+    measure ready "an api of its own: ready"
+}
+
+# like_with_like COUNT: learning and insertMany where both have to do the same beside. A worker learns what was queued while no api
+# runs that would follow it, and then MongoDB takes the same where nobody follows; and MongoDB takes it where an api does follow.
+# What is measured is run by the script's own `each NAME COUNT COMMAND…`.
+like_with_like() {
+    local count=$1 backends health insert="insertMany of the same, no api running" followed="insertMany of the same, an api following"
+    process[worker]=''
+    replica_of alone
+    measure --seed 6 bulk "$count"
+    stop "$pid"
+    process[api]=''
+    health=$(free_address)
+    start worker "$MULTIVAC_BUILT_WORKER" --health-listen "$health" "${backends[@]}"
+    process[worker]=$pid
+    address=$health
+    each "learned, no api running" "$count" measure learned-by "$count"
+    each "$insert" "$count" insert_again "$insert"
+    ratio "learned against insertMany, nobody following either" "learned, no api running" "$insert"
+    replica_of alone
+    # The ledger balances, and what is fed now is answered with.
+    measure latency 1
+    stop_all
+    process[worker]=''
+    replica_of followed
+    each "$followed" "$count" insert_followed
+    ratio "learned against insertMany, an api following both" learned "$followed"
+    stop_all
+    process[api]=''
+}
+
+# insert_again NAME [ARGUMENT…]: inserts what was learned while no api ran.
+insert_again() {
+    local name=$1
+    shift
+    measure insert-many "$count" --at-once "$(nproc)" --what "$name" --mongo-url "${MULTIVAC_TEST_MONGO_URL/\/\?//alone?}" "$@"
+}
+
+insert_followed() { insert_again "$followed" --into followed && measure indexed "$count"; }

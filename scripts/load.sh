@@ -13,7 +13,9 @@
 #                 the worker starts after the feeding, so that accepting and learning are measured apart; the embedded one
 #                 learns while it is fed. Beside them stands what the servers do by themselves, in the same run:
 #                 redis-benchmark's XADD of entries as large, one request for each, from as many connections; and insertMany of
-#                 the very documents that were learned, as durably, in batches as large and as many at once.
+#                 the very documents that were learned, as durably, in batches as large and as many at once. That comparison is
+#                 made twice more, like with like: the worker learns COUNT data while no api runs, and then nobody follows
+#                 insertMany either; and insertMany is followed by an api as learning is.
 # What it needs   what test-backends.sh needs, redis-benchmark (Debian's redis-tools), and an otherwise idle machine.
 # What it returns One table on the standard output (learned/s counts from the first datum accepted, or from the
 #                 worker's start); with ROWS=FILE also its rows, with tabs between the cells, for scale-report.py.
@@ -88,6 +90,9 @@ full_system() {
     stop_all
 }
 
+# each NAME COUNT COMMAND…: what cost.sh counts processor time of.
+each() { shift 2 && "$@"; }
+
 embedded() {
     local api learning
     heading "Embedded: one process"
@@ -106,6 +111,8 @@ embedded() {
 }
 
 full_system
+heading "Full system, like with like: learning while no api runs, and insertMany without an api and with one that follows"
+like_with_like "$COUNT"
 embedded
 
 printf '\n%s data, %s cores, %s\n' "$COUNT" "$(nproc)" "$(date -u +%Y-%m-%d)"

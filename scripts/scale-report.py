@@ -165,6 +165,8 @@ def computed(steps):
     return table(["computed", "100 million", "a billion"], rows)
 
 
+LIKE_WITH_LIKE = ("learned against insertMany, nobody following either", "learned against insertMany, an api following both")
+
 # The figures that users feel: what they were at two million data before index and way in were made faster, and where in
 # load.sh's rows they are now.
 BEFORE = [
@@ -173,6 +175,7 @@ BEFORE = [
     ("with 8,000 a second beside it: p50 / p99 ms", "240–300 / 500", lambda load: two(load, *load.named(ALONE, 2))),
     ("POST against redis-benchmark's XADD", "0.47", lambda load: load.said.get("POST against XADD", "–")),
     ("learned against insertMany", "–", lambda load: load.said.get("learned against insertMany", "–")),
+    *((name, "–", lambda load, name=name: load.said.get(name, "–")) for name in LIKE_WITH_LIKE),
     ("a fresh replica is ready, s", "39", lambda load: number(load.client(*load.named("a fresh replica: ready", 0), "seconds"))),
     ("a replica with its kept index is ready, s", "–", lambda load: number(load.client(*load.named("a replica with its kept index: ready", 0), "seconds"))),
     ("one asker, while 1,000 a second are fed: question p50 / p99 ms", "2.3 / 8", lambda load: two(load, *load.named(VARIOUS, 1))),

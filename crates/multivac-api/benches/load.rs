@@ -80,15 +80,25 @@ enum Mode {
     /// Waits until as many are learned, all that was accepted unless a number is given; the clock starts when the first was
     /// accepted.
     Learned { count: Option<usize> },
+    /// Waits until a worker, whose health port is the target, has learned as many since it was started.
+    LearnedBy { count: u64 },
     /// Inserts the documents of as many learned data once more, with nothing but MongoDB's driver.
     InsertMany {
         count: usize,
         /// Batches under way at once: as many as the worker has loops.
         #[arg(long, default_value_t = 2)]
         at_once: usize,
+        /// The row's name.
+        #[arg(long, default_value = "the same by insertMany alone")]
+        what: String,
+        /// A database whose data an api follows: they become data there, in place of copies that are removed again.
+        #[arg(long)]
+        into: Option<String>,
         #[arg(long, env = "MULTIVAC_TEST_MONGO_URL")]
         mongo_url: String,
     },
+    /// Waits until so many data can be answered with.
+    Indexed { count: u64 },
     /// Asks the standing question.
     Ask { count: usize },
     /// Asks various questions.
@@ -142,8 +152,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> io::Result<Vec<Measured>> {
-    if let Mode::InsertMany { count, at_once, ref mongo_url } = args.mode {
-        return Ok(vec![insert_many::insert_many(mongo_url, count, at_once).await?]);
+    if let Mode::InsertMany { count, at_once, ref what, ref into, ref mongo_url } = args.mode {
+        let took = insert_many::insert_many(mongo_url, count, at_once, into.as_deref()).await?;
+        return Ok(vec![Measured::of(what, count, took)]);
     }
     let began = Instant::now();
     ready(args).await?;
@@ -159,6 +170,8 @@ async fn run(args: &Args) -> io::Result<Vec<Measured>> {
         Mode::AskFacts { texts, count } => return growth::ask_facts(args, texts, count).await,
         Mode::Bulk { count } => bulk(&args.target, seed, count).await?,
         Mode::Learned { count } => learned(args, count).await?,
+        Mode::LearnedBy { count } => learned_by(args, count, began).await?,
+        Mode::Indexed { count } => indexed(args, count, began).await?,
         Mode::Ask { count } => every("ask the standing question", args, count, None, |_| get("/multivac")).await?,
         Mode::AskVarious { count } => {
             every("ask various questions", args, count, None, move |i| ask(&question(seed, i))).await?
@@ -315,7 +328,41 @@ async fn learned(args: &Args, count: Option<usize>) -> io::Result<Measured> {
     }
 }
 
-/// Waits until the api says that it is ready.
+/// Asks a worker's metrics how many it has learned, since there may be no api that knows; since when it is asked for.
+async fn learned_by(args: &Args, count: u64, began: Instant) -> io::Result<Measured> {
+    let mut connection = Connection::open(&args.target).await?;
+    loop {
+        let reply = connection.exchange(get("/metrics")).await?;
+        let metrics = String::from_utf8_lossy(&reply.body);
+        let learned = metrics.lines().find_map(|line| line.strip_prefix("multivac_learned_total "));
+        let learned: u64 = learned.and_then(|n| n.trim().parse().ok()).ok_or_else(|| unexpected("metrics", &reply))?;
+        if learned >= count {
+            return Ok(Measured::of("learned, no api running", learned as usize, began.elapsed()));
+        }
+        if began.elapsed() > Duration::from_secs(args.within) {
+            return Err(io::Error::other(format!("{learned} of {count} were learned in {} s", args.within)));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asks until the answer rests on so many data.
+async fn indexed(args: &Args, count: u64, began: Instant) -> io::Result<Measured> {
+    let mut connection = Connection::open(&args.target).await?;
+    loop {
+        let reply = connection.exchange(ask("What lies in the north?")).await?;
+        let learned = reply.json()?["learned"].as_u64().ok_or_else(|| unexpected("ask", &reply))?;
+        if learned >= count {
+            return Ok(Measured::of("in the index", count as usize, began.elapsed()));
+        }
+        if began.elapsed() > Duration::from_secs(args.within) {
+            return Err(io::Error::other(format!("{learned} of {count} are in the index after {} s", args.within)));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until what was just started says that it is ready.
 async fn ready(args: &Args) -> io::Result<()> {
     let asking = async {
         loop {

@@ -1,7 +1,8 @@
 //! What MongoDB alone does with the documents that a worker has stored: the measure of learning.
 //!
 //! They are read back as they lie there, so they are the very same, and inserted into an empty collection of the same
-//! server, at the same write concern, in batches as large as a worker's and as many at once.
+//! server, at the same write concern, in batches as large as a worker's and as many at once. Nobody follows that collection,
+//! unless it is the one of another database that an api follows.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,16 +13,15 @@ use mongodb::options::{Acknowledgment, InsertManyOptions, WriteConcern};
 use mongodb::{Client, Collection};
 use tokio::task::JoinSet;
 
-use crate::Measured;
-
 /// As many as a worker leases at once.
 const BATCH_SIZE: usize = 1_000;
 
 /// How long a batch may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Inserts the first `count` documents of the collection `entropy` into another one, `at_once` batches at a time.
-pub(crate) async fn insert_many(url: &str, count: usize, at_once: usize) -> io::Result<Measured> {
+/// Inserts the first `count` documents of the collection `entropy` into that of the database `into`, or else into another one that
+/// is removed again, `at_once` batches at a time. How long that took.
+pub(crate) async fn insert_many(url: &str, count: usize, at_once: usize, into: Option<&str>) -> io::Result<Duration> {
     let client = Client::with_uri_str(url).await.map_err(io::Error::other)?;
     let database = client.default_database().unwrap_or_else(|| client.database("multivac"));
     let learned: Collection<RawDocumentBuf> = database.collection("entropy");
@@ -31,13 +31,16 @@ pub(crate) async fn insert_many(url: &str, count: usize, at_once: usize) -> io::
     if documents.len() < count {
         return Err(io::Error::other(format!("insert-many: {} of {count} documents are there", documents.len())));
     }
+    if let Some(into) = into {
+        let followed = client.database(into).collection("entropy");
+        return insert(&followed, documents, at_once).await.map_err(io::Error::other);
+    }
     let copies: Collection<RawDocumentBuf> = database.collection("entropy_copies");
     copies.drop().await.map_err(io::Error::other)?;
     database.create_collection("entropy_copies").await.map_err(io::Error::other)?;
     let result = insert(&copies, documents, at_once).await;
     copies.drop().await.map_err(io::Error::other)?;
-    let took = result.map_err(io::Error::other)?;
-    Ok(Measured::of("the same by insertMany alone", count, took))
+    result.map_err(io::Error::other)
 }
 
 async fn insert(

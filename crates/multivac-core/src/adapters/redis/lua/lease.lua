@@ -20,7 +20,7 @@ local function add_lease(entry, delivery, fields)
   for i = DATA + 1, #fields, 2 do
     if fields[i] == 'trace' then trace = fields[i + 1] end
   end
-  leases[at + 1], leases[at + 2], leases[at + 3] = entry, tostring(delivery), fields[ID] or ''
+  leases[at + 1], leases[at + 2], leases[at + 3] = entry, delivery, fields[ID] or ''
   leases[at + 4], leases[at + 5], leases[at + 6] = fields[AT] or '', fields[ATTEMPTS] or '', fields[DATA] or ''
   leases[at + 7] = trace
   leased, bytes = leased + 1, bytes + #leases[at + 6]
@@ -59,20 +59,21 @@ for _, pending in ipairs(redis.call('XPENDING', stream, group, 'IDLE', lease, '-
       -- A failed attempt that waits for its next has passed to this one (fail.lua), and its lease did not run out.
       if pending[2] ~= 'nobody' then ran_out = ran_out + 1 end
       redis.call('XCLAIM', stream, group, consumer, 0, entry)
-      add_lease(entry, deliveries + 1, fields)
+      add_lease(entry, tostring(deliveries + 1), fields)
       max = math.min(max, batch_limit - in_batch)
     end
   end
 end
 
--- A few at a time: how large a text is shows only when it is delivered, and then it is leased. (One at a time costs
--- Redis 6.5 us each, measured on 2026-11-23 with 7.0; four at a time 3.5 us.)
+-- A few at a time: how large a text is shows only when it is delivered, and then it is leased. Texts of up to 1 MiB, the limit
+-- unless it is configured, go over what is left by one at most. (One at a time costs Redis 6.5 us each, measured on 2026-11-23 with
+-- 7.0; four at a time 3.5 us; eight 0.7 us less than that, on a busier machine.)
 local more = true
 while more and leased < max and bytes < max_bytes do
-  local step = math.min(4, max - leased)
+  local step = math.min(leased == 0 and 4 or 8, max - leased, math.ceil((max_bytes - bytes) / 1048576))
   local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', step, 'STREAMS', stream, '>')
   local entries = read and read[1][2] or {}
-  for _, entry in ipairs(entries) do add_lease(entry[1], 1, entry[2]) end
+  for _, entry in ipairs(entries) do add_lease(entry[1], '1', entry[2]) end
   more = #entries == step
 end
 
@@ -93,7 +94,7 @@ while passed > 0 and leased < max and bytes < max_bytes do
     from = '(' .. entry[1]
     if not redis.call('XPENDING', stream, group, entry[1], entry[1], 1)[1] then
       redis.call('XCLAIM', stream, group, consumer, 0, entry[1], 'RETRYCOUNT', 1, 'FORCE')
-      add_lease(entry[1], 1, entry[2])
+      add_lease(entry[1], '1', entry[2])
       passed = passed - 1
       if leased >= max or bytes >= max_bytes then break end
     end
