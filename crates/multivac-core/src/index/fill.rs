@@ -28,7 +28,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often an index that was kept is tried to be read where the system does not let it, and the waits in between: for about a minute
 /// in all, so that what passes by itself does not cost loading all anew.
-const READ_ATTEMPTS: usize = 8;
+const READ_ATTEMPTS: u32 = 8;
 const READ_DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(8));
 
 impl Follower {
@@ -69,36 +69,36 @@ impl Follower {
             return Ok(());
         }
         self.progress.send_modify(|progress| progress.checking = true);
-        let opened = self.read_found(stop).await;
+        let (shortest, longest) = READ_DELAYS;
+        let opened = self.read_found(&mut Retry::new(shortest, longest), stop).await;
         self.progress.send_modify(|progress| progress.checking = false);
         opened
     }
 
-    /// Reads it. Where the machine does not let it be read, that is tried again, since loading all takes far longer. At last it is left
-    /// as it is: whoever looks after the machine finds it at the next start.
-    async fn read_found(&self, stop: &CancellationToken) -> Result<(), Interrupted> {
-        let (shortest, longest) = READ_DELAYS;
-        let mut retry = Retry::new(shortest, longest);
-        for attempt in 1.. {
+    /// Reads it. Where the machine does not let it be read, that is tried again after the waits of `retry`, since loading all takes far
+    /// longer. At last it is left as it is: whoever looks after the machine finds it at the next start.
+    pub(super) async fn read_found(&self, retry: &mut Retry, stop: &CancellationToken) -> Result<(), Interrupted> {
+        loop {
             let (index, stopped) = (Arc::clone(&self.index), stop.clone());
             let opened = tokio::task::spawn_blocking(move || index.open_found(&stopped)).await;
             if stop.is_cancelled() {
-                break;
+                return Err(Interrupted::Stopped);
             }
             let index = Arc::clone(&self.index);
             match opened {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) if attempt < READ_ATTEMPTS => {
-                    if retry.failed() {
+                Ok(Err(error)) => {
+                    let is_told = retry.failed();
+                    if retry.failures() >= READ_ATTEMPTS {
+                        error!(%error, "the index that was kept cannot be read; its files are left as they are, and the index goes on in a temporary directory until a restart");
+                        return Ok(blocking(move || index.leave_found()).await?);
+                    }
+                    if is_told {
                         warn!(%error, "the index that was kept cannot be read at present; its files are left as they are, and it is tried again");
                     }
                     if !retry.wait(stop).await {
-                        break;
+                        return Err(Interrupted::Stopped);
                     }
-                }
-                Ok(Err(error)) => {
-                    error!(%error, "the index that was kept cannot be read; its files are left as they are, and the index goes on in a temporary directory until a restart");
-                    return Ok(blocking(move || index.leave_found()).await?);
                 }
                 Err(_) => {
                     let why_not = WhyNot::Damaged("reading it panicked".to_owned());
@@ -106,7 +106,6 @@ impl Follower {
                 }
             }
         }
-        Err(Interrupted::Stopped)
     }
 
     /// Applies what the store has had new since a position. To which position it came, by how many changes.

@@ -18,6 +18,7 @@ use crate::adapters::embedded::Embedded;
 use crate::datum::{DatumId, Timestamp};
 use crate::index::term;
 use crate::queue::QueueSettings;
+use crate::runtime::retry::Retry;
 use crate::store::{Change, Store, StoredDatum};
 
 /// Words of the data; a question for each of them is asked.
@@ -268,9 +269,9 @@ async fn what_cannot_be_read_for_long_is_left_and_the_index_is_a_temporary_one()
     forbid(&file);
     let (store, index) = (place.store(), Arc::new(Index::kept_in(&place.index()).unwrap()));
     let follower = Follower::new(Arc::clone(&store), Arc::clone(&index), DatumId::generate().to_string());
-    tokio::time::pause();
-    follower.open_found(&CancellationToken::new()).await.unwrap();
-    tokio::time::resume();
+    let mut retry = Retry::new(Duration::from_millis(1), Duration::from_millis(2));
+    follower.read_found(&mut retry, &CancellationToken::new()).await.unwrap();
+    assert_eq!(retry.failures(), 8, "it is tried for about a minute");
     drop(follower);
     assert!(!index.is_unread() && index.found().is_none() && !index.is_kept());
     // Whatever befalls that one.

@@ -41,6 +41,12 @@ impl Retry {
         tell
     }
 
+    /// How many failures there were in a row.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Notes a success; whether failures came before it.
     pub fn succeeded(&mut self) -> bool {
         if self.failures == 0 {
