@@ -38,8 +38,8 @@ pub struct Config {
     #[arg(long, env = "MULTIVAC_ALLOWED_HOSTS", value_name = "NAME,…", value_parser = AllowedHosts::parse)]
     pub allowed_hosts: Option<AllowedHosts>,
 
-    /// How many batches are processed at once, or twice as many while there is a backlog; at most 256, since each holds a
-    /// connection to Redis while it waits for jobs. The number of cores if left out.
+    /// How many batches are processed at once; at most 256, since each holds a connection to Redis while it waits for jobs.
+    /// The number of cores if left out.
     #[arg(long, env = "MULTIVAC_CONCURRENCY", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: Option<u16>,
 

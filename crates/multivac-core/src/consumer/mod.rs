@@ -7,10 +7,7 @@
 //! - The text under way is bounded, over all loops: one leases only what there is room for. What a batch needs beside its
 //!   text is bounded too, since it is processed and stored a part at a time.
 //! - A datum that makes processing panic, or takes longer than the limit, fails its attempt and holds up no other.
-//! - A loop that is stopped finishes its batches, or releases them.
-//!
-//! A loop takes one batch at a time. But of a backlog, which brings full batches of new jobs, it takes the next while the one
-//! before is stored: else the queue would wait for the store, and the store for the queue.
+//! - A loop that is stopped finishes its batch, or releases it.
 //!
 //! The loops are tasks of the runtime that runs them, which both programs give one thread: they mostly wait for servers.
 //! Processing takes processor time and has threads of its own, one for each batch under way.
@@ -20,11 +17,10 @@ mod room;
 
 use std::fmt::Display;
 use std::io;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -43,10 +39,6 @@ use room::{keep_room_for, kib, parts};
 
 /// Jobs leased at once, at most.
 const BATCH_SIZE: usize = 1_000;
-
-/// Batches of a backlog that one loop has under way at most. (With two in place of one, a worker alone learned a third more on two
-/// cores, measured 2026-11-28.)
-const BACKLOG_BATCHES: usize = 2;
 
 /// How long one call waits for jobs; stopping may take as long.
 const LEASE_WAIT: Duration = Duration::from_secs(1);
@@ -73,7 +65,7 @@ pub struct Consumer {
     pub store: Arc<dyn Store>,
     /// The queue's lease time; leases are extended at a third of it.
     pub lease: Duration,
-    /// Consumer loops. Each has one batch under way, and two while there is a backlog.
+    /// Consumer loops, so batches under way at once.
     pub concurrency: usize,
     /// The text of all batches under way, in bytes. At least [`LEASE_MAX_BYTES`] is taken.
     pub max_bytes_under_way: usize,
@@ -89,26 +81,6 @@ pub struct Consumer {
 struct AttemptFailure {
     reason: &'static str,
     error: String,
-}
-
-/// How many batches of a loop may go on while it takes the next, after it has taken this one.
-///
-/// None beside jobs that come again: one of them may have ended its worker.
-fn may_go_on(leases: &[Lease]) -> usize {
-    let is_new_backlog = leases.len() == BATCH_SIZE && leases.iter().all(|lease| lease.attempt == 1);
-    if is_new_backlog { BACKLOG_BATCHES - 1 } else { 0 }
-}
-
-/// Waits until no more than `left` of a loop's batches are under way.
-///
-/// # Panics
-/// When one of them has panicked: the loop ends with it.
-async fn finish(under_way: &mut JoinSet<()>, left: usize) {
-    while under_way.len() > left {
-        if let Some(Err(ended)) = under_way.join_next().await {
-            resume_unwind(ended.into_panic());
-        }
-    }
 }
 
 fn retry() -> Retry {
@@ -149,8 +121,6 @@ impl Consumer {
 
     async fn run_loop(self, room: Arc<Semaphore>, stop: CancellationToken) {
         let mut retry = retry();
-        let mut under_way = JoinSet::new();
-        let mut busy = None;
         while !stop.is_cancelled() {
             // Room for all that one call may bring, since how much it is shows only then.
             let mut held = tokio::select! {
@@ -164,22 +134,16 @@ impl Consumer {
                         info!("the queue is back");
                     }
                     if leases.is_empty() {
-                        finish(&mut under_way, 0).await;
-                        busy = None;
                         continue;
                     }
                     keep_room_for(&mut held, &leases);
                     // Jobs that come again may come in small batches.
                     let is_backlog = leases.len() == BATCH_SIZE || leases.iter().any(|lease| lease.attempt > 1);
-                    let beside = may_go_on(&leases);
                     let next = Instant::now() + BATCH_INTERVAL;
                     metrics::BATCH_DATA.observe(leases.len() as f64);
-                    busy.get_or_insert_with(|| Held::new(&metrics::LOOPS_BUSY, 1));
-                    under_way.spawn(self.clone().learn_batch(leases, held, stop.clone()));
-                    finish(&mut under_way, beside).await;
-                    if under_way.is_empty() {
-                        busy = None;
-                    }
+                    let busy = (Held::new(&metrics::LOOPS_BUSY, 1), Held::new(&metrics::LEASES, leases.len()));
+                    spans::within(spans::batch(&leases), self.learn(leases, &stop)).await;
+                    drop(busy);
                     if !is_backlog {
                         tokio::select! {
                             () = sleep_until(next) => {}
@@ -197,14 +161,6 @@ impl Consumer {
                 }
             }
         }
-        finish(&mut under_way, 0).await;
-    }
-
-    /// Learns a batch, for which room is held until then.
-    async fn learn_batch(self, leases: Vec<Lease>, held: OwnedSemaphorePermit, stop: CancellationToken) {
-        let leased = Held::new(&metrics::LEASES, leases.len());
-        spans::within(spans::batch(&leases), self.learn(leases, &stop)).await;
-        drop((leased, held));
     }
 
     /// Does all that is due with one batch, and keeps its leases alive meanwhile.
