@@ -13,8 +13,9 @@
 #                 follows from it, until the data can be answered with), asking, a datum that is fed and answered with, and replicas that
 #                 start; beside them redis-benchmark's XADD of entries as large, and insertMany of the very documents that were
 #                 learned. Learning and insertMany once more where no api runs, and insertMany where one follows, until it can answer
-#                 with all. Of each, how many microseconds of processor time it took, and of which process: unlike rates, that is
-#                 much the same on a machine that has something else to do.
+#                 with all. (Rows of insertMany include reading the documents back first, and removing the copies.) Of each, how many
+#                 microseconds of processor time it took, and of which process: unlike rates, that is much the same on a machine that
+#                 has something else to do.
 # What it needs   python3, two cores, and a machine with nothing else to do; for the full system what load.sh needs. Some minutes
 #                 once built.
 # What it returns Two tables on the standard output. Status 1 if anything failed or was refused, or if the 99th

@@ -94,7 +94,7 @@ like_with_like() {
     each "$insert" "$count" insert_again "$insert"
     ratio "learned against insertMany, nobody following either" "learned, no api running" "$insert"
     replica_of alone
-    # The ledger balances, and what is fed now is answered with.
+    # The api finds what was learned without it: what is fed now is answered with.
     measure latency 1
     stop_all
     process[worker]=''

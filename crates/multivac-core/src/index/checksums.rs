@@ -14,30 +14,38 @@ use super::kept::WhyNot;
 pub(super) fn check(index: &tantivy::Index, stop: &CancellationToken) -> Result<(), WhyNot> {
     let segments = index.searchable_segment_metas().map_err(|error| WhyNot::of(&error))?;
     let files: Vec<PathBuf> = segments.iter().flat_map(files_of).collect();
-    let next = AtomicUsize::new(0);
-    let check = || {
-        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if stop.is_cancelled() {
-                return Err(WhyNot::Stopped);
-            }
-            match index.directory().validate_checksum(file) {
-                Ok(true) => {}
-                Ok(false) => return Err(WhyNot::Damaged(format!("{} has another checksum", file.display()))),
-                Err(error) => return Err(WhyNot::of(&error.into())),
-            }
-        }
-        Ok(())
-    };
-    by_all_processors(&check).map(|_| ())
+    on_all_processors(&files, stop, &|file, (): &mut ()| match index.directory().validate_checksum(file) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(WhyNot::Damaged(format!("{} has another checksum", file.display()))),
+        Err(error) => Err(WhyNot::of(&error.into())),
+    })
+    .map(|_| ())
 }
 
-/// Has work that is divided among those who do it done on all processors at once, as far as the system gives threads.
-pub(super) fn by_all_processors<T: Send>(work: &(impl Fn() -> Result<T, WhyNot> + Sync)) -> Result<Vec<T>, WhyNot> {
+/// Does work on each of these, on all processors at once as far as the system gives threads; what each thread has made out of those
+/// that it took. Where it fails with one, or is stopped, no other is begun.
+pub(super) fn on_all_processors<I: Sync, T: Default + Send>(
+    items: &[I],
+    stop: &CancellationToken,
+    work: &(impl Fn(&I, &mut T) -> Result<(), WhyNot> + Sync),
+) -> Result<Vec<T>, WhyNot> {
+    let next = AtomicUsize::new(0);
+    let share = || {
+        let mut made = T::default();
+        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let done = if stop.is_cancelled() { Err(WhyNot::Stopped) } else { work(item, &mut made) };
+            if done.is_err() {
+                next.store(items.len(), Ordering::Relaxed);
+            }
+            done?;
+        }
+        Ok(made)
+    };
     let others = thread::available_parallelism().map_or(0, |all| all.get() - 1);
     thread::scope(|scope| {
-        let others = (0..others).map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok());
-        let others: Vec<_> = others.collect();
-        let own = iter::once_with(work);
+        let others: Vec<_> =
+            (0..others).map_while(|_| thread::Builder::new().spawn_scoped(scope, share).ok()).collect();
+        let own = iter::once_with(share);
         let panicked = |_| WhyNot::Damaged("reading it panicked".to_owned());
         own.chain(others.into_iter().map(|other| other.join().map_err(panicked)?)).collect()
     })

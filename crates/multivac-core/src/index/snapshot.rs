@@ -3,7 +3,6 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{self, AtomicUsize};
 use std::thread;
 
 use tantivy::collector::DocSetCollector;
@@ -12,7 +11,7 @@ use tantivy::schema::{IndexRecordOption, OwnedValue};
 use tantivy::{DocAddress, Searcher, Term};
 use tokio_util::sync::CancellationToken;
 
-use super::checksums::by_all_processors;
+use super::checksums::on_all_processors;
 use super::fresh::Fresh;
 use super::kept::WhyNot;
 use super::owners::{IndexedDatum, PassageHash};
@@ -63,8 +62,8 @@ impl Snapshot {
     }
 
     /// The same, and after these what is not among them of the `covering` passages that have most of the terms, each term counted
-    /// once by its weight; of those that have as much, the best by BM25. BM25 alone would rather have many short passages with one
-    /// of two rare terms than a long one with both.
+    /// once by its weight; of those that have as much (the first of them, where they are hundreds), the best by BM25. BM25 alone would
+    /// rather have many short passages with one of two rare terms than a long one with both.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -141,19 +140,12 @@ impl Segments {
         stop: &CancellationToken,
     ) -> Result<(PackedSet<DatumId>, PackedSet<PassageHash>), WhyNot> {
         let segments: Vec<_> = self.searcher.segment_readers().iter().zip(&self.columns).collect();
-        let next = AtomicUsize::new(0);
         let damaged = || WhyNot::Damaged("a document of it cannot be read".to_owned());
-        let parts = by_all_processors(&|| {
-            let mut found = (Vec::new(), Vec::new());
-            while let Some((segment, columns)) = segments.get(next.fetch_add(1, atomic::Ordering::Relaxed)) {
-                if stop.is_cancelled() {
-                    return Err(WhyNot::Stopped);
-                }
-                let (ids, hashes) = columns.read(segment).ok_or_else(damaged)?;
-                found.0.extend(ids);
-                found.1.extend(hashes);
-            }
-            Ok(found)
+        let parts = on_all_processors(&segments, stop, &|(segment, columns), found: &mut (Vec<_>, Vec<_>)| {
+            let (ids, hashes) = columns.read(segment).ok_or_else(damaged)?;
+            found.0.extend(ids);
+            found.1.extend(hashes);
+            Ok(())
         })?;
         let (ids, hashes): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         // Each sorts by itself.
