@@ -330,33 +330,37 @@ async fn learned(args: &Args, count: Option<usize>) -> io::Result<Measured> {
 
 /// Asks a worker's metrics how many it has learned, since there may be no api that knows; since when it is asked for.
 async fn learned_by(args: &Args, count: u64, began: Instant) -> io::Result<Measured> {
-    let mut connection = Connection::open(&args.target).await?;
-    loop {
-        let reply = connection.exchange(get("/metrics")).await?;
+    let learned = |reply: &Reply| {
         let metrics = String::from_utf8_lossy(&reply.body);
         let learned = metrics.lines().find_map(|line| line.strip_prefix("multivac_learned_total "));
-        let learned: u64 = learned.and_then(|n| n.trim().parse().ok()).ok_or_else(|| unexpected("metrics", &reply))?;
-        if learned >= count {
-            return Ok(Measured::of("learned, no api running", learned as usize, began.elapsed()));
-        }
-        if began.elapsed() > Duration::from_secs(args.within) {
-            return Err(io::Error::other(format!("{learned} of {count} were learned in {} s", args.within)));
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
+        learned.and_then(|n| n.trim().parse().ok()).ok_or_else(|| unexpected("metrics", reply))
+    };
+    until(args, count, began, "learned, no api running", &get("/metrics"), learned).await
 }
 
 /// Asks until the answer rests on so many data.
 async fn indexed(args: &Args, count: u64, began: Instant) -> io::Result<Measured> {
+    let learned = |reply: &Reply| reply.json()?["learned"].as_u64().ok_or_else(|| unexpected("ask", reply));
+    until(args, count, began, "in the index", &ask("What lies in the north?"), learned).await
+}
+
+/// Sends a request until so many are in its reply.
+async fn until(
+    args: &Args,
+    count: u64,
+    began: Instant,
+    what: &str,
+    request: &str,
+    number_in: impl Fn(&Reply) -> io::Result<u64>,
+) -> io::Result<Measured> {
     let mut connection = Connection::open(&args.target).await?;
     loop {
-        let reply = connection.exchange(ask("What lies in the north?")).await?;
-        let learned = reply.json()?["learned"].as_u64().ok_or_else(|| unexpected("ask", &reply))?;
-        if learned >= count {
-            return Ok(Measured::of("in the index", count as usize, began.elapsed()));
+        let number = number_in(&connection.exchange(request).await?)?;
+        if number >= count {
+            return Ok(Measured::of(what, count as usize, began.elapsed()));
         }
         if began.elapsed() > Duration::from_secs(args.within) {
-            return Err(io::Error::other(format!("{learned} of {count} are in the index after {} s", args.within)));
+            return Err(io::Error::other(format!("{what}: {number} of {count} in {} s", args.within)));
         }
         sleep(Duration::from_millis(50)).await;
     }
